@@ -1,0 +1,73 @@
+// One implementation of an operation, and the registry of all of them.
+//
+// An implementation is added in its own source file by one namespace-scope object:
+//
+//   const registration<based_prefill> registered{{.name = "naive", ...}};
+//
+// From then on the studies benchmark it and the tests verify it.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "kernels/common/bf16.h"
+
+struct CUstream_st;  // the CUDA driver's stream, opaque where there is no CUDA
+
+namespace based {
+
+using cuda_stream = CUstream_st*;
+
+enum class device_kind { cpu, cuda };
+constexpr std::string_view to_string(device_kind device) {
+  return device == device_kind::cpu ? "cpu" : "cuda";
+}
+
+/// Why an implementation cannot run a problem; empty: it can.
+using unsupported_reason = std::optional<std::string>;
+
+/// `Op` names an operation: it has a `problem` (shape and options, no pointers) and an
+/// `args<T>` (the problem and its tensors, T the element type of inputs and output).
+template <class Op>
+struct implementation {
+  using problem = typename Op::problem;
+  /// On the CPU tensors are fp32 and the call returns when the output is written.
+  using cpu_function = void (*)(const typename Op::template args<float>&);
+  /// On CUDA tensors are bf16; the call only enqueues on the stream: no allocation, no
+  /// synchronisation, every launch checked, capturable into a graph.
+  using cuda_function = void (*)(const typename Op::template args<bf16>&, cuda_stream);
+
+  std::string_view name;     ///< as in a row's name, e.g. "chunked_recurrent"
+  std::string_view summary;  ///< one line: what it is, or which original it reimplements
+  double tolerance;          ///< largest relative error accepted against the float64 reference
+  unsupported_reason (*unsupported)(const problem&);
+  std::size_t (*workspace_bytes)(const problem&);  ///< device memory beyond inputs and outputs
+  double (*executed_flops)(const problem&);        ///< what it really executes, padding included
+  std::variant<cpu_function, cuda_function> run;
+  /// Which variant a dispatching implementation picks (the row's label); null: it has one.
+  std::string (*variant)(const problem&) = nullptr;
+  /// The names that problem::variant accepts, to force one of them; empty: it has one.
+  std::span<const std::string_view> variants = {};
+
+  device_kind device() const { return run.index() == 0 ? device_kind::cpu : device_kind::cuda; }
+};
+
+/// All implementations of an operation that this binary holds; order unspecified.
+template <class Op>
+std::vector<implementation<Op>>& registry() {
+  static std::vector<implementation<Op>> implementations;
+  return implementations;
+}
+
+template <class Op>
+struct registration {
+  explicit registration(implementation<Op> added) { registry<Op>().push_back(added); }
+};
+
+}  // namespace based

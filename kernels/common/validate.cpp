@@ -1,0 +1,108 @@
+// What every implementation asks of its arguments, said once.
+#include <fmt/format.h>
+
+#include <cstdint>
+#include <limits>
+
+#include "kernels/common/error.h"
+#include "kernels/common/prefill.h"
+#include "kernels/common/softmax_attention.h"
+
+namespace based {
+namespace {
+
+constexpr std::uintptr_t alignment = 16;  // the widest load that implementations use
+
+void require_size(const char* name, std::int64_t value) {
+  BASED_REQUIRE(value >= 1, fmt::format("{} is {}, must be at least 1", name, value));
+}
+
+/// The largest tensor must be addressable with int64 byte offsets.
+void require_addressable(std::int64_t batch, std::int64_t heads, std::int64_t seqlen, int dim) {
+  const double bytes = static_cast<double>(batch) * static_cast<double>(heads) *
+                       static_cast<double>(seqlen) * dim * sizeof(float);
+  BASED_REQUIRE(bytes < static_cast<double>(std::numeric_limits<std::int64_t>::max()),
+                fmt::format("batch {} x heads {} x seqlen {} needs {:.3g} bytes a tensor, more than "
+                            "2^63",
+                            batch, heads, seqlen, bytes));
+}
+
+void require_pointer(const char* name, const void* pointer) {
+  BASED_REQUIRE(pointer != nullptr, fmt::format("{} is null", name));
+  BASED_REQUIRE(reinterpret_cast<std::uintptr_t>(pointer) % alignment == 0,
+                fmt::format("{} at {} is not aligned to {} bytes", name, pointer, alignment));
+}
+
+template <class T>
+void require_view(const char* name, const sequence_view<T>& view, int dim) {
+  require_pointer(name, view.data);
+  BASED_REQUIRE(view.token_stride >= dim,
+                fmt::format("{} has a token stride of {}, must be at least its dimension {}", name,
+                            view.token_stride, dim));
+  constexpr std::int64_t step = alignment / sizeof(T);
+  BASED_REQUIRE(view.token_stride % step == 0 && view.head_stride % step == 0 &&
+                    view.batch_stride % step == 0,
+                fmt::format("{} has strides {}, {}, {}, which must be multiples of {} elements",
+                            name, view.batch_stride, view.head_stride, view.token_stride, step));
+}
+
+void require_workspace(const void* workspace, std::size_t bytes, std::size_t needed) {
+  BASED_REQUIRE(bytes >= needed,
+                fmt::format("workspace has {} bytes, needs {}", bytes, needed));
+  if (needed > 0) require_pointer("workspace", workspace);
+}
+
+}  // namespace
+
+void validate(const prefill_problem& problem) {
+  const auto& [batch, heads, seqlen] = problem.shape;
+  require_size("batch", batch);
+  require_size("heads", heads);
+  require_size("seqlen", seqlen);
+  require_addressable(batch, heads, seqlen, value_dim);
+}
+
+template <class T>
+void validate(const prefill_args<T>& args, std::size_t workspace_needed) {
+  validate(args.problem);
+  require_view("q", args.q, feature_dim);
+  require_view("k", args.k, feature_dim);
+  require_view("v", args.v, value_dim);
+  require_view("o", args.o, value_dim);
+  const prefill_options& options = args.problem.options;
+  if (options.initial_state) {
+    require_pointer("initial_state.kv", args.initial_state.kv);
+    if (options.normalize) require_pointer("initial_state.z", args.initial_state.z);
+  }
+  if (options.final_state) {
+    require_pointer("final_state.kv", args.final_state.kv);
+    if (options.normalize) require_pointer("final_state.z", args.final_state.z);
+  }
+  require_workspace(args.workspace, args.workspace_bytes, workspace_needed);
+}
+
+void validate(const attention_problem& problem) {
+  require_size("batch", problem.batch);
+  require_size("heads", problem.heads);
+  require_size("seqlen", problem.seqlen);
+  BASED_REQUIRE(problem.head_dim == 64 || problem.head_dim == 128,
+                fmt::format("head_dim is {}, must be 64 or 128", problem.head_dim));
+  require_addressable(problem.batch, problem.heads, problem.seqlen, problem.head_dim);
+}
+
+template <class T>
+void validate(const attention_args<T>& args, std::size_t workspace_needed) {
+  validate(args.problem);
+  require_view("q", args.q, args.problem.head_dim);
+  require_view("k", args.k, args.problem.head_dim);
+  require_view("v", args.v, args.problem.head_dim);
+  require_view("o", args.o, args.problem.head_dim);
+  require_workspace(args.workspace, args.workspace_bytes, workspace_needed);
+}
+
+template void validate(const prefill_args<float>&, std::size_t);
+template void validate(const prefill_args<bf16>&, std::size_t);
+template void validate(const attention_args<float>&, std::size_t);
+template void validate(const attention_args<bf16>&, std::size_t);
+
+}  // namespace based
