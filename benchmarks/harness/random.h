@@ -1,0 +1,42 @@
+// Counter-based random inputs: value i of a tensor is a pure function of (seed, tensor, i), with the
+// same bits on the CPU and the GPU, so every implementation of a shape sees the same inputs and any
+// part of them can be made again for verification.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/common/bf16.h"
+#include "kernels/common/tensor_view.h"
+
+namespace based {
+
+/// SplitMix64's finaliser (Steele, Lea, Flood 2014): a bijection that mixes all 64 bits.
+BASED_HOST_DEVICE constexpr std::uint64_t mix64(std::uint64_t x) {
+  x += 0x9e3779b97f4a7c15ull;
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
+  return x ^ (x >> 31);
+}
+
+/// Names one tensor's stream of values.
+struct random_stream {
+  std::uint64_t key;
+  float stddev;
+
+  constexpr random_stream(std::uint64_t seed, std::uint64_t tensor, float stddev_)
+      : key(mix64(seed ^ mix64(tensor))), stddev(stddev_) {}
+
+  /// Value i: near-normal (the sum of four uniform 16-bit integers), mean 0, rounded to bf16 so that
+  /// fp32 and bf16 implementations read the same number. Integer arithmetic up to one exact
+  /// conversion and one rounded product, hence the same bits everywhere.
+  BASED_HOST_DEVICE constexpr float operator()(std::int64_t i) const {
+    const std::uint64_t bits = mix64(key + static_cast<std::uint64_t>(i));
+    const std::int32_t sum = static_cast<std::int32_t>((bits & 0xffff) + ((bits >> 16) & 0xffff) +
+                                                       ((bits >> 32) & 0xffff) + (bits >> 48));
+    constexpr std::int32_t mean = 2 * 0xffff;
+    constexpr float unit = 2.642897e-5f;  // 1 / sqrt(4 (2^32 - 1) / 12), the sum's deviation
+    return to_float(to_bf16(static_cast<float>(sum - mean) * (unit * stddev)));
+  }
+};
+
+}  // namespace based
