@@ -1,0 +1,31 @@
+// The warp's matrix product, m16n8k16, bf16 with fp32 accumulation (sm_80).
+// PTX ISA, "Warp Level Matrix Multiply-Accumulate Instructions: mma" and "Matrix Fragments for
+// mma.m16n8k16 with floating point type".
+//
+// With g = lane / 4 and t = lane % 4, a thread holds (two bf16 of a register in order of columns of
+// A, of rows of B):
+//
+//   A [16x16]  a[0]: row g, columns 2t..     a[1]: row g + 8, columns 2t..
+//              a[2]: row g, columns 8 + 2t.. a[3]: row g + 8, columns 8 + 2t..
+//   B [16x8]   b0: rows 2t.., column g       b1: rows 8 + 2t.., column g
+//   D [16x8]   d[0..1]: row g, columns 2t..  d[2..3]: row g + 8, columns 2t..
+//
+// so two D side by side, rounded and packed, are an A; and two D of a transposed product, one under
+// the other, are a B.
+#pragma once
+
+#include <cstdint>
+
+namespace based::ptx {
+
+/// D += A B.
+__device__ inline void mma_m16n8k16(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0,
+                                    std::uint32_t b1) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+}  // namespace based::ptx
