@@ -1,0 +1,136 @@
+"""The command line: `python -m plots render | table | compare`."""
+
+import argparse
+import importlib
+import pkgutil
+import sys
+from pathlib import Path
+
+import plots
+from plots import compare, draw, published, results, table
+from plots.files import UsageError, ready_folder, write_whole
+from plots.model import Absent
+
+_FIGURE_PREFIX = "figure_"
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str):
+        raise UsageError(message.replace("\n", " ") + f"; see {self.prog} --help")
+
+
+def main(arguments: list[str]) -> int:
+    """Run one command: 0 done, 1 `compare` found a regression, 2 bad usage."""
+    try:
+        options = _parser().parse_args(arguments)
+        return options.run(options)
+    except UsageError as error:
+        print(f"plots: {error}", file=sys.stderr)
+        return 2
+
+
+def figure_names() -> list[str]:
+    """Every figure: the modules figure_<name>.py of this package."""
+    found = (module.name for module in pkgutil.iter_modules(plots.__path__))
+    return sorted(name.removeprefix(_FIGURE_PREFIX) for name in found if name.startswith(_FIGURE_PREFIX))
+
+
+def build(name: str, group: results.Group, points):
+    """The figure `name` of a group's rows; Absent where they do not give it."""
+    return importlib.import_module(f"plots.{_FIGURE_PREFIX}{name}").figure(group, points)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m plots", description="Figures, tables and comparisons.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    render = commands.add_parser("render", help="draw the figures as PNG and SVG")
+    _add_results(render)
+    render.add_argument("--out", type=Path, required=True, metavar="DIR", help="where to")
+    render.add_argument(
+        "--figure",
+        action="append",
+        metavar="NAME",
+        help=f"only this one; may be repeated: {', '.join(figure_names())}",
+    )
+    render.add_argument(
+        "--published", action="store_true", help="lay published points over the same configuration"
+    )
+    render.set_defaults(run=_render)
+
+    summary = commands.add_parser("table", help="the results as a Markdown table")
+    _add_results(summary)
+    summary.add_argument("--out", type=Path, metavar="FILE", help="where to (default: the screen)")
+    summary.set_defaults(run=_table)
+
+    comparison = commands.add_parser(
+        "compare",
+        help="row by row: is B faster or slower than A?",
+        description=compare.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    comparison.add_argument("a", type=Path, metavar="A.json")
+    comparison.add_argument("b", type=Path, metavar="B.json")
+    comparison.add_argument(
+        "--threshold",
+        type=_percent,
+        default=5.0,
+        metavar="P",
+        help="exit 1 where a row is slower by more than P percent (default %(default)g)",
+    )
+    comparison.add_argument(
+        "--force", action="store_true", help="compare different devices, policies or work"
+    )
+    comparison.set_defaults(run=_compare)
+    return parser
+
+
+def _add_results(command: argparse.ArgumentParser) -> None:
+    command.add_argument("results", type=Path, nargs="+", metavar="RESULTS.json")
+
+
+def _percent(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no percentage; give a number of 0 or more")
+    return value
+
+
+def _render(options: argparse.Namespace) -> int:
+    known = figure_names()
+    for name in options.figure or []:
+        if name not in known:
+            raise UsageError(f"--figure {name}: no such figure; there are {', '.join(known)}")
+    loaded = results.load_all(options.results)
+    folder = ready_folder(options.out)
+    points = published.load() if options.published else None
+    for name in options.figure or known:
+        for group in results.groups(loaded):
+            try:
+                figure = build(name, group, points)
+            except Absent as why:
+                print(f"not drawn: {name}-{group.tag}: {why}")
+                continue
+            for path in draw.save(figure, folder, group.tag):
+                print(path)
+    return 0
+
+
+def _table(options: argparse.Namespace) -> int:
+    text = table.markdown(results.load_all(options.results))
+    if options.out is None:
+        print(text, end="")
+    else:
+        write_whole(options.out, lambda partial: partial.write_text(text, encoding="utf-8"))
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    comparison = compare.compare(
+        results.load(options.a), results.load(options.b), options.threshold, options.force
+    )
+    print(comparison.text(), end="")
+    return 1 if comparison.regressions else 0

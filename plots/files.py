@@ -1,0 +1,34 @@
+"""Errors for the user's eyes, and writes that leave a whole file or none."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+
+class UsageError(Exception):
+    """What the user gave cannot be used; the message is one line naming the value and the remedy."""
+
+
+def ready_folder(folder: Path) -> Path:
+    """Return `folder`, made where only its last part is missing; UsageError where it cannot be."""
+    try:
+        folder.mkdir(exist_ok=True)
+    except FileNotFoundError:
+        raise UsageError(f"{folder}: its parent folder does not exist; create it first") from None
+    except FileExistsError:
+        raise UsageError(f"{folder}: is a file; name a folder to write to") from None
+    except OSError as error:
+        raise UsageError(f"{folder}: cannot be created ({error.strerror})") from None
+    return folder
+
+
+def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary neighbour of `path`, then rename: readers never see half."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        write(partial)
+        partial.replace(path)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written ({error.strerror}); name another") from None
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,156 @@
+"""Curves of one quantity over one size, a panel for each shape that the results hold."""
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from plots import style
+from plots.model import MEMORY, TFLOPS, TIME, Absent, Axis, Guide, LineFigure, Mark, Panel, Series
+from plots.published import matching
+from plots.results import SHAPE, Group, shape_text
+
+_COLUMNS = {TIME: "time_us", TFLOPS: "TFLOPs", MEMORY: "mem_MiB"}
+_NAMES = {"N": "sequence lengths", "B": "batch sizes", "H": "head counts", "W": "windows"}
+
+
+def line_figure(
+    group: Group,
+    points: pd.DataFrame | None,
+    *,
+    name: str,
+    title: str,
+    operation: str,
+    over: str,
+    x: Axis,
+    y: Axis,
+) -> LineFigure:
+    """The figure of `y` over the size `over` ("B" or "N"), or Absent.
+
+    `points` are published.load()'s, laid over where a panel's shape is theirs; None: no overlay.
+    """
+    rows = group.rows[group.rows["operation"].eq(operation)]
+    if rows.empty:
+        raise Absent(f"the file has no rows of {operation} on {group.device}")
+    panels = []
+    fixed_names = [size for size in SHAPE if size != over and rows[size].notna().any()]
+    for fixed_values, of_shape in rows.groupby(fixed_names, sort=True):
+        if of_shape[over].nunique() < 2:
+            continue
+        fixed = dict(zip(fixed_names, fixed_values, strict=True))
+        overlays = []
+        if points is not None and group.device == "cuda":
+            overlays = _overlays(matching(points, operation, fixed, group.policy), over, y)
+        panel = _panel(of_shape, fixed, over, y, overlays)
+        if any(not series.published for series in panel.series):
+            panels.append(panel)
+    if not panels:
+        raise Absent(
+            f"no shape of {operation} on {group.device} was measured at two or more {_NAMES[over]}"
+        )
+    return LineFigure(name, title, _caption(group, panels, y), x, y, panels)
+
+
+def series_label(implementation: str, extras: str) -> str:
+    return f"{implementation} ({extras})" if extras else implementation
+
+
+def not_measured(row: pd.Series, label: str, at: float) -> Mark:
+    """The mark of a row that is not ok."""
+    needs = row["needs_bytes"]
+    text = "" if math.isnan(needs) else style.memory_text(needs / 2**20, 2)
+    return Mark(label, row["implementation"], at, row["status"], text, row["reason"])
+
+
+def by_style(rows: pd.DataFrame):
+    """(implementation, extras), rows and dash of each series, in the legends' order."""
+    found = []
+    for implementation, same in rows.groupby("implementation", sort=True):
+        for dash, (extras, of_series) in enumerate(same.groupby("extras", sort=True)):
+            found.append((implementation, extras, dash, of_series))
+    return sorted(found, key=lambda entry: (style.of(entry[0]).order, entry[0], entry[1]))
+
+
+def _panel(
+    rows: pd.DataFrame, fixed: dict, over: str, y: Axis, overlays: list[Series]
+) -> Panel:
+    column = _COLUMNS[y]
+    series, marks = [], []
+    for implementation, extras, dash, of_series in by_style(rows):
+        label = series_label(implementation, extras)
+        of_series = of_series.sort_values(over)
+        drawn = of_series[of_series["status"].eq("ok") & of_series[column].gt(0)]
+        if not drawn.empty:
+            interval = drawn if y is TIME and drawn["ci_low_us"].notna().all() else None
+            series.append(
+                Series(
+                    label,
+                    implementation,
+                    drawn[over].tolist(),
+                    drawn[column].tolist(),
+                    None if interval is None else interval["ci_low_us"].tolist(),
+                    None if interval is None else interval["ci_high_us"].tolist(),
+                    [_hover(row) for _, row in drawn.iterrows()],
+                    dash=dash,
+                )
+            )
+        absent = of_series[of_series["status"].ne("ok")]
+        marks += [not_measured(row, label, row[over]) for _, row in absent.iterrows()]
+    title = ", ".join(f"{size} = {int(value)}" for size, value in fixed.items())
+    return Panel(title, series + overlays, marks, _floor(rows, over) if y is TIME else [])
+
+
+def _floor(rows: pd.DataFrame, over: str) -> list[Guide]:
+    """The least time that the measured ceilings allow, as `based` reports it."""
+    based = rows[rows["implementation"].eq("based") & rows["roofline_pct"].gt(0)]
+    floor = (based["time_us"] * based["roofline_pct"] / 100).groupby(based[over]).min()
+    if len(floor) < 2:
+        return []
+    return [Guide("floor: measured ceilings", floor.index.tolist(), floor.tolist())]
+
+
+def _overlays(points: pd.DataFrame, over: str, y: Axis) -> list[Series]:
+    column = _COLUMNS[y]
+    points = points[points[column].gt(0) & points[over].notna()].sort_values(over)
+    overlays = []
+    for label, of_series in points.groupby("label", sort=True):
+        of_series = of_series.drop_duplicates(over)
+        overlays.append(
+            Series(
+                label,
+                of_series["implementation"].iloc[0],
+                of_series[over].astype(float).tolist(),
+                of_series[column].tolist(),
+                hover=[
+                    f"{label}\n{over}={int(row[over])}: {style.unit_text(y.unit, row[column])}"
+                    f"\n{row['source']}"
+                    for _, row in of_series.iterrows()
+                ],
+                published=True,
+            )
+        )
+    return sorted(overlays, key=lambda s: (style.of(s.implementation).order, s.label))
+
+
+def _hover(row: pd.Series) -> str:
+    parts = [f"{series_label(row['implementation'], row['extras'])}", shape_text(row)]
+    parts.append(style.time_text(row["time_us"], 4))
+    if not np.isnan(row["TFLOPs"]):
+        parts.append(f"{style.significant(row['TFLOPs'])} TFLOP/s nominal")
+    if not np.isnan(row["roofline_pct"]):
+        parts.append(f"{style.significant(row['roofline_pct'])} % of the roofline")
+    if not np.isnan(row["mem_MiB"]):
+        parts.append(style.memory_text(row["mem_MiB"]))
+    return "\n".join(parts)
+
+
+def _caption(group: Group, panels: list[Panel], y: Axis) -> str:
+    caption = group.caption
+    if y is TIME:
+        caption += " · medians with their 95 % intervals"
+    overlays = [series for panel in panels for series in panel.series if series.published]
+    if overlays:
+        caption += "\nHollow: published elsewhere or measured from the originals, as named"
+        if any(series.label.endswith("≈") for series in overlays):
+            caption += "; ≈ read off a picture, approximate"
+    return caption
