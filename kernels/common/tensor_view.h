@@ -1,8 +1,8 @@
 // Views of the suite's tensors: sequences [B, H, N, D] with strides, and the recurrent KV state.
 #pragma once
 
+#include <concepts>
 #include <cstdint>
-#include <type_traits>
 
 #include "kernels/common/features.h"
 
@@ -36,9 +36,8 @@ struct sequence_view {
     return data + b * batch_stride + h * head_stride + n * token_stride;
   }
 
-  constexpr operator sequence_view<const T>() const
-    requires(!std::is_const_v<T>)
-  {
+  template <std::same_as<const T> Const>
+  constexpr operator sequence_view<Const>() const {
     return {data, batch_stride, head_stride, token_stride};
   }
 };
@@ -57,9 +56,8 @@ struct kv_state_view {
     return z == nullptr ? nullptr : z + head * compact_features;
   }
 
-  constexpr operator kv_state_view<const T>() const
-    requires(!std::is_const_v<T>)
-  {
+  template <std::same_as<const T> Const>
+  constexpr operator kv_state_view<Const>() const {
     return {kv, z};
   }
 };
