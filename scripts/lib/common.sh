@@ -1,0 +1,37 @@
+# Sourced by every script: strict mode, messages, the repository's root.
+# shellcheck shell=bash
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+# shellcheck disable=SC2034  # used by those who source this
+readonly root
+readonly exit_failed=1 exit_usage=2
+
+say() { printf '%s\n' "$*" >&2; }
+
+die() {
+  say "${0##*/}: $*"
+  exit "$exit_failed"
+}
+
+# A caller's mistake.
+die_usage() {
+  say "${0##*/}: $* (--help tells more)"
+  exit "$exit_usage"
+}
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# The value of option $1, given as $2 where $# says so.
+require_value() {
+  [[ $# -ge 2 && -n $2 && $2 != --* ]] || die_usage "$1 needs a value"
+}
+
+utc_stamp() { date -u +%Y-%m-%dT%H%M%SZ; }
+
+# Creates folder $1 and proves that files can be made in it.
+require_writable() {
+  if ! { mkdir -p "$1" && touch "$1/.writable" && rm "$1/.writable"; } 2>/dev/null; then
+    die_usage "cannot write to '$1': name a folder that can be created and written"
+  fi
+}
