@@ -1,0 +1,132 @@
+// The CPU form of softmax_attention.h, in fp32: one task a tile of queries, which walks the tiles
+// of keys with the online softmax (arXiv 2205.14135, algorithm 1):
+//
+//   m' = max(m, max_j s_j)   p_j = exp(s_j - m')   a = exp(m - m')
+//   l' = a l + sum_j p_j     o'  = a o + sum_j p_j v_j
+//
+// Tiles of scores are kept transposed, [key][query]: maxima and sums over keys are then vertical.
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <numbers>
+
+#include "baselines/softmax_attention/softmax_attention.h"
+#include "kernels/common/cpu_simd.h"
+
+namespace based::softmax {
+namespace {
+
+using cpu::lanes;
+using cpu::vec;
+
+constexpr int tile = 64;  // queries, and keys
+static_assert(tile % lanes == 0);
+constexpr float infinity = std::numeric_limits<float>::infinity();
+
+/// What a task keeps between and within tiles of keys: 80 KB at Dh = 128.
+template <int dim>
+struct scratch {
+  alignas(64) float q[dim][tile];         // scaled by log2(e), for 2^x
+  alignas(64) float weights[tile][tile];  // s, then p: [key][query]
+  alignas(64) float o[tile][dim];
+  alignas(64) float maximum[tile];  // a query
+  alignas(64) float sum[tile];
+  alignas(64) float correction[tile];
+};
+
+/// Replaces the tile's scores by weights, and brings maximum, sum and correction up to date.
+template <int dim>
+void online_softmax(std::int64_t keys, scratch<dim>& s) {
+  for (int t = 0; t < tile; t += lanes) {
+    vec maximum = cpu::load(s.maximum + t);
+    for (std::int64_t j = 0; j < keys; ++j) {
+      const vec score = cpu::load(&s.weights[j][t]);
+      maximum = score > maximum ? score : maximum;
+    }
+    const vec correction = cpu::exp2_nonpositive(cpu::load(s.maximum + t) - maximum);
+    vec sum = cpu::load(s.sum + t) * correction;
+    for (std::int64_t j = 0; j < keys; ++j) {
+      const vec weight = cpu::exp2_nonpositive(cpu::load(&s.weights[j][t]) - maximum);
+      cpu::store(&s.weights[j][t], weight);
+      sum += weight;
+    }
+    cpu::store(s.maximum + t, maximum);
+    cpu::store(s.sum + t, sum);
+    cpu::store(s.correction + t, correction);
+  }
+}
+
+/// Queries [n, n + tile) of one (b, h).
+template <int dim>
+void attend_tile(const attention_args<float>& args, std::int64_t b, std::int64_t h,
+                 std::int64_t n) {
+  const attention_problem& problem = args.problem;
+  const std::int64_t count = std::min<std::int64_t>(tile, problem.seqlen - n);
+  const std::int64_t all_keys = problem.causal ? n + count : problem.seqlen;
+  constexpr auto log2e = std::numbers::log2e_v<float>;
+  scratch<dim> s;
+  cpu::load_transposed(args.q.token(b, h, n), args.q.token_stride, count, problem.scale() * log2e,
+                       s.q);
+  std::fill_n(s.o[0], tile * dim, 0.0f);
+  std::fill_n(s.maximum, tile, -infinity);
+  std::fill_n(s.sum, tile, 0.0f);
+
+  for (std::int64_t m = 0; m < all_keys; m += tile) {
+    const std::int64_t keys = std::min<std::int64_t>(tile, all_keys - m);
+    cpu::multiply(keys, tile, dim, {args.k.token(b, h, m), args.k.token_stride, 1}, s.q[0], tile,
+                  s.weights[0], tile, false);
+    if (problem.causal && m == n) {
+      for (std::int64_t j = 1; j < keys; ++j) std::fill_n(s.weights[j], j, -infinity);
+    }
+    online_softmax(keys, s);
+    for (std::int64_t t = 0; t < count; ++t) {
+      if (s.correction[t] == 1.0f) continue;
+      for (int c = 0; c < dim; ++c) s.o[t][c] *= s.correction[t];
+    }
+    cpu::multiply(count, dim, keys, {s.weights[0], 1, tile}, args.v.token(b, h, m),
+                  args.v.token_stride, s.o[0], dim, true);
+  }
+
+  for (std::int64_t t = 0; t < count; ++t) {
+    float* o = args.o.token(b, h, n + t);
+    for (int c = 0; c < dim; ++c) o[c] = s.o[t][c] / s.sum[t];
+  }
+}
+
+template <int dim>
+void attend(const attention_args<float>& args) {
+  const std::int64_t tiles = (args.problem.seqlen + tile - 1) / tile;
+#pragma omp parallel for collapse(3) schedule(dynamic)
+  for (std::int64_t t = tiles - 1; t >= 0; --t) {  // the longest first
+    for (std::int64_t b = 0; b < args.problem.batch; ++b) {
+      for (std::int64_t h = 0; h < args.problem.heads; ++h) attend_tile<dim>(args, b, h, t * tile);
+    }
+  }
+}
+
+void run(const attention_args<float>& args) {
+  validate(args, 0);
+  args.problem.head_dim == 64 ? attend<64>(args) : attend<128>(args);
+}
+
+double executed_flops(const attention_problem& problem) {
+  const double tiles = (problem.seqlen + tile - 1) / tile;
+  const double tile_pairs = problem.causal ? tiles * (tiles + 1) / 2 : tiles * tiles;
+  constexpr double softmax = 20;  // an exponential, a maximum, a sum
+  return static_cast<double>(problem.batch * problem.heads) * tile_pairs * tile * tile *
+         (4.0 * problem.head_dim + softmax);
+}
+
+const registration<softmax_attention> registered{{
+    .name = "softmax_attention",
+    .summary = "tiled with online softmax",
+    .tolerance = cpu::tolerance,
+    .unsupported = [](const attention_problem&) -> unsupported_reason { return std::nullopt; },
+    .workspace_bytes = [](const attention_problem&) -> std::size_t { return 0; },
+    .executed_flops = executed_flops,
+    .run = run,
+}};
+
+}  // namespace
+}  // namespace based::softmax
