@@ -25,8 +25,8 @@ namespace based::naive {
 // fp32, as in the papers' code: a bf16 sum of ones would stop at 256.
 
 // On the CPU it is fp32 throughout and takes three passes: feature maps, running sum, product with
-// phi(q) and its sum; the products phi(k) v go straight into the running sum. That tensor of 70 KB a
-// token is written once and read once, and so memory sets the pace.
+// phi(q) and its sum; the products phi(k) v go straight into the running sum. That tensor of 70 KB
+// a token is written once and read once, and so memory sets the pace.
 
 /// Largest relative error accepted of the bf16 running sum, up to N = 32768 (sqrt(N) * 2^-10).
 inline constexpr double cuda_tolerance = 2e-1;
