@@ -1,0 +1,56 @@
+# What profile_ncu and profile_nsys share.
+# shellcheck shell=bash
+# shellcheck source=scripts/lib/build.sh
+source "$(dirname "${BASH_SOURCE[0]}")/build.sh"
+
+# split_arguments FILTER [profiler option...] [-- based_bench option...]: sets filter,
+# profiler_options and bench_options. Calls the script's usage() for --help.
+# shellcheck disable=SC2034
+split_arguments() {
+  [[ $# -gt 0 ]] || die_usage "want a FILTER"
+  case $1 in
+    --help | -h) usage && exit ;;
+    '' | -*) die_usage "the FILTER comes first, got '$1'" ;;
+  esac
+  filter=$1 profiler_options=() bench_options=()
+  shift
+  while [[ $# -gt 0 && $1 != -- ]]; do
+    profiler_options+=("$1")
+    shift
+  done
+  [[ $# -eq 0 ]] || bench_options=("${@:2}")
+}
+
+# require_profiler PROGRAM PACKAGE: on PATH or in the toolkit's folder, or says what to install.
+require_profiler() {
+  have "$1" && return
+  [[ -x ${CUDA_HOME:-/usr/local/cuda}/bin/$1 ]] ||
+    die "$1 is not on PATH: it comes with the CUDA toolkit, or alone as package $2"
+  PATH=$PATH:${CUDA_HOME:-/usr/local/cuda}/bin
+}
+
+# Sets `bench`, the binary, and `rows`, the names of the CUDA rows that filter $1 and the caller's
+# shapes ($2...) select.
+select_rows() {
+  local listed
+  ensure_build_tools
+  configure default
+  bench=$(build_folder default)/based_bench
+  built_with_cuda "$(build_folder default)" ||
+    die "no nvcc, and so no CUDA rows to profile: scripts/bench --install-cuda brings one"
+  build default based_bench
+  listed=$("$bench" --device=cuda "--benchmark_filter=$1" --benchmark_list_tests "${@:2}") ||
+    die "based_bench lists no row to profile: see above"
+  mapfile -t rows < <(printf '%s\n' "$listed" | sed 's|/manual_time.*||' | sort -u)
+  [[ ${#rows[@]} -gt 0 && -n ${rows[0]} ]] || die "filter '$1' matches no CUDA row"
+  say "profiling ${#rows[@]} rows:"
+  printf '  %s\n' "${rows[@]}" >&2
+}
+
+# new_report_folder TOOL: makes it, prints it.
+new_report_folder() {
+  local folder
+  folder=$root/results/$(utc_stamp)-$(uname -n)-$1
+  require_writable "$folder"
+  echo "$folder"
+}
