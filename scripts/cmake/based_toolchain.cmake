@@ -23,9 +23,6 @@ if(BASED_HAS_CUDA)
   endif()
   enable_language(CUDA)
   find_package(CUDAToolkit REQUIRED)
-  if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # CMake 3.25 knows nvcc's flags up to C++17
-    set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
-  endif()
   set(CMAKE_CUDA_RUNTIME_LIBRARY Static)  # the binary starts where no CUDA is installed
 endif()
 
