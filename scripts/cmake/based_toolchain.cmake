@@ -23,6 +23,12 @@ if(BASED_HAS_CUDA)
   endif()
   enable_language(CUDA)
   find_package(CUDAToolkit REQUIRED)
+  if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # CMake 3.25 knows nvcc's flags up to C++17
+    set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
+  endif()
+  set(CMAKE_CUDA_STANDARD 20)
+  set(CMAKE_CUDA_STANDARD_REQUIRED ON)
+  set(CMAKE_CUDA_EXTENSIONS OFF)
   set(CMAKE_CUDA_RUNTIME_LIBRARY Static)  # the binary starts where no CUDA is installed
 endif()
 
@@ -31,8 +37,7 @@ add_library(based_options INTERFACE)
 target_include_directories(based_options INTERFACE ${PROJECT_SOURCE_DIR})
 target_compile_options(based_options INTERFACE
   $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wshadow -Wno-missing-field-initializers -march=${BASED_CPU_ARCH}>
-  # CMake 3.25 has no CUDA_STANDARD 20 for nvcc, hence the flag itself.
-  $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20 -lineinfo --expt-relaxed-constexpr -Xcompiler=-Wall>)
+  $<$<COMPILE_LANGUAGE:CUDA>:-lineinfo --expt-relaxed-constexpr -Xcompiler=-Wall>)
 if(BASED_WERROR)
   target_compile_options(based_options INTERFACE
     $<$<COMPILE_LANGUAGE:CXX>:-Werror>
