@@ -1,0 +1,33 @@
+// Two bf16 in a 32-bit word: conversion and product (sm_80).
+// PTX ISA, "Data Movement and Conversion Instructions: cvt" and "Half Precision Floating Point
+// Instructions: fma".
+#pragma once
+
+#include <cstdint>
+
+namespace based::ptx {
+
+/// cvt.rn.bf16x2.f32: `low` in the lower half, both rounded to nearest even.
+__device__ inline std::uint32_t to_bf16x2(float low, float high) {
+  std::uint32_t word;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
+  return word;
+}
+
+/// fma.rn.bf16x2 with -0, which is mul.rn.bf16x2 without its need of sm_90.
+__device__ inline std::uint32_t multiply_bf16x2(std::uint32_t a, std::uint32_t b) {
+  constexpr std::uint32_t negative_zeros = 0x80008000;
+  std::uint32_t product;
+  asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(product) : "r"(a), "r"(b), "r"(negative_zeros));
+  return product;
+}
+
+/// A bf16 is the upper half of a float.
+__device__ inline float low_half(std::uint32_t word) {
+  return __uint_as_float(word << 16);
+}
+__device__ inline float high_half(std::uint32_t word) {
+  return __uint_as_float(word & 0xffff0000);
+}
+
+}  // namespace based::ptx
