@@ -1,0 +1,321 @@
+// A CUDA GPU as a backend: bf16 tensors, one stream, events. Its few kernels are in
+// device_kernels.cu.
+#include <cuda_profiler_api.h>
+#include <cuda_runtime_api.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <memory>
+#include <new>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "benchmarks/harness/backend.h"
+#include "benchmarks/harness/device_kernels.h"
+#include "benchmarks/harness/gemm_ceiling.h"
+#include "benchmarks/harness/measure.h"
+#include "benchmarks/harness/nvml.h"
+#include "benchmarks/harness/nvtx.h"
+#include "benchmarks/harness/statistics.h"
+#include "kernels/common/cuda_check.h"
+
+namespace based {
+namespace {
+
+class event {
+ public:
+  event() { BASED_CUDA(cudaEventCreate(&event_)); }
+  ~event() { cudaEventDestroy(event_); }
+  event(const event&) = delete;
+  event& operator=(const event&) = delete;
+  void record(cudaStream_t stream) { BASED_CUDA(cudaEventRecord(event_, stream)); }
+  double seconds_since(const event& start) const {
+    float ms = 0;
+    BASED_CUDA(cudaEventElapsedTime(&ms, start.event_, event_));
+    return ms / 1e3;
+  }
+
+ private:
+  cudaEvent_t event_ = nullptr;
+};
+
+/// A start and a stop for each of several samples in flight.
+struct event_pairs {
+  explicit event_pairs(int count) : start(count), stop(count) {}
+  std::vector<double> seconds() const {
+    std::vector<double> values;
+    for (std::size_t i = 0; i < start.size(); ++i) {
+      values.push_back(stop[i].seconds_since(start[i]));
+    }
+    return values;
+  }
+  std::vector<event> start, stop;
+};
+
+/// Releases with a CUDA call.
+template <class Handle, cudaError_t (*destroy)(Handle)>
+class owned {
+ public:
+  owned() = default;
+  ~owned() {
+    if (handle_ != nullptr) destroy(handle_);
+  }
+  owned(const owned&) = delete;
+  owned& operator=(const owned&) = delete;
+  Handle get() const { return handle_; }
+  Handle* out() { return &handle_; }
+
+ private:
+  Handle handle_ = nullptr;
+};
+
+class cuda_backend final : public backend {
+ public:
+  explicit cuda_backend(int device) {
+    BASED_CUDA(cudaSetDevice(device));
+    BASED_CUDA(cudaGetDeviceProperties(&properties_, device));
+    BASED_CUDA(cudaStreamCreateWithFlags(stream_.out(), cudaStreamNonBlocking));
+    BASED_CUDA(cudaCtxResetPersistingL2Cache());
+    BASED_CUDA(cudaMalloc(flush_.out(), flush_bytes()));
+    BASED_CUDA(cudaMalloc(counter_.out(), sizeof(unsigned long long)));
+    char bus_id[32] = {};
+    BASED_CUDA(cudaDeviceGetPCIBusId(bus_id, sizeof bus_id, device));
+    nvml_ = nvml_sampler::open(bus_id);
+  }
+
+  device_kind kind() const override { return device_kind::cuda; }
+  cuda_stream stream() const override { return stream_.get(); }
+
+  std::map<std::string, std::string> context() override {
+    int driver = 0, runtime = 0;
+    BASED_CUDA(cudaDriverGetVersion(&driver));
+    BASED_CUDA(cudaRuntimeGetVersion(&runtime));
+    const ceilings& most = measured_ceilings();
+    const auto version = [](int v) { return fmt::format("{}.{}", v / 1000, v % 1000 / 10); };
+    std::string uuid = "GPU-";
+    for (int i = 0; i < 16; ++i) {
+      uuid += fmt::format("{}{:02x}", i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "",
+                          static_cast<unsigned char>(properties_.uuid.bytes[i]));
+    }
+    std::map<std::string, std::string> facts = {
+        {"gpu_name", properties_.name},
+        {"gpu_uuid", uuid},
+        {"gpu_compute_capability", fmt::format("{}.{}", properties_.major, properties_.minor)},
+        {"gpu_sm_count", std::to_string(properties_.multiProcessorCount)},
+        {"gpu_l2_MiB", fmt::format("{:.0f}", static_cast<double>(cache_bytes()) / (1 << 20))},
+        {"gpu_cuda_driver", version(driver)},
+        {"gpu_cuda_runtime", version(runtime)},
+        {"gpu_copy_GBps", fmt::format("{:.0f}", most.copy_bytes_per_s / 1e9)},
+        {"gpu_gemm_TFLOPs", fmt::format("{:.0f}", most.flops_per_s / 1e12)},
+        {"gpu_timer_floor_us", fmt::format("{:.2f}", call_floor() * 1e6)},
+        {"gpu_rotation_floor_us", fmt::format("{:.2f}", rotation_floor() * 1e6)},
+        {"gpu_flush_MiB", fmt::format("{:.0f}", static_cast<double>(flush_bytes()) / (1 << 20))}};
+    if (nvml_) facts["gpu_driver"] = nvml_->driver_version();
+    if (!most.note.empty()) facts["gpu_ceilings_note"] = most.note;
+    return facts;
+  }
+
+  const ceilings& measured_ceilings() override {
+    if (ceilings_.copy_bytes_per_s == 0) {
+      ceilings_.copy_bytes_per_s = measure_copy();
+      const auto gemm = measure_gemm(*this);
+      if (const double* flops = std::get_if<double>(&gemm)) {
+        ceilings_.flops_per_s = *flops;
+      } else {
+        ceilings_.note = std::get<std::string>(gemm);
+      }
+    }
+    return ceilings_;
+  }
+
+  std::size_t free_bytes() override {
+    std::size_t free = 0, total = 0;
+    BASED_CUDA(cudaMemGetInfo(&free, &total));
+    return free;
+  }
+  std::size_t cache_bytes() const override {
+    return static_cast<std::size_t>(properties_.l2CacheSize);
+  }
+
+  void upload(void* to, const void* from, std::size_t bytes) override {
+    copy_and_wait(to, from, bytes, cudaMemcpyHostToDevice);
+  }
+  void download(void* to, const void* from, std::size_t bytes) override {
+    copy_and_wait(to, from, bytes, cudaMemcpyDeviceToHost);
+  }
+  void copy(void* to, const void* from, std::size_t bytes) override {
+    BASED_CUDA(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream()));
+  }
+  void poison(void* data, std::size_t bytes) override {
+    BASED_CUDA(cudaMemsetAsync(data, 0xff, bytes, stream()));
+  }
+
+  void fill(void* data, element_type type, std::int64_t count, random_stream values) override {
+    launch_fill(data, type, count, values, stream());
+  }
+
+  std::int64_t count_nonfinite(const void* data, element_type type, std::int64_t count) override {
+    if (count == 0) return 0;
+    unsigned long long found = 0;
+    BASED_CUDA(cudaMemsetAsync(counter_.get(), 0, sizeof found, stream()));
+    auto* result = static_cast<unsigned long long*>(counter_.get());
+    launch_count_nonfinite(data, type, count, result, stream());
+    download(&found, result, sizeof found);
+    return static_cast<std::int64_t>(found);
+  }
+
+  void synchronize() override { BASED_CUDA(cudaStreamSynchronize(stream())); }
+
+  std::optional<std::string> lost() override {
+    static_cast<void>(cudaGetLastError());  // a passing error is forgotten by this
+    const cudaError_t code = cudaDeviceSynchronize();
+    if (code == cudaSuccess) return std::nullopt;
+    return cudaGetErrorName(code);
+  }
+
+  std::vector<double> time_calls(const launch& call, cache_state cache, int count) override {
+    event_pairs events(count);
+    // Cold: the flush before each call also hides the launches of what follows it. Hot: a call
+    // that is not timed refills the cache, behind a kernel that hides the launches.
+    for (int i = 0; i < count; ++i) {
+      if (cache == cache_state::cold) {
+        BASED_CUDA(cudaMemsetAsync(flush_.get(), i & 1, flush_bytes(), stream()));
+      } else {
+        block();
+        call(0);
+      }
+      events.start[i].record(stream());
+      call(0);
+      events.stop[i].record(stream());
+    }
+    synchronize();
+    return events.seconds();
+  }
+
+  bool has_rotations() const override { return true; }
+
+  std::vector<double> time_rotations(const launch& call, int sets, int count) override {
+    owned<cudaGraph_t, cudaGraphDestroy> graph;
+    owned<cudaGraphExec_t, cudaGraphExecDestroy> executable;
+    BASED_CUDA(cudaStreamBeginCapture(stream(), cudaStreamCaptureModeThreadLocal));
+    try {
+      for (int set = 0; set < sets; ++set) call(set);
+    } catch (...) {
+      cudaStreamEndCapture(stream(), graph.out());
+      throw;
+    }
+    BASED_CUDA(cudaStreamEndCapture(stream(), graph.out()));
+    BASED_CUDA(cudaGraphInstantiate(executable.out(), graph.get(), 0));
+    BASED_CUDA(cudaGraphUpload(executable.get(), stream()));
+
+    event_pairs events(count);
+    BASED_CUDA(cudaGraphLaunch(executable.get(), stream()));  // warm-up
+    for (int i = 0; i < count; ++i) {
+      block();
+      events.start[i].record(stream());
+      BASED_CUDA(cudaGraphLaunch(executable.get(), stream()));
+      events.stop[i].record(stream());
+    }
+    synchronize();
+    std::vector<double> seconds = events.seconds();
+    for (double& each : seconds) each /= sets;
+    return seconds;
+  }
+
+  double call_floor() override {
+    if (call_floor_ == 0) {
+      call_floor_ = median(time_calls(empty_call(), cache_state::cold, floor_samples));
+    }
+    return call_floor_;
+  }
+  double rotation_floor() override {
+    if (rotation_floor_ == 0) {
+      rotation_floor_ = median(time_rotations(empty_call(), floor_rotation, floor_samples));
+    }
+    return rotation_floor_;
+  }
+
+  void profile(const std::string& range, const launch& call) override {
+    synchronize();
+    BASED_CUDA(cudaProfilerStart());
+    {
+      const nvtx_range named(range);
+      call(0);
+      synchronize();
+    }
+    BASED_CUDA(cudaProfilerStop());
+  }
+
+  void start_telemetry() override {
+    if (nvml_) nvml_->start();
+  }
+  telemetry stop_telemetry() override { return nvml_ ? nvml_->stop() : telemetry{}; }
+
+ protected:
+  void* allocate_raw(std::size_t bytes) override {
+    void* data = nullptr;
+    const cudaError_t code = cudaMalloc(&data, bytes);
+    if (code == cudaErrorMemoryAllocation) {
+      static_cast<void>(cudaGetLastError());
+      throw std::bad_alloc();
+    }
+    BASED_CUDA(code);
+    return data;
+  }
+  void free_raw(void* data) noexcept override { static_cast<void>(cudaFree(data)); }
+
+ private:
+  static constexpr int floor_samples = 51;
+  static constexpr int floor_rotation = 100;
+  static constexpr double block_s = 100e-6;  // longer than queueing a few launches
+
+  /// What an empty kernel reads is the floor of both ways of timing.
+  launch empty_call() {
+    return [this](int) { launch_empty(stream()); };
+  }
+
+  void block() { launch_spin(block_s, stream()); }
+
+  std::size_t flush_bytes() const { return cold_cache_multiple * cache_bytes(); }
+
+  void copy_and_wait(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
+    BASED_CUDA(cudaMemcpyAsync(to, from, bytes, kind, stream()));
+    synchronize();
+  }
+
+  double measure_copy() {
+    constexpr std::size_t bytes = std::size_t{1} << 31;
+    const memory from = allocate(bytes), to = allocate(bytes);
+    fill(from.data(), element_type::bf16, bytes / sizeof(bf16), random_stream(1, 1, 1.0f));
+    const auto copy_all = [&](int) { copy(to.data(), from.data(), bytes); };
+    time_calls(copy_all, cache_state::hot, 2);
+    return 2.0 * bytes / median(time_calls(copy_all, cache_state::hot, 11));
+  }
+
+  cudaDeviceProp properties_{};
+  owned<cudaStream_t, cudaStreamDestroy> stream_;
+  owned<void*, cudaFree> flush_;
+  owned<void*, cudaFree> counter_;
+  std::unique_ptr<nvml_sampler> nvml_;
+  ceilings ceilings_;
+  double call_floor_ = 0;
+  double rotation_floor_ = 0;
+};
+
+}  // namespace
+
+std::variant<std::unique_ptr<backend>, std::string> make_cuda_backend() {
+  int count = 0;
+  const cudaError_t code = cudaGetDeviceCount(&count);
+  if (code != cudaSuccess) {
+    static_cast<void>(cudaGetLastError());
+    return fmt::format("no CUDA device: {} ({})", cudaGetErrorString(code), cudaGetErrorName(code));
+  }
+  if (count == 0) return "no CUDA device";
+  int device = 0;
+  BASED_CUDA(cudaGetDevice(&device));
+  return std::unique_ptr<backend>(std::make_unique<cuda_backend>(device));
+}
+
+}  // namespace based

@@ -1,0 +1,88 @@
+#include "benchmarks/harness/measure.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+namespace based {
+namespace {
+
+constexpr double warm_up_s = 0.1;           // long enough for a GPU's clock to leave idle
+constexpr double warm_up_agreement = 0.02;  // between the medians of two successive batches
+constexpr double batch_s = 0.05;            // samples between two looks at the stopping rule
+constexpr int max_batch = 32;
+constexpr int min_rotation_calls = 20;  // calls in a rotation: the graph's own launch is shared
+
+int batch_of(double call_s) {
+  return static_cast<int>(std::clamp(batch_s / std::max(call_s, 1e-9), 1.0, double{max_batch}));
+}
+
+/// Runs until two successive batches agree and warm_up_s has passed; the last median.
+double warm_up(backend& device, const backend::launch& call, double until, const wall_clock& now) {
+  const double start = now();
+  double previous = device.time_calls(call, cache_state::hot, 1).front();
+  while (now() + previous < until) {
+    const double current = median(device.time_calls(call, cache_state::hot, batch_of(previous)));
+    const bool agree = std::abs(current - previous) <= warm_up_agreement * current;
+    previous = current;
+    if (agree && now() - start >= warm_up_s) break;
+  }
+  return previous;
+}
+
+bool settled(const std::vector<double>& samples, const sampling_rule& rule) {
+  if (static_cast<int>(samples.size()) < rule.min_samples) return false;
+  double total = 0;
+  for (double sample : samples) total += sample;
+  return total >= rule.min_time_s && summarize(samples).relative_half_width() <= rule.half_width;
+}
+
+}  // namespace
+
+double steady_seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+timing measure(backend& device, const measured_call& call, const sampling_rule& rule,
+               const wall_clock& now) {
+  const double start = now();
+  const double deadline = start + rule.cap_s;
+  const double warm_s = warm_up(device, call.launch, start + rule.cap_s / 4, now);
+
+  timing result;
+  int sets = 1;
+  if (device.has_rotations() && warm_s < rotation_below_s) {
+    const std::size_t cold_bytes = cold_cache_multiple * device.cache_bytes();
+    sets = static_cast<int>(cold_bytes / std::max<std::size_t>(call.set_bytes, 1)) + 1;
+    sets = std::max(sets, min_rotation_calls);
+    result.rotated = call.replicate(sets);
+  }
+  result.floor = result.rotated ? device.rotation_floor() : device.call_floor();
+
+  const auto sample = [&](cache_state cache, double until) {
+    std::vector<double> samples;
+    double sample_s = 0;  // wall-clock, the eviction included
+    do {
+      const double before = now();
+      const int count = std::min(batch_of(std::max(sample_s, warm_s)),
+                                 rule.max_samples - static_cast<int>(samples.size()));
+      const std::vector<double> batch =
+          !result.rotated ? device.time_calls(call.launch, cache, count)
+          : cache == cache_state::cold
+              ? device.time_rotations(call.launch, sets, count)
+              : device.time_rotations([&](int) { call.launch(0); }, sets, count);
+      samples.insert(samples.end(), batch.begin(), batch.end());
+      sample_s = (now() - before) / count;
+    } while (!settled(samples, rule) && static_cast<int>(samples.size()) < rule.max_samples &&
+             now() + sample_s < until);
+    return samples;
+  };
+
+  // Cold is the headline and may use three quarters of the cap; hot gets what is left of it.
+  result.samples = sample(cache_state::cold, start + rule.cap_s * 3 / 4);
+  result.cold = summarize(result.samples);
+  if (now() + warm_s < deadline) result.hot_samples = sample(cache_state::hot, deadline);
+  return result;
+}
+
+}  // namespace based

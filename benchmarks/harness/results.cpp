@@ -1,0 +1,173 @@
+#include "benchmarks/harness/results.h"
+
+#include <fmt/format.h>
+
+#include <cerrno>
+#include <cmath>
+#include <cstring>
+#include <fstream>
+#include <sstream>
+
+#include "benchmarks/harness/suite_options.h"
+
+namespace based {
+namespace {
+
+using nlohmann::ordered_json;
+
+/// What a results file must share with this run for its rows to stand beside this run's.
+constexpr const char* identity_keys[] = {"schema", "revision", "seed", "cpu_name", "gpu_name"};
+
+/// Google Benchmark's own JSON, parsed.
+template <class Report>
+ordered_json google_json(const std::string& before, const std::string& after, Report report) {
+  std::ostringstream text;
+  benchmark::JSONReporter reporter;
+  reporter.SetOutputStream(&text);
+  reporter.SetErrorStream(&text);
+  report(reporter);
+  return ordered_json::parse(before + text.str() + after);
+}
+
+}  // namespace
+
+std::string_view to_string(row_status status) {
+  switch (status) {
+    case row_status::ok: return "ok";
+    case row_status::skipped: return "skipped";
+    case row_status::out_of_memory: return "out_of_memory";
+    case row_status::error: return "error";
+  }
+  return "error";
+}
+
+void row_log::add(const row_spec& spec, row_record record) {
+  any_error_ |= record.status == row_status::error;
+  entry& row = entries_[spec.name()];
+  if (row.identity.is_null()) {
+    row.identity = {{"row", spec.name()},
+                    {"operation", spec.operation},
+                    {"implementation", spec.implementation},
+                    {"device", to_string(spec.device)}};
+    ordered_json& params = row.identity["params"] = ordered_json::object();
+    for (const auto& [key, value] : spec.parameters) {
+      std::visit([&, k = key](const auto& v) { params[k] = v; }, value);
+    }
+  }
+  row.records.push_back(std::move(record));
+}
+
+const row_record* row_log::last(const std::string& row_name) const {
+  const auto found = entries_.find(row_name);
+  return found == entries_.end() ? nullptr : &found->second.records.back();
+}
+
+ordered_json row_log::fields(const std::string& row_name, std::int64_t index) const {
+  const auto found = entries_.find(row_name);
+  if (found == entries_.end()) return ordered_json::object();
+  ordered_json fields = found->second.identity;
+  if (index < 0 || index >= static_cast<std::int64_t>(found->second.records.size())) return fields;
+  const row_record& record = found->second.records[static_cast<std::size_t>(index)];
+  fields["status"] = to_string(record.status);
+  if (!record.reason.empty()) fields["reason"] = record.reason;
+  if (record.needs_bytes > 0) fields["needs_bytes"] = record.needs_bytes;
+  if (record.status == row_status::ok) {
+    fields["timing"] = record.rotated ? "rotation" : "calls";
+    if (!record.throttle_reasons.empty()) fields["throttle_reasons"] = record.throttle_reasons;
+    ordered_json& samples = fields["samples_us"] = ordered_json::array();
+    for (double sample : record.samples) samples.push_back(std::round(sample * 1e10) / 1e4);
+  }
+  return fields;
+}
+
+earlier_results read_earlier(const std::filesystem::path& path,
+                             const std::map<std::string, std::string>& context) {
+  std::ifstream file(path);
+  if (!file) {
+    throw usage_error(fmt::format("--resume: cannot read '{}': {}", path.string(),
+                                  std::strerror(errno)));
+  }
+  const ordered_json document = ordered_json::parse(file, nullptr, /*allow_exceptions=*/false);
+  const auto refuse = [&](const std::string& why) {
+    throw usage_error(fmt::format("--resume: '{}' {}", path.string(), why));
+  };
+  if (document.is_discarded()) refuse("is not complete JSON: want a results file of based_bench");
+  if (!document.is_object() || !document.contains("context") || !document["context"].is_object() ||
+      !document.contains("benchmarks") || !document["benchmarks"].is_array()) {
+    refuse("has no context and benchmarks: want a results file of based_bench");
+  }
+  for (const char* key : identity_keys) {
+    const ordered_json stored = document["context"].value(key, ordered_json(nullptr));
+    const auto here = context.find(key);
+    const ordered_json want =
+        here == context.end() ? ordered_json(nullptr) : ordered_json(here->second);
+    if (stored != want) {
+      refuse(fmt::format("was measured with {} {}, this run has {}: its rows do not belong beside "
+                         "this run's",
+                         key, stored.dump(), want.dump()));
+    }
+  }
+
+  earlier_results earlier;
+  for (const ordered_json& run : document["benchmarks"]) {
+    if (!run.is_object() || !run.contains("row") || !run["row"].is_string()) {
+      refuse("holds a row without its name: want a results file of based_bench");
+    }
+    if (run.value("status", "ok") == "error") continue;
+    earlier.rows.insert(run["row"].get<std::string>());
+    earlier.lines.push_back(run.dump());
+  }
+  return earlier;
+}
+
+results_reporter::results_reporter(std::filesystem::path path, const row_log& log,
+                                   earlier_results earlier)
+    : path_(std::move(path)), log_(log), lines_(std::move(earlier.lines)) {
+  // Fail before hours of measuring, not after.
+  const std::filesystem::path probe = path_.string() + ".tmp";
+  if (!std::ofstream(probe)) {
+    throw usage_error(fmt::format("--benchmark_out: cannot write '{}': {}", path_.string(),
+                                  std::strerror(errno)));
+  }
+  std::filesystem::remove(probe);
+}
+
+bool results_reporter::ReportContext(const Context& context) {
+  context_ = google_json("", "]}", [&](auto& reporter) { reporter.ReportContext(context); });
+  context_ = context_["context"];
+  write();
+  return true;
+}
+
+void results_reporter::ReportRuns(const std::vector<Run>& runs) {
+  const ordered_json rows =
+      google_json("[", "]", [&](auto& reporter) { reporter.ReportRuns(runs); });
+  for (ordered_json row : rows) {
+    const bool aggregate = row.value("run_type", "") == "aggregate";
+    const std::int64_t index = aggregate ? -1 : row.value("repetition_index", std::int64_t{0});
+    std::string name = row["run_name"];
+    name = name.substr(0, name.find("/manual_time"));
+    row.update(log_.fields(name, index));
+    lines_.push_back(row.dump());
+  }
+  write();
+}
+
+void results_reporter::write() const {
+  const std::filesystem::path temporary = path_.string() + ".tmp";
+  {
+    std::ofstream file(temporary);
+    file << "{\n\"context\": " << context_.dump(2) << ",\n\"benchmarks\": [\n";
+    for (std::size_t i = 0; i < lines_.size(); ++i) {
+      file << lines_[i] << (i + 1 < lines_.size() ? ",\n" : "\n");
+    }
+    file << "]\n}\n";
+    if (!file.flush()) {
+      throw std::runtime_error(fmt::format("cannot write '{}': {}", temporary.string(),
+                                           std::strerror(errno)));
+    }
+  }
+  std::filesystem::rename(temporary, path_);
+}
+
+}  // namespace based

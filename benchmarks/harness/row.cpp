@@ -1,0 +1,15 @@
+#include "benchmarks/harness/row.h"
+
+#include <fmt/format.h>
+
+namespace based {
+
+std::string row_spec::name() const {
+  std::string text = fmt::format("{}/{}/{}", operation, implementation, to_string(device));
+  for (const auto& [key, value] : parameters) {
+    std::visit([&](const auto& v) { text += fmt::format("/{}:{}", key, v); }, value);
+  }
+  return text;
+}
+
+}  // namespace based

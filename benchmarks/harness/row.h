@@ -1,0 +1,73 @@
+// One row: one implementation of one operation at one shape on one device. A study describes its
+// rows to the harness through these types; the harness verifies and times them.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "benchmarks/harness/backend.h"
+
+namespace based {
+
+/// The work of a row, functions of its problem alone unless said otherwise.
+struct row_work {
+  double nominal_flops;     ///< the sources' formula
+  double executed_flops;    ///< what this implementation executes
+  double least_flops;       ///< the fewest known to suffice
+  double compulsory_bytes;  ///< every input read once, every output written once
+  double tokens;            ///< B * N, the tokens that a model would count
+  std::size_t tensor_bytes;     ///< inputs and outputs as allocated
+  std::size_t workspace_bytes;
+  double state_bytes;  ///< recurrent state per sequence; 0: the operation has none
+};
+
+using row_parameter = std::pair<std::string, std::variant<std::int64_t, std::string>>;
+
+struct row_spec {
+  std::string operation;                  ///< "prefill"
+  std::string implementation;             ///< "based"
+  device_kind device;
+  std::vector<row_parameter> parameters;  ///< {"B", 16}, {"H", 16}, {"N", 8192}
+  row_work work;
+  double tolerance;
+  unsupported_reason unsupported;
+  std::string label;  ///< which variant runs; empty: there is one
+
+  /// operation/implementation/device/B:16/H:16/N:8192
+  std::string name() const;
+};
+
+/// The error of one run against the float64 reference.
+struct verification {
+  double relative_error;        ///< norm(o - reference) / norm(reference) over the compared part
+  std::int64_t nonfinite = 0;   ///< elements of the whole output not written or not finite
+  std::string where;            ///< what the largest error belongs to: "o", "final_state.kv"
+};
+
+/// A row with its tensors allocated and filled, on its device.
+class row_instance {
+ public:
+  virtual ~row_instance() = default;
+  virtual void launch(int set) = 0;
+  /// One call on poisoned outputs, compared with the reference.
+  virtual verification verify() = 0;
+  /// Makes data sets 1 .. sets-1, equal to set 0 (uncounted memory); false: they do not fit.
+  virtual bool replicate(int sets) = 0;
+};
+
+class row {
+ public:
+  explicit row(row_spec spec) : spec_(std::move(spec)) {}
+  virtual ~row() = default;
+  const row_spec& spec() const { return spec_; }
+  virtual std::unique_ptr<row_instance> prepare(backend& device, std::uint64_t seed) const = 0;
+
+ private:
+  row_spec spec_;
+};
+
+}  // namespace based

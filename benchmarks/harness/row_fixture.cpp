@@ -1,0 +1,195 @@
+#include "benchmarks/harness/row_fixture.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <cstdio>
+#include <new>
+
+#include "benchmarks/harness/nvtx.h"
+
+namespace based {
+namespace {
+
+constexpr double kib = 1024, mib = 1024 * 1024;
+constexpr double near_floor = 10;  // a time below this many times its timer's floor is marked
+
+std::string gib_text(std::size_t bytes) {
+  return fmt::format("{:.2f} GiB", static_cast<double>(bytes) / (kib * mib));
+}
+
+row_record ended(row_status status, std::string reason) {
+  return {.status = status, .reason = std::move(reason)};
+}
+
+}  // namespace
+
+void memory_manager::Start() {
+  measuring_ = true;
+  for (const auto& [kind, device] : run_.devices) device->restart_peak();
+}
+
+void memory_manager::Stop(Result& result) {
+  measuring_ = false;
+  for (const auto& [kind, device] : run_.devices) {
+    result.num_allocs += device->usage().allocations;
+    result.max_bytes_used += static_cast<std::int64_t>(device->usage().peak);
+  }
+}
+
+void row_fixture::BenchmarkCase(benchmark::State& state) {
+  if (memory_.measuring()) {
+    const row_record* measured = run_.log.last(spec().name());
+    if (measured != nullptr && measured->status == row_status::ok) {
+      backend& device = *run_.devices.at(spec().device);
+      const auto instance = row_->prepare(device, run_.seed);
+      instance->launch(0);
+      device.synchronize();
+    }
+    for (auto _ : state) state.SetIterationTime(0);
+    return;
+  }
+
+  run_.shown->start_row(spec().name());
+  const nvtx_range range(spec().name());
+  row_record record;
+  for (auto _ : state) {
+    record = measure_row(state);
+    if (record.status != row_status::ok) break;
+  }
+  if (record.status == row_status::error) {
+    state.SkipWithError(("ERROR: " + record.reason).c_str());
+  } else if (record.status == row_status::out_of_memory) {
+    state.SkipWithError(("OUT OF MEMORY: " + record.reason).c_str());
+  } else if (record.status == row_status::skipped) {
+    state.SkipWithError(("SKIPPED: " + record.reason).c_str());
+  }
+  run_.log.add(spec(), std::move(record));
+}
+
+row_record row_fixture::measure_row(benchmark::State& state) {
+  if (spec().unsupported) return ended(row_status::skipped, *spec().unsupported);
+  if (const auto lost = run_.lost.find(spec().device); lost != run_.lost.end()) {
+    return ended(row_status::error, "not run: " + lost->second);
+  }
+  backend& device = *run_.devices.at(spec().device);
+
+  const std::size_t needed = spec().work.tensor_bytes + spec().work.workspace_bytes;
+  const auto out_of_memory = [&] {
+    row_record record =
+        ended(row_status::out_of_memory,
+              fmt::format("needs {} ({} bytes), {} free", gib_text(needed), needed,
+                          gib_text(device.free_bytes())));
+    record.needs_bytes = needed;
+    return record;
+  };
+  if (needed > device.free_bytes()) return out_of_memory();
+
+  try {
+    std::unique_ptr<row_instance> instance;
+    verification verified;
+    device.restart_peak();
+    const std::size_t before = device.usage().live;
+    {
+      const nvtx_range setup("setup");
+      instance = row_->prepare(device, run_.seed);
+      device.synchronize();
+    }
+    const std::size_t peak_bytes = device.usage().peak - before;
+    {
+      const nvtx_range verify("verify");
+      verified = instance->verify();
+    }
+    if (verified.nonfinite > 0) {
+      return ended(row_status::error, fmt::format("{} elements of {} are not finite or were never "
+                                                  "written",
+                                                  verified.nonfinite, verified.where));
+    }
+    if (!(verified.relative_error <= spec().tolerance)) {
+      return ended(row_status::error,
+                   fmt::format("relative error {:.2e} of {} is over the tolerance {:.1e}",
+                               verified.relative_error, verified.where, spec().tolerance));
+    }
+
+    const backend::launch launch = [&](int set) { instance->launch(set); };
+    if (run_.profile) {
+      device.profile(spec().name(), launch);
+      state.SetIterationTime(0);
+      state.SetLabel("profiled, not timed");
+      return {};
+    }
+
+    timing timed;
+    device.start_telemetry();
+    {
+      const nvtx_range measuring("measure");
+      timed = measure(device,
+                      {.launch = launch,
+                       .set_bytes = needed,
+                       .replicate = [&](int sets) { return instance->replicate(sets); }},
+                      run_.rule);
+    }
+    const telemetry readings = device.stop_telemetry();
+    device.synchronize();
+
+    state.SetIterationTime(timed.cold.median);
+    state.SetLabel(spec().label);
+    count(state, device, timed, verified, readings, peak_bytes);
+    return {.status = row_status::ok,
+            .reason = "",
+            .samples = timed.samples,
+            .rotated = timed.rotated,
+            .throttle_reasons = readings.throttle_reasons};
+  } catch (const std::bad_alloc&) {
+    return out_of_memory();
+  } catch (const std::exception& error) {
+    device.stop_telemetry();
+    if (const auto why = device.lost()) {
+      run_.lost[spec().device] =
+          fmt::format("{} was lost with {} in row {}", to_string(spec().device), *why, spec().name());
+    }
+    return ended(row_status::error, error.what());
+  }
+}
+
+void row_fixture::count(benchmark::State& state, backend& device, const timing& timed,
+                        const verification& verified, const telemetry& readings,
+                        std::size_t peak_bytes) const {
+  const row_work& work = spec().work;
+  const double seconds = timed.cold.median;
+  const ceilings& most = device.measured_ceilings();
+  auto& counters = state.counters;
+
+  counters["TFLOPs"] = work.nominal_flops / seconds / 1e12;
+  counters["exec_TFLOPs"] = work.executed_flops / seconds / 1e12;
+  counters["GBps"] = work.compulsory_bytes / seconds / 1e9;
+  if (most.copy_bytes_per_s > 0 && most.flops_per_s > 0) {
+    const double floor = std::max(work.compulsory_bytes / most.copy_bytes_per_s,
+                                  work.least_flops / most.flops_per_s);
+    counters["roofline_pct"] = floor / seconds * 100;
+  }
+  counters["tokens_per_s"] = work.tokens / seconds;
+
+  counters["mem_MiB"] = static_cast<double>(peak_bytes) / mib;
+  counters["workspace_MiB"] = static_cast<double>(work.workspace_bytes) / mib;
+  if (work.state_bytes > 0) counters["state_KiB"] = work.state_bytes / kib;
+
+  counters["rel_err"] = verified.relative_error;
+  counters["tolerance"] = spec().tolerance;
+
+  counters["samples"] = static_cast<double>(timed.samples.size());
+  counters["cv_pct"] = timed.cold.cv * 100;
+  counters["ci_low_us"] = timed.cold.low * 1e6;
+  counters["ci_high_us"] = timed.cold.high * 1e6;
+  if (!timed.hot_samples.empty()) counters["hot_us"] = median(timed.hot_samples) * 1e6;
+  if (seconds < near_floor * timed.floor) counters["near_timer_floor"] = 1;
+
+  counters["nominal_GFLOP"] = work.nominal_flops / 1e9;
+  counters["compulsory_MB"] = work.compulsory_bytes / 1e6;
+
+  if (readings.sm_mhz) counters["sm_MHz"] = *readings.sm_mhz;
+  if (readings.power_w) counters["power_W"] = *readings.power_w;
+  if (readings.temperature_c) counters["temp_C"] = *readings.temperature_c;
+}
+
+}  // namespace based

@@ -1,0 +1,189 @@
+#include "benchmarks/harness/suite_options.h"
+
+#include <benchmark/benchmark.h>
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <cmath>
+#include <functional>
+#include <iostream>
+#include <map>
+
+#include "kernels/common/error.h"
+
+namespace based {
+namespace {
+
+std::vector<device_kind> parse_devices(const std::string& text) {
+  std::vector<device_kind> devices;
+  for (const std::string& part : split(text)) {
+    if (part == "cpu") {
+      devices.push_back(device_kind::cpu);
+    } else if (part == "cuda") {
+      devices.push_back(device_kind::cuda);
+    } else {
+      throw usage_error(fmt::format("--device: '{}' is not a device; want cpu, cuda or both", part));
+    }
+  }
+  return devices;
+}
+
+std::vector<bool> parse_switches(const std::string& flag, const std::string& text) {
+  std::vector<bool> values;
+  for (const std::string& part : split(text)) {
+    if (part != "0" && part != "1") {
+      throw usage_error(fmt::format("{}: '{}' is not 0 or 1", flag, part));
+    }
+    values.push_back(part == "1");
+  }
+  return values;
+}
+
+double parse_seconds(const std::string& flag, std::string text) {
+  if (!text.empty() && text.back() == 's') text.pop_back();
+  std::size_t used = 0;
+  double seconds = -1;
+  try {
+    seconds = std::stod(text, &used);
+  } catch (const std::exception&) {
+  }
+  if (used != text.size() || !(seconds >= 0) || !std::isfinite(seconds)) {
+    throw usage_error(fmt::format("{}: '{}' is not a number of seconds", flag, text));
+  }
+  return seconds;
+}
+
+/// If `argument` is --name=value, its value.
+std::optional<std::string> value_of(const std::string& argument, std::string_view name) {
+  const std::string start = fmt::format("--{}=", name);
+  if (argument.rfind(start, 0) != 0) return std::nullopt;
+  return argument.substr(start.size());
+}
+
+}  // namespace
+
+sweep suite_options::sweep_of(device_kind device) const {
+  sweep shapes = default_sweep(device);
+  if (!batch.empty()) shapes.batch = batch;
+  if (!heads.empty()) shapes.heads = heads;
+  if (!seqlen.empty()) shapes.seqlen = seqlen;
+  return shapes;
+}
+
+std::optional<parsed_command_line> parse_command_line(int argc, char** argv) {
+  CLI::App app{"based_bench: linear attention, verified and timed"};
+  app.allow_extras();
+  app.set_help_flag("--help,-h", "Print this help and Google Benchmark's");
+
+  suite_options options;
+  const auto axis = [&app](const std::string& flag, std::vector<std::int64_t>& values,
+                           const std::string& text) {
+    app.add_option_function<std::string>(
+           flag, [flag, &values](const std::string& value) { values = parse_axis(flag, value); },
+           text)
+        ->type_name("LIST")
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+  };
+  const auto text_option = [&app](const std::string& flag,
+                                  const std::function<void(const std::string&)>& set,
+                                  const std::string& type, const std::string& text) {
+    app.add_option_function<std::string>(flag, set, text)
+        ->type_name(type)
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+  };
+  axis("--batch", options.batch, "Batch sizes, as 1,4,16 or 1:256:*2");
+  axis("--heads", options.heads, "Numbers of heads, likewise");
+  axis("--seqlen", options.seqlen, "Sequence lengths, likewise");
+  text_option(
+      "--device", [&](const std::string& text) { options.devices = parse_devices(text); }, "LIST",
+      "cpu, cuda or cpu,cuda; default: cuda where there is a GPU, else cpu");
+  text_option(
+      "--implementation", [&](const std::string& text) { options.implementations = split(text); },
+      "LIST", "Names of implementations; default: all");
+  text_option(
+      "--options", [&](const std::string& text) { options.options = split(text); }, "LIST",
+      "Options of Based, each none, all, or some of normalize, initial_state, final_state joined "
+      "by +; default: none");
+  text_option(
+      "--variant", [&](const std::string& text) { options.variants = split(text); }, "LIST",
+      "Force these variants of implementations that have several; default: they choose");
+  axis("--head-dim", options.head_dim, "Head dimensions of softmax attention: 64, 128; default: 64");
+  text_option(
+      "--causal", [&](const std::string& text) { options.causal = parse_switches("--causal", text); },
+      "LIST", "Masks of softmax attention: 0, 1; default: 1");
+  text_option(
+      "--seed",
+      [&](const std::string& text) {
+        options.seed = static_cast<std::uint64_t>(parse_axis("--seed", text).front());
+      },
+      "INT", "Seed of the random inputs; default: 1");
+  text_option(
+      "--time-cap",
+      [&](const std::string& text) {
+        options.time_cap_s = parse_seconds("--time-cap", text);
+        if (options.time_cap_s <= 0) throw usage_error("--time-cap: must be above 0 seconds");
+      },
+      "SECONDS", "Wall-clock bound of a row's warm-up and sampling; default: 10");
+  text_option(
+      "--resume", [&](const std::string& text) { options.resume = text; }, "FILE",
+      "A results file, or the folder that holds results.json: keep its rows, measure the others");
+  app.add_flag("--profile", options.profile,
+               "Set up and verify each row, then make exactly one call of it between the profiler's "
+               "start and stop, in an NVTX range of the row's name");
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::CallForHelp&) {
+    std::cout << app.help() << "\nGoogle Benchmark's own:\n\n";
+    benchmark::PrintDefaultHelp();
+    return std::nullopt;
+  } catch (const CLI::ParseError& error) {
+    throw usage_error(error.what());
+  } catch (const invalid_argument& error) {
+    throw usage_error(std::string(error.what()));
+  }
+  for (std::int64_t dim : options.head_dim) {
+    if (dim != 64 && dim != 128) {
+      throw usage_error(fmt::format("--head-dim: '{}' is not 64 or 128", dim));
+    }
+  }
+  if (options.resume && std::filesystem::is_directory(*options.resume)) {
+    *options.resume /= "results.json";
+  }
+
+  // Google Benchmark's flags go on to it, but for those that the suite carries out itself: the file
+  // must hold complete rows at every moment, and the suite's stopping rule replaces its iterations.
+  std::vector<std::string> rest = {argv[0]};
+  std::string out_format = "json";
+  std::optional<std::string> out;
+  for (const std::string& argument : app.remaining()) {
+    if (const auto path = value_of(argument, "benchmark_out")) {
+      out = *path;
+    } else if (const auto format = value_of(argument, "benchmark_out_format")) {
+      out_format = *format;
+    } else if (const auto seconds = value_of(argument, "benchmark_min_time")) {
+      options.min_time_s = parse_seconds("--benchmark_min_time", *seconds);
+    } else if (argument.rfind("--benchmark_", 0) == 0 || argument.rfind("--v=", 0) == 0) {
+      if (const auto display = value_of(argument, "benchmark_format")) {
+        options.console = *display == "console";
+      }
+      if (argument == "--benchmark_list_tests" || argument == "--benchmark_list_tests=true") {
+        options.list_only = true;
+      }
+      rest.push_back(argument);
+    } else {
+      throw usage_error(fmt::format("unknown argument '{}'; --help lists what there is", argument));
+    }
+  }
+  if (out && out_format == "json") {
+    options.out = *out;
+  } else if (out) {
+    rest.push_back("--benchmark_out=" + *out);
+    rest.push_back("--benchmark_out_format=" + out_format);
+  }
+  if (options.resume && !options.out) options.out = options.resume;
+  rest.push_back("--benchmark_min_time=" BASED_ONE_ITERATION);
+  return parsed_command_line{std::move(options), std::move(rest)};
+}
+
+}  // namespace based

@@ -1,0 +1,55 @@
+#include "benchmarks/harness/verify.h"
+
+#include <algorithm>
+#include <numeric>
+#include <set>
+
+#include "benchmarks/harness/random.h"
+
+namespace based {
+namespace {
+
+constexpr double flops_budget = 4e8;     // per row of the study; well under a second on one core
+constexpr std::int64_t sampled_heads = 4;
+constexpr std::int64_t fewest_rows = 64;
+
+/// `count` of 0..size-1, with the marks that lie in range, in order.
+std::vector<std::int64_t> scatter(std::int64_t size, std::int64_t count, std::uint64_t seed,
+                                  const std::vector<std::int64_t>& marks) {
+  std::vector<std::int64_t> chosen;
+  if (count >= size) {
+    chosen.resize(static_cast<std::size_t>(size));
+    std::iota(chosen.begin(), chosen.end(), std::int64_t{0});
+    return chosen;
+  }
+  std::set<std::int64_t> unique;
+  for (std::int64_t mark : marks) {
+    if (mark >= 0 && mark < size && static_cast<std::int64_t>(unique.size()) < count) {
+      unique.insert(mark);
+    }
+  }
+  for (std::uint64_t i = 0; static_cast<std::int64_t>(unique.size()) < count; ++i) {
+    unique.insert(static_cast<std::int64_t>(mix64(seed + i) % static_cast<std::uint64_t>(size)));
+  }
+  chosen.assign(unique.begin(), unique.end());
+  return chosen;
+}
+
+}  // namespace
+
+sampled_part sample_part(std::int64_t heads, std::int64_t seqlen, double flops_per_pair,
+                         std::uint64_t seed) {
+  const double row_flops = static_cast<double>(seqlen + 1) / 2 * flops_per_pair;
+  const auto affordable = static_cast<std::int64_t>(flops_budget / row_flops);
+  const std::int64_t some_heads = heads * seqlen <= affordable ? heads : sampled_heads;
+  const std::vector<std::int64_t> head_marks = {0, heads - 1};
+  const std::vector<std::int64_t> row_marks = {
+      0, seqlen - 1, 1, 15, 16, 31, 32, 63, 64, 65, 127, 128, 129, seqlen / 2, seqlen - 2, seqlen - 64};
+  sampled_part part;
+  part.heads = scatter(heads, some_heads, seed, head_marks);
+  const auto compared = static_cast<std::int64_t>(part.heads.size());
+  part.rows = scatter(seqlen, std::max(affordable / compared, fewest_rows), ~seed, row_marks);
+  return part;
+}
+
+}  // namespace based

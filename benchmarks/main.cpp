@@ -1,0 +1,11 @@
+// based_bench: every study, one binary. A new study is one line here.
+#include "benchmarks/harness/suite.h"
+#include "benchmarks/prefill.h"
+
+int main(int argc, char** argv) {
+  const based::study studies[] = {
+      based::based_prefill_rows,
+      based::softmax_attention_rows,
+  };
+  return based::run_suite(argc, argv, studies);
+}
