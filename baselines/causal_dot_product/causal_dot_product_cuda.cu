@@ -76,7 +76,8 @@ __global__ void cast_output_kernel(const float4* __restrict__ sums, token_tiles 
 
 constexpr int features_per_block = 8;
 
-/// Grid (ceil(E / 8), B, H), 64 threads: thread m owns column m of features 8x .. 8x + 7.
+/// Grid (ceil(E / 8), B, H), 64 threads: thread m owns column m of features 8x .. 8x + 7. No thread
+/// reads another's column, so the compiler keeps a copy in registers and only writes `state`.
 template <int features>
 __global__ void __launch_bounds__(value_dim) shared_state_kernel(product_params params) {
   __shared__ float state[features_per_block][value_dim];
@@ -358,6 +359,12 @@ unsupported_reason unsupported(const prefill_problem& problem) {
   return {};
 }
 
+unsupported_reason unsupported_compact(const prefill_problem& problem) {
+  const bool known = std::ranges::find(variants, problem.variant) != variants.end();
+  if (!problem.variant.empty() && !known) return "no such variant";
+  return unsupported(problem);
+}
+
 template <feature_layout layout>
 void run(const prefill_args<bf16>& args, cuda_stream stream) {
   validate(args, workspace_bytes<layout>(args.problem));
@@ -413,7 +420,7 @@ const registration<based_prefill> registered_153{
     {.name = "causal_dot_product_153",
      .summary = "Fast Transformers' kernels for at most 256 features, on the 153 distinct ones",
      .tolerance = tolerance,
-     .unsupported = unsupported,
+     .unsupported = unsupported_compact,
      .workspace_bytes = workspace_bytes<feature_layout::compact>,
      .executed_flops = executed_flops_compact,
      .run = run<feature_layout::compact>,
