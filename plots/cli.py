@@ -9,7 +9,7 @@ from pathlib import Path
 import plots
 from plots import compare, draw, published, results, table
 from plots.files import UsageError, ready_folder, write_whole
-from plots.model import Absent
+from plots.model import AbsentError
 
 _FIGURE_PREFIX = "figure_"
 
@@ -32,11 +32,13 @@ def main(arguments: list[str]) -> int:
 def figure_names() -> list[str]:
     """Every figure: the modules figure_<name>.py of this package."""
     found = (module.name for module in pkgutil.iter_modules(plots.__path__))
-    return sorted(name.removeprefix(_FIGURE_PREFIX) for name in found if name.startswith(_FIGURE_PREFIX))
+    return sorted(
+        name.removeprefix(_FIGURE_PREFIX) for name in found if name.startswith(_FIGURE_PREFIX)
+    )
 
 
 def build(name: str, group: results.Group, points):
-    """The figure `name` of a group's rows; Absent where they do not give it."""
+    """The figure `name` of a group's rows; AbsentError where they do not give it."""
     return importlib.import_module(f"plots.{_FIGURE_PREFIX}{name}").figure(group, points)
 
 
@@ -111,7 +113,7 @@ def _render(options: argparse.Namespace) -> int:
         for group in results.groups(loaded):
             try:
                 figure = build(name, group, points)
-            except Absent as why:
+            except AbsentError as why:
                 print(f"not drawn: {name}-{group.tag}: {why}")
                 continue
             for path in draw.save(figure, folder, group.tag):

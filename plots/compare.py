@@ -69,9 +69,12 @@ class Comparison:
             if keys:
                 lines.append(f"only in {name}: {len(keys)} rows, as {keys[0]}")
         if self.regressions:
-            worst = max(self.regressions, key=lambda v: math.inf if v.verdict == "LOST" else v.ratio)
+            worst = max(
+                self.regressions, key=lambda v: math.inf if v.verdict == "LOST" else v.ratio
+            )
             lines.append(
-                f"{len(self.regressions)} regressions beyond {self.threshold:g} %; worst: {worst.label}"
+                f"{len(self.regressions)} regressions beyond {self.threshold:g} %; "
+                f"worst: {worst.label}"
             )
         return "\n".join(lines) + "\n"
 
@@ -81,7 +84,9 @@ def compare(a: Results, b: Results, threshold: float, force: bool = False) -> Co
     left, right = a.rows.set_index("key"), b.rows.set_index("key")
     common = [key for key in left.index if key in right.index]
     if not common:
-        raise UsageError(f"{left['file'].iloc[0]} and {right['file'].iloc[0]} have no row in common")
+        raise UsageError(
+            f"{left['file'].iloc[0]} and {right['file'].iloc[0]} have no row in common"
+        )
     if not force:
         _refuse_different(a, b, left.loc[common], right.loc[common])
     random = np.random.default_rng(_SEED)

@@ -14,7 +14,7 @@ from matplotlib.transforms import ScaledTranslation, blended_transform_factory
 
 from plots import style
 from plots.files import write_whole
-from plots.model import Axis, Figure, HeatFigure, HeatPanel, LineFigure, Panel
+from plots.model import Axis, Figure, HeatFigure, HeatPanel, LineFigure, Panel, Series
 
 FORMATS = ("png", "svg")
 
@@ -32,15 +32,21 @@ _RC = {
     "ytick.color": style.PALE,
     "xtick.labelcolor": style.INK,
     "ytick.labelcolor": style.INK,
-    "svg.fonttype": "none",  # text stays text: small files, searchable
+    "svg.fonttype": "path",  # looks the same where the font is missing
     "svg.hashsalt": "plots",  # the same figure gives the same bytes
 }
-_STATUS_MARKS = {  # status -> marker, legend text
-    "out_of_memory": ("x", "out of memory"),
-    "skipped": ("_", "skipped"),
-    "error": ("$!$", "error"),
+_STATUS_MARKS = {  # status -> legend text and look
+    "out_of_memory": ("out of memory", {"marker": "x", "ms": 5, "mew": 1.3}),
+    "skipped": ("skipped", {"marker": "_", "ms": 5, "mew": 1.3}),
+    "error": ("error", {"marker": "$\\mathbf{!}$", "ms": 6, "mew": 0}),
 }
+_LEGEND_LINE = 0.165  # inches
+_CROWD = 3  # so many series of others fit into a small panel
+_STRIPE_POINTS = 2.4
+_INDISTINCT = 0.03  # relative difference of curves that lie on each other
+_ORIGIN_POINTS = 5.5
 _STRIP_POINTS = 8.5  # height of one line of marks above a panel
+_DEEPEST = 32.0  # the speed-up at which a heat map's colour saturates
 _LINEAR_BELOW = 3.0  # a quantity whose largest is under so many times its least needs no logarithm
 
 
@@ -69,20 +75,24 @@ def draw(figure: Figure) -> Canvas:
 
 
 def _draw_lines(figure: LineFigure) -> Canvas:
-    across = min(len(figure.panels), 3)
+    # Others' points crowd a panel: give it room.
+    others = [sum(bool(series.origin) for series in panel.series) for panel in figure.panels]
+    crowded = max(others) > _CROWD
+    across = min(len(figure.panels), 2 if crowded else 3)
     down = math.ceil(len(figure.panels) / across)
-    panel_size = (5.4, 3.9) if across == 1 else (3.5, 3.0)
+    panel_size = (5.4, 3.9) if across == 1 or crowded else (3.5, 3.0)
     handles = _legend_handles(figure)
-    legend_height = 0.165 * len(handles) + 0.4
     size = (
         panel_size[0] * across + 2.6,
-        max(panel_size[1] * down + 0.9, legend_height + 0.9),
+        max(panel_size[1] * down, _LEGEND_LINE * len(handles) + 0.4) + 0.9,
     )
     canvas, grid = _canvas(figure, size, down, across, share=True)
     for axes, panel in zip(grid, figure.panels, strict=False):
         _draw_panel(axes, panel)
     _scale(grid[0], "x", figure.x, _values(figure, "x"))
     _scale(grid[0], "y", figure.y, _values(figure, "y"))
+    for axes, panel in zip(grid, figure.panels, strict=False):
+        _draw_origins(axes, panel, panel_size[1] * 72)
     _label_outer(grid, figure, across)
     legend = canvas.legend(
         handles=handles,
@@ -100,15 +110,57 @@ def _draw_lines(figure: LineFigure) -> Canvas:
 
 
 def _draw_panel(axes, panel: Panel) -> None:
+    """Guides, series and marks. Equal curves would hide each other (peak memory often is equal):
+    each lies wider under the one before it, so that together they show as a striped ribbon."""
     for guide in panel.guides:
         axes.plot(guide.x, guide.y, label=guide.label, **_GUIDE)
-    for series in panel.series:
-        axes.plot(series.x, series.y, label=series.label, **_appearance(series))
+    for index, series in enumerate(panel.series):
+        under = sum(_coincide(series, other) for other in panel.series[:index])
+        look = _appearance(series)
+        if under:
+            look["lw"] += _STRIPE_POINTS * under
+            look["zorder"] -= 0.1 * under
+        axes.plot(series.x, series.y, label=series.label, **look)
         if series.low is not None:
-            axes.vlines(
-                series.x, series.low, series.high, lw=1, color=style.of(series.implementation).colour
-            )
+            colour = style.of(series.implementation).colour
+            axes.vlines(series.x, series.low, series.high, lw=1, color=colour)
     _draw_marks(axes, panel)
+
+
+def _coincide(one: Series, other: Series) -> bool:
+    """Whether two curves cannot be told apart where they share sizes."""
+    if not (one.line and other.line) or one.origin or other.origin:
+        return False
+    theirs = dict(zip(other.x, other.y, strict=True))
+    shared = [(y, theirs[x]) for x, y in zip(one.x, one.y, strict=True) if x in theirs]
+    return bool(shared) and all(abs(math.log(a / b)) < _INDISTINCT for a, b in shared)
+
+
+def _draw_origins(axes, panel: Panel, height: float) -> None:
+    """Name the device at the last point of each series that is not ours, without overlaps.
+
+    `height` is the panel's in points, roughly: it decides how far names are pushed apart.
+    """
+    to_axes = axes.transScale + axes.transLimits
+    ends = [
+        (s.x[-1], to_axes.transform((s.x[-1], s.y[-1]))[1], s) for s in panel.series if s.origin
+    ]
+    lowest_free: dict[float, float] = {}
+    for x, y, series in sorted(ends, key=lambda end: end[:2]):
+        placed = max(y, lowest_free.get(x, 0.0))
+        lowest_free[x] = placed + _ORIGIN_POINTS * 1.15 / height
+        device = series.origin.partition(",")[0]
+        axes.annotate(
+            device + (" ≈" if series.origin.endswith("(approximate)") else ""),
+            (x, placed),
+            xycoords=blended_transform_factory(axes.transData, axes.transAxes),
+            xytext=(5, 0),
+            textcoords="offset points",
+            fontsize=_ORIGIN_POINTS,
+            va="center",
+            color=style.of(series.implementation).colour,
+            annotation_clip=False,
+        )
 
 
 def _draw_marks(axes, panel: Panel) -> None:
@@ -117,9 +169,7 @@ def _draw_marks(axes, panel: Panel) -> None:
     for line, label in enumerate(labels):
         marks = [mark for mark in panel.marks if mark.label == label]
         look = style.of(marks[0].implementation)
-        lift = ScaledTranslation(
-            0, (line + 0.75) * _STRIP_POINTS / 72, axes.figure.dpi_scale_trans
-        )
+        lift = ScaledTranslation(0, (line + 0.75) * _STRIP_POINTS / 72, axes.figure.dpi_scale_trans)
         inside = axes.transAxes + lift
         at_data = blended_transform_factory(axes.transData, axes.transAxes) + lift
         common = {"clip_on": False, "linestyle": "none", "color": look.colour}
@@ -133,20 +183,17 @@ def _draw_marks(axes, panel: Panel) -> None:
             zorder=0,
         )
         axes.plot([-0.03], [1], transform=inside, marker=look.marker, ms=4, **common)
-        for status, (marker, _) in _STATUS_MARKS.items():
+        for status, (_, look_of_status) in _STATUS_MARKS.items():
             at = [mark.x for mark in marks if mark.status == status]
             if at:
                 axes.plot(
                     at,
                     [1] * len(at),
                     transform=at_data,
-                    marker=marker,
-                    ms=5,
-                    mew=1.3,
                     label=f"{label}: {status}",
-                    **common,
+                    **common | look_of_status,
                 )
-        for mark in marks:
+        for mark in sorted(marks, key=lambda mark: mark.x)[:1]:
             if mark.text:
                 axes.annotate(
                     mark.text,
@@ -175,16 +222,24 @@ def _draw_heat(figure: HeatFigure) -> Canvas:
     )
     canvas, grid = _canvas(figure, size, down, across, share=False)
     numbers = np.array([v for p in figure.panels for line in p.values for v in line])
-    reach = max(np.nanmax(numbers), 1 / np.nanmin(numbers), 2.0)
+    reach = min(max(np.nanmax(numbers), 1 / np.nanmin(numbers), 2.0), _DEEPEST)
     norm = LogNorm(1 / reach, reach)
     for axes, panel in zip(grid, figure.panels, strict=False):
         image = _draw_cells(axes, panel, norm, figure)
     _label_outer(grid, figure, across)
-    bar = canvas.colorbar(image, ax=grid, shrink=0.8, pad=0.015, label=figure.value_label)
+    bar = canvas.colorbar(
+        image, ax=grid, shrink=0.8, pad=0.015, label=figure.value_label, extend="both"
+    )
     bar.outline.set_visible(False)
-    ticks = [t for t in (1e-3, 1e-2, 0.1, 0.5, 1, 2, 10, 100, 1e3) if 1 / reach <= t <= reach]
+    ticks = [
+        t
+        for t in (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8, 16, 32)
+        if 1 / reach <= t <= reach
+    ]
     bar.ax.yaxis.set_major_locator(FixedLocator(ticks))
-    bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    bar.ax.yaxis.set_major_formatter(
+        FuncFormatter(lambda v, _: f"{v:g}" if v >= 1 else f"1/{1 / v:g}")
+    )
     bar.ax.yaxis.set_minor_locator(NullLocator())
     return canvas
 
@@ -198,7 +253,9 @@ def _draw_cells(axes, panel: HeatPanel, norm: LogNorm, figure: HeatFigure):
     for row, line in enumerate(panel.texts):
         for column, text in enumerate(line):
             known = not np.ma.is_masked(values[row, column])
-            shade = np.dot(image.cmap(norm(values[row, column]))[:3], (0.3, 0.59, 0.11)) if known else 1
+            shade = (
+                np.dot(image.cmap(norm(values[row, column]))[:3], (0.3, 0.59, 0.11)) if known else 1
+            )
             axes.text(
                 column + 0.5,
                 row + 0.5,
@@ -240,12 +297,13 @@ def _label_outer(grid, figure: Figure, across: int) -> None:
 
 
 _HEADINGS = ("measured here", "published, originals", "no result")
+_FILLS = ("full", "left", "bottom", "right")
 _GUIDE = {"color": style.PALE, "lw": 1.1, "ls": (0, (5, 2)), "zorder": 1.5}
 
 
-def _appearance(series) -> dict:
+def _appearance(series: Series) -> dict:
     look = style.of(series.implementation)
-    if series.published:
+    if series.origin:
         return {
             "color": look.colour,
             "marker": look.marker,
@@ -262,59 +320,62 @@ def _appearance(series) -> dict:
         "ls": style.DASHES[series.dash % len(style.DASHES)] if series.line else "none",
         "lw": look.width,
         "ms": 5.5 if series.implementation == "based" else 4.5,
-        "mec": "white",
+        "mec": "white" if series.line else look.colour,
         "mew": 0.5,
+        # Where no line style tells variants apart, how the marker is filled does.
+        "fillstyle": "full" if series.line else _FILLS[series.dash % len(_FILLS)],
+        "markerfacecoloralt": "white",
         "zorder": 4 if series.implementation == "based" else 3,
     }
 
 
 def _legend_handles(figure: LineFigure) -> list[Line2D]:
     """A heading and its entries for each of: measured series, published ones, missing results."""
-    ours, published, guides, statuses = {}, {}, {}, []
+    ours, others, guides, statuses = {}, {}, {}, set()
     for panel in figure.panels:
         for series in panel.series:
-            (published if series.published else ours).setdefault(series.label, series)
-        for mark in panel.marks:
-            statuses.append(mark.status)
-            # A series with marks alone still needs its name.
-            if not any(mark.label == series.label for p in figure.panels for series in p.series):
-                ours.setdefault(mark.label, mark)
+            entry = Line2D([], [], label=series.label, **_appearance(series))
+            (others if series.origin else ours)[series.label] = (series.implementation, entry)
         for guide in panel.guides:
-            guides.setdefault(guide.label, guide)
+            guides[guide.label] = Line2D([], [], label=guide.label, **_GUIDE)
+    for mark in [mark for panel in figure.panels for mark in panel.marks]:
+        statuses.add(mark.status)
+        if mark.label not in ours:  # a series without any result still needs its name
+            look = style.of(mark.implementation)
+            entry = Line2D(
+                [], [], label=mark.label, color=look.colour, marker=look.marker, ls="none"
+            )
+            ours[mark.label] = (mark.implementation, entry)
 
-    handles = [_heading(_HEADINGS[0])]
-    for label, entry in ours.items():
-        look = style.of(entry.implementation)
-        handles.append(
-            Line2D([], [], label=label, **_appearance(entry))
-            if hasattr(entry, "y")
-            else Line2D([], [], label=label, color=look.colour, marker=look.marker, ls="none", ms=4)
-        )
-    handles += [Line2D([], [], label=label, **_GUIDE) for label in guides]
-    if published:
-        handles.append(_heading(_HEADINGS[1]))
-        handles += [
-            Line2D([], [], label=label, **_appearance(series)) for label, series in published.items()
+    def in_order(entries: dict) -> list[Line2D]:
+        return [
+            entry
+            for _, (_, entry) in sorted(
+                entries.items(), key=lambda item: (style.of(item[1][0]).order, item[0])
+            )
         ]
-    if statuses:
-        handles.append(_heading(_HEADINGS[2]))
-        handles += [
-            Line2D([], [], label=text, color=style.PALE, marker=marker, ls="none", ms=5, mew=1.3)
-            for status, (marker, text) in _STATUS_MARKS.items()
-            if status in statuses
-        ]
-    return handles
 
-
-def _heading(text: str) -> Line2D:
-    return Line2D([], [], ls="none", label=text)
+    absent = [
+        Line2D([], [], label=text, color=style.PALE, ls="none", **look)
+        for status, (text, look) in _STATUS_MARKS.items()
+        if status in statuses
+    ]
+    sections = ([*in_order(ours), *guides.values()], in_order(others), absent)
+    return [
+        handle
+        for heading, entries in zip(_HEADINGS, sections, strict=True)
+        if entries
+        for handle in (Line2D([], [], ls="none", label=heading), *entries)
+    ]
 
 
 def _values(figure: LineFigure, which: str) -> np.ndarray:
-    values = [v for p in figure.panels for s in p.series for v in getattr(s, which)]
+    """All coordinates that an axis must hold; others' sizes lie among those measured here."""
+    series = [s for panel in figure.panels for s in panel.series]
+    values = [v for s in series if which == "y" or not s.origin for v in getattr(s, which)]
     if which == "x":
         values += [mark.x for panel in figure.panels for mark in panel.marks]
-    values += [v for p in figure.panels for guide in p.guides for v in getattr(guide, which)]
+    values += [v for panel in figure.panels for g in panel.guides for v in getattr(g, which)]
     return np.array(values, dtype=float)
 
 
@@ -338,24 +399,22 @@ def _scale(axes, which: str, quantity: Axis, values: np.ndarray) -> None:
             axis.set_minor_locator(NullLocator())
     else:
         set_limits(0, high * 1.08)
-    axis.set_major_formatter(FuncFormatter(lambda value, _: style.unit_text(quantity.unit, value, 1)))
+    axis.set_major_formatter(
+        FuncFormatter(lambda value, _: style.unit_text(quantity.unit, value, None))
+    )
     for panel_axes in axes.figure.axes:
         panel_axes.grid(True, color=style.GRID, lw=0.7)
         panel_axes.tick_params(which="minor", length=0)
 
 
 def _size_ticks(values: np.ndarray) -> list[float]:
-    """The sizes that were measured, thinned where they would run into each other."""
+    """The sizes that were measured, thinned to the some nine that an axis has room for."""
+    closest = (values.max() / values.min()) ** (1 / 9)
     ticks = []
     for size in sorted(set(values)):
-        if not ticks or size >= ticks[-1] * _closest(values):
+        if not ticks or size >= ticks[-1] * closest:
             ticks.append(size)
     return ticks
-
-
-def _closest(values: np.ndarray) -> float:
-    """The least ratio of neighbouring ticks: some nine of them fit on an axis."""
-    return (values.max() / values.min()) ** (1 / 9)
 
 
 def _log_ticks(ratio: float, binary: bool) -> LogLocator:

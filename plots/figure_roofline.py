@@ -2,8 +2,8 @@
 
 Intensity is executed FLOPs over compulsory bytes (each input read once, each output written once);
 with nominal FLOPs every implementation would stand at the same intensity and could pass the roof.
-A row's distance below the roof is what its kernel leaves unused or moves twice. Each implementation
-shows all of its shapes; the line joins them from the smallest to the largest.
+A row's distance below the roof is what its kernel leaves unused or moves twice. An implementation
+has a marker for each of its shapes.
 """
 
 import math
@@ -12,7 +12,7 @@ import numpy as np
 
 from plots import style
 from plots.lines import by_style, series_label
-from plots.model import Absent, Axis, Guide, LineFigure, Panel, Series
+from plots.model import AbsentError, Axis, Guide, LineFigure, Panel, Series
 from plots.results import Group, shape_text
 
 INTENSITY = Axis("executed FLOP per compulsory byte", "plain")
@@ -25,10 +25,10 @@ def figure(group: Group, points) -> LineFigure:
     rows["intensity"] = rows["exec_TFLOPs"] * rows["time_us"] / rows["compulsory_MB"]
     rows = rows[rows["intensity"].gt(0) & np.isfinite(rows["intensity"])]
     if rows.empty:
-        raise Absent(f"no row on {group.device} has exec_TFLOPs and compulsory_MB")
+        raise AbsentError(f"no row on {group.device} has exec_TFLOPs and compulsory_MB")
     ceilings = group.ceilings
     if math.isnan(ceilings.copy_gbps) or math.isnan(ceilings.peak_tflops):
-        raise Absent(f"the file's context has no measured ceilings of {group.hardware}")
+        raise AbsentError(f"the file's context has no measured ceilings of {group.hardware}")
     roof = _roof(ceilings, rows["intensity"].min() / _MARGIN, rows["intensity"].max() * _MARGIN)
     panels = [
         Panel(operation.replace("_", " "), _series(of_operation), guides=[roof])
@@ -39,7 +39,7 @@ def figure(group: Group, points) -> LineFigure:
 
 def _series(rows) -> list[Series]:
     series = []
-    for implementation, extras, dash, of_series in by_style(rows):
+    for implementation, extras, dash, of_series in by_style(rows, rows):
         of_series = of_series.sort_values("nominal_GFLOP")
         label = series_label(implementation, extras)
         series.append(

@@ -10,7 +10,7 @@ import pandas as pd
 
 from plots import style
 from plots.lines import by_style, series_label
-from plots.model import BATCH, LENGTH, Absent, HeatFigure, HeatPanel
+from plots.model import BATCH, LENGTH, AbsentError, HeatFigure, HeatPanel
 from plots.results import Group
 
 _WHY = {"out_of_memory": "OOM", "skipped": "skip", "error": "error"}
@@ -21,17 +21,17 @@ def figure(group: Group, points) -> HeatFigure:
     based = rows[rows["implementation"].eq("based") & rows["extras"].eq("")]
     others = rows[rows["implementation"].ne("based")]
     if based.empty or others.empty:
-        raise Absent(f"it needs prefill rows on {group.device} of based and of another")
+        raise AbsentError(f"it needs prefill rows on {group.device} of based and of another")
     panels = []
     for heads, of_heads in others.groupby("H", sort=True):
         ours = based[based["H"].eq(heads)].set_index(["N", "B"])
-        for implementation, extras, _, theirs in by_style(of_heads):
+        for implementation, extras, _, theirs in by_style(of_heads, others):
             title = f"over {series_label(implementation, extras)}, H = {int(heads)}"
             panel = _panel(title, ours, theirs.set_index(["N", "B"]))
             if any(not math.isnan(value) for line in panel.values for value in line):
                 panels.append(panel)
     if not panels:
-        raise Absent(f"based and no other on {group.device} have a time at the same shape")
+        raise AbsentError(f"based and no other on {group.device} have a time at the same shape")
     return HeatFigure(
         "speedup",
         "Based prefill: speed-up of based",

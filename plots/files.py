@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 class UsageError(Exception):
-    """What the user gave cannot be used; the message is one line naming the value and the remedy."""
+    """What the user gave cannot be used; the message is one line: the value and the remedy."""
 
 
 def ready_folder(folder: Path) -> Path:

@@ -6,7 +6,18 @@ import numpy as np
 import pandas as pd
 
 from plots import style
-from plots.model import MEMORY, TFLOPS, TIME, Absent, Axis, Guide, LineFigure, Mark, Panel, Series
+from plots.model import (
+    MEMORY,
+    TFLOPS,
+    TIME,
+    AbsentError,
+    Axis,
+    Guide,
+    LineFigure,
+    Mark,
+    Panel,
+    Series,
+)
 from plots.published import matching
 from plots.results import SHAPE, Group, shape_text
 
@@ -25,13 +36,13 @@ def line_figure(
     x: Axis,
     y: Axis,
 ) -> LineFigure:
-    """The figure of `y` over the size `over` ("B" or "N"), or Absent.
+    """The figure of `y` over the size `over` ("B" or "N"), or AbsentError.
 
     `points` are published.load()'s, laid over where a panel's shape is theirs; None: no overlay.
     """
     rows = group.rows[group.rows["operation"].eq(operation)]
     if rows.empty:
-        raise Absent(f"the file has no rows of {operation} on {group.device}")
+        raise AbsentError(f"the file has no rows of {operation} on {group.device}")
     panels = []
     fixed_names = [size for size in SHAPE if size != over and rows[size].notna().any()]
     for fixed_values, of_shape in rows.groupby(fixed_names, sort=True):
@@ -40,12 +51,13 @@ def line_figure(
         fixed = dict(zip(fixed_names, fixed_values, strict=True))
         overlays = []
         if points is not None and group.device == "cuda":
-            overlays = _overlays(matching(points, operation, fixed, group.policy), over, y)
-        panel = _panel(of_shape, fixed, over, y, overlays)
-        if any(not series.published for series in panel.series):
+            theirs = matching(points, operation, over, fixed, group.policy)
+            overlays = _overlays(theirs, over, y, of_shape[over])
+        panel = _panel(of_shape, rows, fixed, over, y, overlays)
+        if any(not series.origin for series in panel.series):
             panels.append(panel)
     if not panels:
-        raise Absent(
+        raise AbsentError(
             f"no shape of {operation} on {group.device} was measured at two or more {_NAMES[over]}"
         )
     return LineFigure(name, title, _caption(group, panels, y), x, y, panels)
@@ -62,21 +74,29 @@ def not_measured(row: pd.Series, label: str, at: float) -> Mark:
     return Mark(label, row["implementation"], at, row["status"], text, row["reason"])
 
 
-def by_style(rows: pd.DataFrame):
-    """(implementation, extras), rows and dash of each series, in the legends' order."""
+def by_style(rows: pd.DataFrame, among: pd.DataFrame):
+    """Each series' implementation, extras, dash and rows, in the legends' order.
+
+    `among` are the whole figure's rows: they decide the dashes, so that panels agree.
+    """
     found = []
-    for implementation, same in rows.groupby("implementation", sort=True):
-        for dash, (extras, of_series) in enumerate(same.groupby("extras", sort=True)):
-            found.append((implementation, extras, dash, of_series))
+    for (implementation, extras), of_series in rows.groupby(["implementation", "extras"]):
+        variants = sorted(set(among.loc[among["implementation"].eq(implementation), "extras"]))
+        found.append((implementation, extras, variants.index(extras), of_series))
     return sorted(found, key=lambda entry: (style.of(entry[0]).order, entry[0], entry[1]))
 
 
 def _panel(
-    rows: pd.DataFrame, fixed: dict, over: str, y: Axis, overlays: list[Series]
+    rows: pd.DataFrame,
+    among: pd.DataFrame,
+    fixed: dict,
+    over: str,
+    y: Axis,
+    overlays: list[Series],
 ) -> Panel:
     column = _COLUMNS[y]
     series, marks = [], []
-    for implementation, extras, dash, of_series in by_style(rows):
+    for implementation, extras, dash, of_series in by_style(rows, among):
         label = series_label(implementation, extras)
         of_series = of_series.sort_values(over)
         drawn = of_series[of_series["status"].eq("ok") & of_series[column].gt(0)]
@@ -109,27 +129,32 @@ def _floor(rows: pd.DataFrame, over: str) -> list[Guide]:
     return [Guide("floor: measured ceilings", floor.index.tolist(), floor.tolist())]
 
 
-def _overlays(points: pd.DataFrame, over: str, y: Axis) -> list[Series]:
+def _overlays(points: pd.DataFrame, over: str, y: Axis, measured: pd.Series) -> list[Series]:
+    """Others' series within the sizes that were measured here."""
     column = _COLUMNS[y]
-    points = points[points[column].gt(0) & points[over].notna()].sort_values(over)
+    inside = points[over].between(measured.min(), measured.max())
+    points = points[inside & points[column].gt(0)].sort_values(over)
     overlays = []
-    for label, of_series in points.groupby("label", sort=True):
+    for (implementation, extras, origin), of_series in points.groupby(
+        ["implementation", "extras", "origin"], sort=True
+    ):
         of_series = of_series.drop_duplicates(over)
+        label = series_label(implementation, extras)
         overlays.append(
             Series(
                 label,
-                of_series["implementation"].iloc[0],
+                implementation,
                 of_series[over].astype(float).tolist(),
                 of_series[column].tolist(),
                 hover=[
-                    f"{label}\n{over}={int(row[over])}: {style.unit_text(y.unit, row[column])}"
-                    f"\n{row['source']}"
+                    f"{label}: {origin}\n{shape_text(row)}\n"
+                    f"{style.unit_text(y.unit, row[column])}\n{row['source']}"
                     for _, row in of_series.iterrows()
                 ],
-                published=True,
+                origin=origin,
             )
         )
-    return sorted(overlays, key=lambda s: (style.of(s.implementation).order, s.label))
+    return sorted(overlays, key=lambda s: (style.of(s.implementation).order, s.label, s.origin))
 
 
 def _hover(row: pd.Series) -> str:
@@ -148,9 +173,7 @@ def _caption(group: Group, panels: list[Panel], y: Axis) -> str:
     caption = group.caption
     if y is TIME:
         caption += " · medians with their 95 % intervals"
-    overlays = [series for panel in panels for series in panel.series if series.published]
-    if overlays:
-        caption += "\nHollow: published elsewhere or measured from the originals, as named"
-        if any(series.label.endswith("≈") for series in overlays):
-            caption += "; ≈ read off a picture, approximate"
+    origins = sorted({s.origin for panel in panels for s in panel.series if s.origin})
+    if origins:
+        caption += f"\nHollow, not measured in this run: {'; '.join(origins)}"
     return caption

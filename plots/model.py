@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 
-class Absent(Exception):
+class AbsentError(Exception):
     """A figure cannot be made from these rows; the message says why."""
 
 
@@ -34,7 +34,7 @@ class Series:
     low: list[float] | None = None  # the interval around y
     high: list[float] | None = None
     hover: list[str] | None = None  # one text a point
-    published: bool = False  # drawn hollow
+    origin: str = ""  # whose points these are where not ours: "H100, JRT paper"; drawn hollow
     dash: int = 0  # which of the line styles: tells variants of one implementation apart
     line: bool = True
 

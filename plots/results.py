@@ -125,7 +125,7 @@ def load(path: Path) -> Results:
     """Read one results file; UsageError where it is missing, truncated, foreign or inconsistent."""
     document = _read_json(path)
     if not isinstance(document, dict) or not isinstance(document.get("context"), dict):
-        raise UsageError(f"{path}: is no results file (no \"context\"); give based_bench's JSON")
+        raise UsageError(f'{path}: is no results file (no "context"); give based_bench\'s JSON')
     context = document["context"]
     if context.get("schema") != SCHEMA:
         raise UsageError(
@@ -221,7 +221,9 @@ def _row(benchmark: dict, context: dict, where: str, path: Path) -> dict:
         raise UsageError(f"{where}: its status is {status!r}; expected {', '.join(STATUSES)}")
     hardware = context.get(_CONTEXT_KEYS[device][0])
     if not hardware:
-        raise UsageError(f"{where}: ran on {device}, but the context has no {_CONTEXT_KEYS[device][0]}")
+        raise UsageError(
+            f"{where}: ran on {device}, but the context has no {_CONTEXT_KEYS[device][0]}"
+        )
 
     params = benchmark.get("params")
     if not isinstance(params, dict) or not {"B", "H"} <= params.keys():
@@ -252,27 +254,36 @@ def _row(benchmark: dict, context: dict, where: str, path: Path) -> dict:
     }
     if status != "ok":  # what was not measured has no figures; it may say what it would have needed
         counters = {name: counters[name] for name in ("needs_bytes",) if name in counters}
-    return counters | shape | {
-        "key": "/".join(
-            [operation, implementation, device, *(f"{k}:{params[k]}" for k in _in_order(params))]
-        ),
-        "operation": operation,
-        "implementation": implementation,
-        "device": device,
-        "variant": str(benchmark.get("label", "")),
-        "params": params,
-        "extras": ", ".join(_readable(name, others[name]) for name in _in_order(others)),
-        "status": status,
-        "reason": str(benchmark.get("reason") or benchmark.get("error_message") or ""),
-        "time_us": time_us,
-        "samples_us": np.asarray(samples, dtype=float),
-        "hardware": hardware,
-        "policy": policy_text.partition(":")[0].strip(),
-        "policy_text": policy_text,
-        "revision": str(context.get("revision", "unknown")),
-        "date": str(context.get("date", "unknown date")),
-        "file": str(path),
-    }
+    return (
+        counters
+        | shape
+        | {
+            "key": "/".join(
+                [
+                    operation,
+                    implementation,
+                    device,
+                    *(f"{k}:{params[k]}" for k in _in_order(params)),
+                ]
+            ),
+            "operation": operation,
+            "implementation": implementation,
+            "device": device,
+            "variant": str(benchmark.get("label", "")),
+            "params": params,
+            "extras": ", ".join(_readable(name, others[name]) for name in _in_order(others)),
+            "status": status,
+            "reason": str(benchmark.get("reason") or benchmark.get("error_message") or ""),
+            "time_us": time_us,
+            "samples_us": np.asarray(samples, dtype=float),
+            "hardware": hardware,
+            "policy": policy_text.partition(":")[0].strip(),
+            "policy_text": policy_text,
+            "revision": str(context.get("revision", "unknown")),
+            "date": str(context.get("date", "unknown date")),
+            "file": str(path),
+        }
+    )
 
 
 def _merge_repetitions(rows: pd.DataFrame) -> pd.DataFrame:

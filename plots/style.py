@@ -33,14 +33,20 @@ KNOWN = {
     "naive": Style(BLUE, "s", order=4),
     "softmax_attention": Style(SKY, "P", order=5),
     "thunderkittens_based": Style(BLACK, "*", order=10),
+    "based_2024_kernel": Style(BLACK, "X", order=10),
     "fla_fused_chunk_based": Style(ORANGE, "d", order=11),
     "fla_parallel_based": Style(PURPLE, "<", order=12),
+    "fast_transformers": Style(GREEN, ">", order=13),
     "fast_transformers_273": Style(GREEN, ">", order=13),
     "fast_transformers_153": Style(GREEN, "h", order=14),
     "pytorch_naive": Style(BLUE, "p", order=15),
+    "flash_attention_2": Style(SKY, "X", order=16),
     "torch_sdpa_flash2": Style(SKY, "X", order=16),
+    "torch_sdpa": Style(SKY, "X", order=16),
     "torch_sdpa_cudnn": Style(SKY, "8", order=17),
-    "thunderkittens_mha_h100": Style(SKY, "H", order=18),
+    "thunderkittens_mha_h100": Style(SKY, "*", order=18),
+    "torch_bmm": Style(BLUE, "p", order=19),
+    "torch_einsum": Style(BLUE, "p", order=19),
     "gla_chunk": Style(BROWN, "d", order=20),
     "gla_fused_chunk": Style(BROWN, "<", order=21),
     "gla_fused_recurrent": Style(BROWN, ">", order=22),
@@ -60,22 +66,22 @@ def of(implementation: str) -> Style:
     return Style(colour, _SPARE_MARKERS[number // 8 % len(_SPARE_MARKERS)])
 
 
-def significant(value: float, digits: int = 3) -> str:
-    """`value` to so many digits, without an exponent: 0.0123, 1.23, 123, 12300."""
-    if value == 0 or not math.isfinite(value):
+def significant(value: float, digits: int | None = 3) -> str:
+    """`value` to so many digits, without an exponent: 0.0123, 1.23, 123, 12300; None: as it is."""
+    if digits is None or value == 0 or not math.isfinite(value):
         return f"{value:g}"
     decimals = digits - 1 - math.floor(math.log10(abs(value)))
     return f"{round(value, decimals):.{max(decimals, 0)}f}"
 
 
-def time_text(us: float, digits: int = 3) -> str:
+def time_text(us: float, digits: int | None = 3) -> str:
     for unit, scale in (("s", 1e6), ("ms", 1e3), ("µs", 1.0)):
         if us >= scale:
             return f"{significant(us / scale, digits)} {unit}"
     return f"{significant(us * 1e3, digits)} ns"
 
 
-def memory_text(mib: float, digits: int = 3) -> str:
+def memory_text(mib: float, digits: int | None = 3) -> str:
     for unit, scale in (("TiB", 2.0**20), ("GiB", 2.0**10), ("MiB", 1.0)):
         if mib >= scale:
             return f"{significant(mib / scale, digits)} {unit}"
@@ -87,7 +93,7 @@ def length_text(tokens: float) -> str:
     return f"{tokens // 1024}K" if tokens >= 1024 and tokens % 1024 == 0 else str(tokens)
 
 
-def unit_text(unit: str, value: float, digits: int = 3) -> str:
+def unit_text(unit: str, value: float, digits: int | None = 3) -> str:
     """A value of one of model.Axis' units, as ticks and tables show it."""
     match unit:
         case "time":

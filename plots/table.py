@@ -5,7 +5,17 @@ import math
 from plots import style
 from plots.results import Group, Results, groups, shape_text
 
-_HEADER = ("shape", "implementation", "time", "TFLOPs", "GB/s", "roofline", "memory", "error", "status")
+_HEADER = (
+    "shape",
+    "implementation",
+    "time",
+    "TFLOPs",
+    "GB/s",
+    "roofline",
+    "memory",
+    "error",
+    "status",
+)
 _ALIGN = ("---", "---", "---:", "---:", "---:", "---:", "---:", "---:", "---")
 _NONE = "–"
 

@@ -1,0 +1,128 @@
+"""The command line: exit codes, messages, and what it leaves behind."""
+
+import builder
+import pytest
+
+from plots import draw
+from plots.cli import figure_names, main
+
+
+@pytest.fixture
+def good(tmp_path):
+    return builder.write(tmp_path / "good.json", builder.sweep(batches=(1, 4), lengths=(256, 512)))
+
+
+def fails(capsys, *arguments):
+    """Runs a command that must fail as bad usage; its message, one line."""
+    assert main([str(argument) for argument in arguments]) == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert "Traceback" not in message
+    return message
+
+
+def test_render_writes_png_and_svg_and_nothing_else(tmp_path, good, capsys):
+    out = tmp_path / "out"
+    assert main(["render", str(good), "--out", str(out), "--figure", "prefill_time_batch"]) == 0
+    names = {path.name for path in out.iterdir()}
+    assert names == {"prefill_time_batch-cuda.png", "prefill_time_batch-cuda.svg"}
+    assert (out / "prefill_time_batch-cuda.png").read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in (out / "prefill_time_batch-cuda.svg").read_text()
+    assert str(out / "prefill_time_batch-cuda.png") in capsys.readouterr().out
+
+
+def test_the_same_results_give_the_same_svg(tmp_path, good):
+    texts = []
+    for name in ("one", "two"):
+        main(["render", str(good), "--out", str(tmp_path / name), "--figure", "roofline"])
+        texts.append((tmp_path / name / "roofline-cuda.svg").read_text())
+    assert texts[0] == texts[1]
+
+
+def test_a_figure_that_cannot_be_drawn_is_named_with_its_reason(tmp_path, capsys):
+    path = builder.write(tmp_path / "one.json", [builder.row(N=64)])
+    assert main(["render", str(path), "--out", str(tmp_path / "out")]) == 0
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("not drawn")]
+    assert len(told) == len(figure_names()) - 1  # the roofline needs one row only
+    assert any("decode_time_batch-cuda: the file has no rows of decode" in line for line in told)
+
+
+def test_an_unknown_figure(tmp_path, good, capsys):
+    message = fails(capsys, "render", good, "--out", tmp_path / "out", "--figure", "pie")
+    assert "pie" in message
+    assert "roofline" in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_truncated_file(tmp_path, good, capsys):
+    good.write_text(good.read_text()[:1000])
+    assert str(good) in fails(capsys, "render", good, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    fails(capsys, "table", good)
+    fails(capsys, "compare", good, good)
+
+
+def test_a_folder_that_cannot_be_made(tmp_path, good, capsys):
+    assert "parent folder" in fails(capsys, "render", good, "--out", tmp_path / "no" / "out")
+    assert "is a file" in fails(capsys, "render", good, "--out", good)
+
+
+def test_a_failed_write_leaves_nothing(tmp_path, good, capsys, monkeypatch):
+    def full(self, path, **_):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(draw.Canvas, "savefig", full)
+    out = tmp_path / "out"
+    assert "No space left" in fails(capsys, "render", good, "--out", out, "--figure", "roofline")
+    assert not list(out.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "COMMAND"),
+        (["paint"], "paint"),
+        (["render"], "RESULTS.json"),
+        (["render", "none.json", "--out", "."], "none.json"),
+        (["compare", "a.json", "b.json", "--threshold", "-1"], "-1"),
+        (["compare", "a.json", "b.json", "--threshold", "much"], "much"),
+    ],
+)
+def test_bad_usage(capsys, arguments, says):
+    assert says in fails(capsys, *arguments)
+
+
+def test_table_has_a_line_for_every_row(tmp_path, capsys):
+    rows = [
+        builder.row("based", 203.5, N=8192),
+        builder.row("naive", N=8192, status="out_of_memory", reason="needs 71 GiB | has 4"),
+    ]
+    path = builder.write(tmp_path / "r.json", rows)
+    assert main(["table", str(path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (based,) = [line for line in lines if "| based |" in line]
+    for text in ("B=16 H=16 N=8192", "204 µs", "50.0 %", "1.7e-03", "| ok |"):
+        assert text in based
+    (naive,) = [line for line in lines if "| naive |" in line]
+    assert "out of memory: needs 71 GiB \\| has 4" in naive
+    assert "| 0" not in naive
+
+
+def test_table_to_a_file(tmp_path, good):
+    assert main(["table", str(good), "--out", str(tmp_path / "summary.md")]) == 0
+    assert (tmp_path / "summary.md").read_text().startswith("## Synthetic GPU")
+
+
+def test_compare_exits_with_its_verdict(tmp_path, capsys):
+    a = str(builder.write(tmp_path / "a.json", [builder.row(time_us=100.0, N=64)]))
+    b = str(builder.write(tmp_path / "b.json", [builder.row(time_us=120.0, N=64)]))
+    assert main(["compare", a, a]) == 0
+    assert "1 SAME" in capsys.readouterr().out
+    assert main(["compare", a, b]) == 1
+    assert "SLOWER" in capsys.readouterr().out
+    assert main(["compare", a, b, "--threshold", "50"]) == 0
+    assert main(["compare", b, a]) == 0
+    other = builder.write(tmp_path / "c.json", [builder.row(N=64)], gpu_name="Other GPU")
+    assert "Other GPU" in fails(capsys, "compare", a, other)
+    assert main(["compare", a, str(other), "--force"]) == 0
