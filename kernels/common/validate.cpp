@@ -6,6 +6,7 @@
 
 #include "kernels/common/error.h"
 #include "kernels/common/prefill.h"
+#include "kernels/common/sliding_window.h"
 #include "kernels/common/softmax_attention.h"
 
 namespace based {
@@ -17,14 +18,20 @@ void require_size(const char* name, std::int64_t value) {
   BASED_REQUIRE(value >= 1, fmt::format("{} is {}, must be at least 1", name, value));
 }
 
+void require_head_dim(int head_dim) {
+  BASED_REQUIRE(head_dim == 64 || head_dim == 128,
+                fmt::format("head_dim is {}, must be 64 or 128", head_dim));
+}
+
 /// The largest tensor must be addressable with int64 byte offsets.
 void require_addressable(std::int64_t batch, std::int64_t heads, std::int64_t seqlen, int dim) {
   const double bytes = static_cast<double>(batch) * static_cast<double>(heads) *
                        static_cast<double>(seqlen) * dim * sizeof(float);
-  BASED_REQUIRE(bytes < static_cast<double>(std::numeric_limits<std::int64_t>::max()),
-                fmt::format("batch {} x heads {} x seqlen {} needs {:.3g} bytes a tensor, more than "
-                            "2^63",
-                            batch, heads, seqlen, bytes));
+  BASED_REQUIRE(
+      bytes < static_cast<double>(std::numeric_limits<std::int64_t>::max()),
+      fmt::format("batch {} x heads {} x seqlen {} needs {:.3g} bytes a tensor, more than "
+                  "2^63",
+                  batch, heads, seqlen, bytes));
 }
 
 void require_pointer(const char* name, const void* pointer) {
@@ -47,8 +54,7 @@ void require_view(const char* name, const sequence_view<T>& view, int dim) {
 }
 
 void require_workspace(const void* workspace, std::size_t bytes, std::size_t needed) {
-  BASED_REQUIRE(bytes >= needed,
-                fmt::format("workspace has {} bytes, needs {}", bytes, needed));
+  BASED_REQUIRE(bytes >= needed, fmt::format("workspace has {} bytes, needs {}", bytes, needed));
   if (needed > 0) require_pointer("workspace", workspace);
 }
 
@@ -85,8 +91,7 @@ void validate(const attention_problem& problem) {
   require_size("batch", problem.batch);
   require_size("heads", problem.heads);
   require_size("seqlen", problem.seqlen);
-  BASED_REQUIRE(problem.head_dim == 64 || problem.head_dim == 128,
-                fmt::format("head_dim is {}, must be 64 or 128", problem.head_dim));
+  require_head_dim(problem.head_dim);
   require_addressable(problem.batch, problem.heads, problem.seqlen, problem.head_dim);
 }
 
@@ -100,9 +105,35 @@ void validate(const attention_args<T>& args, std::size_t workspace_needed) {
   require_workspace(args.workspace, args.workspace_bytes, workspace_needed);
 }
 
+void validate(const window_problem& problem) {
+  require_size("batch", problem.batch);
+  require_size("heads", problem.heads);
+  require_size("window", problem.window);
+  require_head_dim(problem.head_dim);
+  BASED_REQUIRE(problem.position >= 0,
+                fmt::format("position is {}, must be at least 0", problem.position));
+  require_addressable(problem.batch, problem.heads, problem.window, problem.head_dim);
+}
+
+template <class T>
+void validate(const window_args<T>& args, std::size_t workspace_needed) {
+  validate(args.problem);
+  require_view("q", args.q, args.problem.head_dim);
+  require_view("o", args.o, args.problem.head_dim);
+  if (args.problem.append) {
+    require_view("k", args.k, args.problem.head_dim);
+    require_view("v", args.v, args.problem.head_dim);
+  }
+  require_pointer("k_cache", args.k_cache);
+  require_pointer("v_cache", args.v_cache);
+  require_workspace(args.workspace, args.workspace_bytes, workspace_needed);
+}
+
 template void validate(const prefill_args<float>&, std::size_t);
 template void validate(const prefill_args<bf16>&, std::size_t);
 template void validate(const attention_args<float>&, std::size_t);
 template void validate(const attention_args<bf16>&, std::size_t);
+template void validate(const window_args<float>&, std::size_t);
+template void validate(const window_args<bf16>&, std::size_t);
 
 }  // namespace based
