@@ -25,10 +25,11 @@
 namespace based {
 namespace {
 
-constexpr int chunk = 32;
-constexpr int row_block = 8;  // rows of the causal tile that share one depth
+constexpr int chunk = 48;
+constexpr int row_block = cpu::block_rows;  // rows of the causal tile that share one depth
+static_assert(chunk % row_block == 0 && chunk % cpu::lanes == 0);
 
-/// What one task keeps between and within chunks: 70 KB at 64 columns.
+/// What one task keeps between and within chunks: 90 KB at 64 columns.
 template <int width>
 struct scratch {
   alignas(64) float state[compact_features][width];

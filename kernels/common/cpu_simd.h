@@ -14,7 +14,7 @@ inline constexpr double tolerance = 1e-5;
 
 #if defined(__AVX512F__)
 inline constexpr int lanes = 16;
-inline constexpr int block_rows = 12;  // times two vectors: 24 of 32 registers accumulate
+inline constexpr int block_rows = 8;  // times two vectors: 16 of 32 registers accumulate
 #elif defined(__AVX__)
 inline constexpr int lanes = 8;
 inline constexpr int block_rows = 6;  // times two vectors: 12 of 16 registers accumulate
