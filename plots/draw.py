@@ -1,6 +1,7 @@
 """Draws a figure of model.py with matplotlib, and saves it as PNG and SVG."""
 
 import math
+import textwrap
 from pathlib import Path
 
 import matplotlib as mpl
@@ -41,6 +42,7 @@ _STATUS_MARKS = {  # status -> legend text and look
     "error": ("error", {"marker": "$\\mathbf{!}$", "ms": 6, "mew": 0}),
 }
 _LEGEND_LINE = 0.165  # inches
+_CAPTION_LETTER = 0.056  # inches
 _CROWD = 3  # so many series of others fit into a small panel
 _STRIPE_POINTS = 2.4
 _INDISTINCT = 0.03  # relative difference of curves that lie on each other
@@ -216,8 +218,9 @@ def _draw_heat(figure: HeatFigure) -> Canvas:
     down = math.ceil(len(figure.panels) / across)
     widest = max(len(panel.columns) for panel in figure.panels)
     tallest = max(len(panel.rows) for panel in figure.panels)
+    longest_title = max(len(panel.title) for panel in figure.panels)
     size = (
-        max((0.46 * widest + 0.7) * across + 1.2, 5.6),
+        max(0.46 * widest + 0.7, 0.075 * longest_title + 0.4) * across + 1.2,
         (0.3 * tallest + 0.75) * down + 0.9,
     )
     canvas, grid = _canvas(figure, size, down, across, share=False)
@@ -282,7 +285,9 @@ def _canvas(figure: Figure, size, down: int, across: int, share: bool):
     for spare in grid[len(figure.panels) :]:
         spare.set_axis_off()
     canvas.suptitle(figure.title, x=0.008, ha="left", fontsize=12, weight="bold")
-    canvas.supxlabel(figure.caption, x=0.008, ha="left", fontsize=7, color=style.PALE)
+    fits = round(size[0] / _CAPTION_LETTER)
+    caption = "\n".join(textwrap.fill(line, fits) for line in figure.caption.splitlines())
+    canvas.supxlabel(caption, x=0.008, ha="left", fontsize=7, color=style.PALE)
     return canvas, grid
 
 
