@@ -10,12 +10,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, NullLocator
 from matplotlib.transforms import ScaledTranslation, blended_transform_factory
 
 from plots import style
 from plots.files import write_whole
-from plots.model import Axis, Figure, HeatFigure, HeatPanel, LineFigure, Panel, Series
+from plots.model import Figure, HeatFigure, HeatPanel, LineFigure, Panel, Series
+from plots.scale import Scale, scales
 
 FORMATS = ("png", "svg")
 
@@ -28,6 +29,9 @@ _RC = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": style.GRID,
+    "grid.linewidth": 0.7,
     "text.color": style.INK,
     "xtick.color": style.PALE,
     "ytick.color": style.PALE,
@@ -49,7 +53,6 @@ _INDISTINCT = 0.03  # relative difference of curves that lie on each other
 _ORIGIN_POINTS = 5.5
 _STRIP_POINTS = 8.5  # height of one line of marks above a panel
 _DEEPEST = 32.0  # the speed-up at which a heat map's colour saturates
-_LINEAR_BELOW = 3.0  # a quantity whose largest is under so many times its least needs no logarithm
 
 
 def save(figure: Figure, folder: Path, tag: str) -> list[Path]:
@@ -91,8 +94,8 @@ def _draw_lines(figure: LineFigure) -> Canvas:
     canvas, grid = _canvas(figure, size, down, across, share=True)
     for axes, panel in zip(grid, figure.panels, strict=False):
         _draw_panel(axes, panel)
-    _scale(grid[0], "x", figure.x, _values(figure, "x"))
-    _scale(grid[0], "y", figure.y, _values(figure, "y"))
+    for which, scale in zip("xy", scales(figure), strict=True):
+        _set_scale(grid[0], which, scale)
     for axes, panel in zip(grid, figure.panels, strict=False):
         _draw_origins(axes, panel, panel_size[1] * 72)
     _label_outer(grid, figure, across)
@@ -250,6 +253,7 @@ def _draw_heat(figure: HeatFigure) -> Canvas:
 def _draw_cells(axes, panel: HeatPanel, norm: LogNorm, figure: HeatFigure):
     values = np.ma.masked_invalid(np.array(panel.values, dtype=float))
     edges_x, edges_y = np.arange(len(panel.columns) + 1), np.arange(len(panel.rows) + 1)
+    axes.grid(False)
     image = axes.pcolormesh(
         edges_x, edges_y, values, norm=norm, cmap="PuOr_r", edgecolors="white", linewidth=1.2
     )
@@ -374,58 +378,11 @@ def _legend_handles(figure: LineFigure) -> list[Line2D]:
     ]
 
 
-def _values(figure: LineFigure, which: str) -> np.ndarray:
-    """All coordinates that an axis must hold; others' sizes lie among those measured here."""
-    series = [s for panel in figure.panels for s in panel.series]
-    values = [v for s in series if which == "y" or not s.origin for v in getattr(s, which)]
-    if which == "x":
-        values += [mark.x for panel in figure.panels for mark in panel.marks]
-    values += [v for panel in figure.panels for g in panel.guides for v in getattr(g, which)]
-    return np.array(values, dtype=float)
-
-
-def _scale(axes, which: str, quantity: Axis, values: np.ndarray) -> None:
-    """Scale, limits and ticks of one axis, shared by all panels."""
-    low, high = values.min(), values.max()
+def _set_scale(axes, which: str, scale: Scale) -> None:
+    """Scale, limits and ticks of one axis; the panels share them."""
     axis = axes.xaxis if which == "x" else axes.yaxis
-    set_scale = axes.set_xscale if which == "x" else axes.set_yscale
-    set_limits = axes.set_xlim if which == "x" else axes.set_ylim
-    sizes = quantity.unit in ("count", "length")
-    if quantity.log and (sizes or high > _LINEAR_BELOW * low):
-        binary = sizes or quantity.unit == "memory"
-        set_scale("log", base=2 if binary else 10)
-        margin = (high / low) ** 0.05 if high > low else 1.5
-        set_limits(low / margin, high * margin)
-        axis.set_major_locator(
-            FixedLocator(_size_ticks(values)) if sizes else _log_ticks(high / low, binary)
-        )
-        axis.set_minor_formatter(NullFormatter())
-        if sizes:
-            axis.set_minor_locator(NullLocator())
-    else:
-        set_limits(0, high * 1.08)
-    axis.set_major_formatter(
-        FuncFormatter(lambda value, _: style.unit_text(quantity.unit, value, None))
-    )
-    for panel_axes in axes.figure.axes:
-        panel_axes.grid(True, color=style.GRID, lw=0.7)
-        panel_axes.tick_params(which="minor", length=0)
-
-
-def _size_ticks(values: np.ndarray) -> list[float]:
-    """The sizes that were measured, thinned to the some nine that an axis has room for."""
-    closest = (values.max() / values.min()) ** (1 / 9)
-    ticks = []
-    for size in sorted(set(values)):
-        if not ticks or size >= ticks[-1] * closest:
-            ticks.append(size)
-    return ticks
-
-
-def _log_ticks(ratio: float, binary: bool) -> LogLocator:
-    if binary:
-        octaves = math.log2(ratio)
-        return LogLocator(base=2.0 if octaves <= 6 else 4.0 if octaves <= 12 else 16.0, numticks=12)
-    decades = math.log10(ratio)
-    subs = (1, 2, 5) if decades <= 2.2 else (1, 3) if decades <= 3.2 else (1,)
-    return LogLocator(base=10, subs=subs, numticks=12)
+    axes.set(**{f"{which}scale": "log" if scale.log else "linear"})
+    axes.set(**{f"{which}lim": (scale.low, scale.high)})
+    axis.set_major_locator(FixedLocator(scale.ticks))
+    axis.set_major_formatter(FixedFormatter(scale.texts))
+    axis.set_minor_locator(NullLocator())

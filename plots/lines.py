@@ -173,6 +173,8 @@ def _caption(group: Group, panels: list[Panel], y: Axis) -> str:
     caption = group.caption
     if y is TIME:
         caption += " · medians with their 95 % intervals"
+    if y is MEMORY:
+        caption += " · equal curves show as one striped band"
     origins = sorted({s.origin for panel in panels for s in panel.series if s.origin})
     if origins:
         caption += f"\nHollow, not measured in this run: {'; '.join(origins)}"

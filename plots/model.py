@@ -13,7 +13,6 @@ class Axis:
 
     label: str
     unit: str  # count | length | time (us) | memory (MiB) | plain
-    log: bool = True
 
 
 BATCH = Axis("batch size B", "count")
