@@ -40,9 +40,10 @@ prefill_options parse_prefill_options(const std::string& text) {
     } else if (const auto found = option_names.find(part); found != option_names.end()) {
       options.*(found->second) = true;
     } else {
-      throw usage_error(fmt::format("--options: '{}' is not an option; want none, all, or some of "
-                                    "normalize, initial_state, final_state joined by +",
-                                    part));
+      throw usage_error(
+          fmt::format("--options: '{}' is not an option; want none, all, or some of "
+                      "normalize, initial_state, final_state joined by +",
+                      part));
     }
   }
   return options;
@@ -68,14 +69,15 @@ row_work based_prefill_work(const implementation<based_prefill>& impl,
   // in the quadratic form.
   const double recurrent = 4.0 * compact_features * value_dim;
   const double quadratic = static_cast<double>(shape.seqlen + 1) / 2 * based_pair_flops;
-  return {.nominal_flops = tokens * expanded_features * (2 + 4 * value_dim),
-          .executed_flops = impl.executed_flops(problem),
-          .least_flops = tokens * std::min(recurrent, quadratic),
-          .compulsory_bytes = static_cast<double>(tensors),
-          .tokens = static_cast<double>(shape.batch * shape.seqlen),
-          .tensor_bytes = tensors,
-          .workspace_bytes = impl.workspace_bytes(problem),
-          .state_bytes = static_cast<double>(state_bytes(problem)) / static_cast<double>(shape.batch)};
+  return {
+      .nominal_flops = tokens * expanded_features * (2 + 4 * value_dim),
+      .executed_flops = impl.executed_flops(problem),
+      .least_flops = tokens * std::min(recurrent, quadratic),
+      .compulsory_bytes = static_cast<double>(tensors),
+      .tokens = static_cast<double>(shape.batch * shape.seqlen),
+      .tensor_bytes = tensors,
+      .workspace_bytes = impl.workspace_bytes(problem),
+      .state_bytes = static_cast<double>(state_bytes(problem)) / static_cast<double>(shape.batch)};
 }
 
 template <class T>
@@ -128,8 +130,8 @@ class based_prefill_instance final : public row_instance {
     if (const auto bad = device_.count_nonfinite(set.o.data(), element_of<T>, outputs)) {
       return {.relative_error = NAN, .nonfinite = bad, .where = "o"};
     }
-    for (const auto& [state, where] : {std::pair{&set.final_kv, "final_state.kv"},
-                                       std::pair{&set.final_z, "final_state.z"}}) {
+    for (const auto& [state, where] :
+         {std::pair{&set.final_kv, "final_state.kv"}, std::pair{&set.final_z, "final_state.z"}}) {
       const auto count = static_cast<std::int64_t>(state->bytes() / sizeof(float));
       if (const auto bad = device_.count_nonfinite(state->data(), element_type::f32, count)) {
         return {.relative_error = NAN, .nonfinite = bad, .where = where};
@@ -140,8 +142,8 @@ class based_prefill_instance final : public row_instance {
 
  private:
   struct data_set {
-    memory q, k, v, o;              // [B,H,N,16] [B,H,N,16] [B,H,N,64] [B,H,N,64]
-    memory initial_kv, initial_z;   // [B,H,153,64] [B,H,153], fp32
+    memory q, k, v, o;             // [B,H,N,16] [B,H,N,16] [B,H,N,64] [B,H,N,64]
+    memory initial_kv, initial_z;  // [B,H,153,64] [B,H,153], fp32
     memory final_kv, final_z;
     memory workspace;
     prefill_args<T> args;
@@ -176,8 +178,8 @@ class based_prefill_instance final : public row_instance {
     const auto& [batch, heads, seqlen] = problem_.shape;
     const auto& options = problem_.options;
     const auto state_rows = static_cast<std::size_t>(batch * heads) * compact_features;
-    set.o = device_.allocate(static_cast<std::size_t>(problem_.shape.tokens()) * value_dim *
-                             sizeof(T));
+    set.o =
+        device_.allocate(static_cast<std::size_t>(problem_.shape.tokens()) * value_dim * sizeof(T));
     if (options.final_state) {
       set.final_kv = device_.allocate(state_rows * value_dim * sizeof(float));
       if (options.normalize) set.final_z = device_.allocate(state_rows * sizeof(float));
@@ -306,9 +308,10 @@ void require_known_variants(const std::vector<std::string>& variants,
   for (const auto& impl : all) known.insert(impl.variants.begin(), impl.variants.end());
   for (const std::string& variant : variants) {
     if (!variant.empty() && known.count(variant) == 0) {
-      throw usage_error(fmt::format("--variant: '{}' is no variant of this device's implementations, "
-                                    "which have: {}",
-                                    variant, fmt::join(known, ", ")));
+      throw usage_error(
+          fmt::format("--variant: '{}' is no variant of this device's implementations, "
+                      "which have: {}",
+                      variant, fmt::join(known, ", ")));
     }
   }
 }

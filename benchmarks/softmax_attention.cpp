@@ -37,8 +37,7 @@ class attention_instance final : public row_instance {
   attention_instance(const implementation<softmax_attention>& impl,
                      const attention_problem& problem, backend& device, std::uint64_t seed)
       : impl_(impl), problem_(problem), device_(device), seed_(seed) {
-    const std::int64_t count =
-        problem.batch * problem.heads * problem.seqlen * problem.head_dim;
+    const std::int64_t count = problem.batch * problem.heads * problem.seqlen * problem.head_dim;
     data_set first;
     first.q = random_tensor<T>(device, count, seed, tensor_id::q, qkv_stddev);
     first.k = random_tensor<T>(device, count, seed, tensor_id::k, qkv_stddev);
@@ -52,8 +51,8 @@ class attention_instance final : public row_instance {
 
   bool replicate(int sets) override {
     const data_set& made = sets_.front();
-    const double each = 4.0 * static_cast<double>(made.q.bytes()) +
-                        static_cast<double>(made.workspace.bytes());
+    const double each =
+        4.0 * static_cast<double>(made.q.bytes()) + static_cast<double>(made.workspace.bytes());
     if (each * (sets - 1) > static_cast<double>(device_.free_bytes())) return false;
     sets_.reserve(static_cast<std::size_t>(sets));
     while (static_cast<int>(sets_.size()) < sets) {

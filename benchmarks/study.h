@@ -75,7 +75,8 @@ inline memory duplicate(backend& device, const memory& tensor) {
 
 /// `count` elements of a device tensor from `offset`, as fp32 on the host.
 template <class T>
-std::vector<float> fetch(backend& device, const T* tensor, std::int64_t offset, std::int64_t count) {
+std::vector<float> fetch(backend& device, const T* tensor, std::int64_t offset,
+                         std::int64_t count) {
   std::vector<T> raw(static_cast<std::size_t>(count));
   device.download(raw.data(), tensor + offset, raw.size() * sizeof(T));
   std::vector<float> values(raw.size());

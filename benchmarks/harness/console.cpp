@@ -45,8 +45,9 @@ void progress::start_row(const std::string& name) {
   const double elapsed = steady_seconds() - start_s_;
   const auto done = static_cast<double>(started_ - 1);
   const std::string left =
-      done == 0 ? "" : ", about " + clock_text(elapsed / done * (static_cast<double>(rows_) - done)) +
-                           " left";
+      done == 0
+          ? ""
+          : ", about " + clock_text(elapsed / done * (static_cast<double>(rows_) - done)) + " left";
   std::fputs(fmt::format("\r\033[Krow {} of {}, {} elapsed{}: {}", started_, rows_,
                          clock_text(elapsed), left, name)
                  .c_str(),
@@ -88,14 +89,13 @@ void table_reporter::ReportRuns(const std::vector<Run>& runs) {
     if (run.counters.count("near_timer_floor") > 0) note += " (near the timer's floor)";
     const bool percentage = run.aggregate_unit == benchmark::kPercentage;
     const double unit = benchmark::GetTimeUnitMultiplier(run.time_unit);
-    out << fmt::format("{:<{}} {:>12} {:>12} {:>8} {:>8} {:>6} {:>9} {:>8}  {}\n", name, name_width_,
-                       percentage ? fmt::format("{:.2f} %", run.real_accumulated_time * 100)
-                                  : time_text(run.GetAdjustedRealTime() / unit),
-                       hot == run.counters.end() || percentage ? "-"
-                                                               : time_text(hot->second.value / 1e6),
-                       number("TFLOPs", "{:.3f}"), number("GBps", "{:.1f}"),
-                       number("roofline_pct", "{:.1f}"), number("mem_MiB", "{:.1f}"),
-                       number("rel_err", "{:.1e}"), note);
+    out << fmt::format(
+        "{:<{}} {:>12} {:>12} {:>8} {:>8} {:>6} {:>9} {:>8}  {}\n", name, name_width_,
+        percentage ? fmt::format("{:.2f} %", run.real_accumulated_time * 100)
+                   : time_text(run.GetAdjustedRealTime() / unit),
+        hot == run.counters.end() || percentage ? "-" : time_text(hot->second.value / 1e6),
+        number("TFLOPs", "{:.3f}"), number("GBps", "{:.1f}"), number("roofline_pct", "{:.1f}"),
+        number("mem_MiB", "{:.1f}"), number("rel_err", "{:.1e}"), note);
   }
   out.flush();
 }

@@ -53,10 +53,10 @@ double measure_peak_flops() {
   constexpr int lanes = 8;
 #endif
   constexpr int chains = 10;  // covers a latency of 4 on two units, and fits 16 registers
-  constexpr std::int64_t steps = 2'000'000;
+  constexpr std::int64_t steps = 1'000'000;
   using vector = float __attribute__((vector_size(lanes * sizeof(float))));
   double best = 0;
-  for (int attempt = 0; attempt < 3; ++attempt) {
+  for (int attempt = 0; attempt < 10; ++attempt) {
     float sink = 0;
     const double seconds = seconds_of([&] {
 #pragma omp parallel reduction(+ : sink)
@@ -109,7 +109,9 @@ class cpu_backend final : public backend {
 
   void upload(void* to, const void* from, std::size_t bytes) override { copy(to, from, bytes); }
   void download(void* to, const void* from, std::size_t bytes) override { copy(to, from, bytes); }
-  void copy(void* to, const void* from, std::size_t bytes) override { std::memcpy(to, from, bytes); }
+  void copy(void* to, const void* from, std::size_t bytes) override {
+    std::memcpy(to, from, bytes);
+  }
   void poison(void* data, std::size_t bytes) override { std::memset(data, 0xff, bytes); }
 
   void fill(void* data, element_type type, std::int64_t count, random_stream values) override {
@@ -147,13 +149,13 @@ class cpu_backend final : public backend {
 
  protected:
   void* allocate_raw(std::size_t bytes) override {
-    void* data = ::operator new(bytes, std::align_val_t{allocation_alignment});
+    void* data = ::operator new (bytes, std::align_val_t{allocation_alignment});
     live_[data] = bytes;
     return data;
   }
   void free_raw(void* data) noexcept override {
     live_.erase(data);
-    ::operator delete(data, std::align_val_t{allocation_alignment});
+    ::operator delete (data, std::align_val_t{allocation_alignment});
   }
 
  private:
@@ -192,8 +194,8 @@ class cpu_backend final : public backend {
 
   /// Copies by all threads over several times the last-level cache, or a quarter of what is free.
   double measure_copy() {
-    const std::size_t bytes = std::min({std::max(cache_bytes(), std::size_t{64} << 20),
-                                        free_bytes() / 8, std::size_t{1} << 30});
+    const std::size_t bytes = std::min(
+        {std::max(cache_bytes(), std::size_t{64} << 20), free_bytes() / 8, std::size_t{1} << 30});
     const memory from = allocate(bytes), to = allocate(bytes);
     const auto copy_all = [&] {
       constexpr std::int64_t block = 1 << 16;
@@ -217,6 +219,8 @@ class cpu_backend final : public backend {
 
 }  // namespace
 
-std::unique_ptr<backend> make_cpu_backend() { return std::make_unique<cpu_backend>(); }
+std::unique_ptr<backend> make_cpu_backend() {
+  return std::make_unique<cpu_backend>();
+}
 
 }  // namespace based

@@ -59,7 +59,8 @@ void launch_spin(double seconds, cuda_stream stream) {
 void launch_fill(void* data, element_type type, std::int64_t count, random_stream values,
                  cuda_stream stream) {
   if (type == element_type::f32) {
-    fill_kernel<<<grid(count), block_threads, 0, stream>>>(static_cast<float*>(data), count, values);
+    fill_kernel<<<grid(count), block_threads, 0, stream>>>(static_cast<float*>(data), count,
+                                                           values);
   } else {
     fill_kernel<<<grid(count), block_threads, 0, stream>>>(static_cast<bf16*>(data), count, values);
   }

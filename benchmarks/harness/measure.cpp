@@ -61,11 +61,10 @@ timing measure(backend& device, const measured_call& call, const sampling_rule& 
 
   const auto sample = [&](cache_state cache, double until) {
     std::vector<double> samples;
-    double sample_s = 0;  // wall-clock, the eviction included
+    int count = 1;  // until it is known what a sample costs, the eviction included
+    double sample_s = 0;
     do {
       const double before = now();
-      const int count = std::min(batch_of(std::max(sample_s, warm_s)),
-                                 rule.max_samples - static_cast<int>(samples.size()));
       const std::vector<double> batch =
           !result.rotated ? device.time_calls(call.launch, cache, count)
           : cache == cache_state::cold
@@ -73,6 +72,7 @@ timing measure(backend& device, const measured_call& call, const sampling_rule& 
               : device.time_rotations([&](int) { call.launch(0); }, sets, count);
       samples.insert(samples.end(), batch.begin(), batch.end());
       sample_s = (now() - before) / count;
+      count = std::min(batch_of(sample_s), rule.max_samples - static_cast<int>(samples.size()));
     } while (!settled(samples, rule) && static_cast<int>(samples.size()) < rule.max_samples &&
              now() + sample_s < until);
     return samples;

@@ -10,9 +10,10 @@
 namespace based {
 
 struct sampling_rule {
-  double cap_s = 10;           ///< wall-clock bound of warm-up and sampling together
-  double min_time_s = 0;       ///< sum of the cold samples to reach at least
-  double half_width = 0.005;   ///< of the median's 95 % interval, relative: stop when it is this tight
+  double cap_s = 10;      ///< wall-clock bound of warm-up and sampling together
+  double min_time_s = 0;  ///< sum of the cold samples to reach at least
+  double half_width =
+      0.005;  ///< of the median's 95 % interval, relative: stop when it is this tight
   int min_samples = 11;
   int max_samples = 2001;
 };

@@ -14,8 +14,12 @@ namespace based {
 class nvtx_range {
  public:
 #ifdef BASED_HAS_NVTX
-  explicit nvtx_range(const std::string& name) { nvtxRangePushA(name.c_str()); }
-  ~nvtx_range() { nvtxRangePop(); }
+  explicit nvtx_range(const std::string& name) {
+    nvtxRangePushA(name.c_str());
+  }
+  ~nvtx_range() {
+    nvtxRangePop();
+  }
 #else
   explicit nvtx_range(const std::string&) {}
 #endif

@@ -1,6 +1,6 @@
-// Counter-based random inputs: value i of a tensor is a pure function of (seed, tensor, i), with the
-// same bits on the CPU and the GPU, so every implementation of a shape sees the same inputs and any
-// part of them can be made again for verification.
+// Counter-based random inputs: value i of a tensor is a pure function of (seed, tensor, i), with
+// the same bits on the CPU and the GPU, so every implementation of a shape sees the same inputs and
+// any part of them can be made again for verification.
 #pragma once
 
 #include <cstdint>
@@ -26,8 +26,8 @@ struct random_stream {
   constexpr random_stream(std::uint64_t seed, std::uint64_t tensor, float stddev_)
       : key(mix64(seed ^ mix64(tensor))), stddev(stddev_) {}
 
-  /// Value i: near-normal (the sum of four uniform 16-bit integers), mean 0, rounded to bf16 so that
-  /// fp32 and bf16 implementations read the same number. Integer arithmetic up to one exact
+  /// Value i: near-normal (the sum of four uniform 16-bit integers), mean 0, rounded to bf16 so
+  /// that fp32 and bf16 implementations read the same number. Integer arithmetic up to one exact
   /// conversion and one rounded product, hence the same bits everywhere.
   BASED_HOST_DEVICE constexpr float operator()(std::int64_t i) const {
     const std::uint64_t bits = mix64(key + static_cast<std::uint64_t>(i));

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 #include <fstream>
+#include <regex>
 #include <sstream>
 
 #include "benchmarks/harness/suite_options.h"
@@ -18,7 +19,8 @@ using nlohmann::ordered_json;
 /// What a results file must share with this run for its rows to stand beside this run's.
 constexpr const char* identity_keys[] = {"schema", "revision", "seed", "cpu_name", "gpu_name"};
 
-/// Google Benchmark's own JSON, parsed.
+/// Google Benchmark's own JSON, parsed. An aggregate of counters that are all 0 has no coefficient
+/// of variation; Google Benchmark prints NaN there, which JSON does not know.
 template <class Report>
 ordered_json google_json(const std::string& before, const std::string& after, Report report) {
   std::ostringstream text;
@@ -26,17 +28,23 @@ ordered_json google_json(const std::string& before, const std::string& after, Re
   reporter.SetOutputStream(&text);
   reporter.SetErrorStream(&text);
   report(reporter);
-  return ordered_json::parse(before + text.str() + after);
+  static const std::regex not_a_number(": -?(NaN|Infinity)");
+  return ordered_json::parse(before + std::regex_replace(text.str(), not_a_number, ": null") +
+                             after);
 }
 
 }  // namespace
 
 std::string_view to_string(row_status status) {
   switch (status) {
-    case row_status::ok: return "ok";
-    case row_status::skipped: return "skipped";
-    case row_status::out_of_memory: return "out_of_memory";
-    case row_status::error: return "error";
+    case row_status::ok:
+      return "ok";
+    case row_status::skipped:
+      return "skipped";
+    case row_status::out_of_memory:
+      return "out_of_memory";
+    case row_status::error:
+      return "error";
   }
   return "error";
 }
@@ -84,8 +92,8 @@ earlier_results read_earlier(const std::filesystem::path& path,
                              const std::map<std::string, std::string>& context) {
   std::ifstream file(path);
   if (!file) {
-    throw usage_error(fmt::format("--resume: cannot read '{}': {}", path.string(),
-                                  std::strerror(errno)));
+    throw usage_error(
+        fmt::format("--resume: cannot read '{}': {}", path.string(), std::strerror(errno)));
   }
   const ordered_json document = ordered_json::parse(file, nullptr, /*allow_exceptions=*/false);
   const auto refuse = [&](const std::string& why) {
@@ -102,9 +110,10 @@ earlier_results read_earlier(const std::filesystem::path& path,
     const ordered_json want =
         here == context.end() ? ordered_json(nullptr) : ordered_json(here->second);
     if (stored != want) {
-      refuse(fmt::format("was measured with {} {}, this run has {}: its rows do not belong beside "
-                         "this run's",
-                         key, stored.dump(), want.dump()));
+      refuse(
+          fmt::format("was measured with {} {}, this run has {}: its rows do not belong beside "
+                      "this run's",
+                      key, stored.dump(), want.dump()));
     }
   }
 
@@ -163,8 +172,8 @@ void results_reporter::write() const {
     }
     file << "]\n}\n";
     if (!file.flush()) {
-      throw std::runtime_error(fmt::format("cannot write '{}': {}", temporary.string(),
-                                           std::strerror(errno)));
+      throw std::runtime_error(
+          fmt::format("cannot write '{}': {}", temporary.string(), std::strerror(errno)));
     }
   }
   std::filesystem::rename(temporary, path_);

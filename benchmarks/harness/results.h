@@ -1,5 +1,5 @@
-// The results file: Google Benchmark's JSON, one line a row, complete and valid at every moment, with
-// the fields that its counters cannot carry.
+// The results file: Google Benchmark's JSON, one line a row, complete and valid at every moment,
+// with the fields that its counters cannot carry.
 #pragma once
 
 #include <benchmark/benchmark.h>
@@ -24,10 +24,10 @@ std::string_view to_string(row_status status);
 /// What became of one pass over a row, beside its Google Benchmark counters.
 struct row_record {
   row_status status = row_status::ok;
-  std::string reason;              ///< of anything but ok
-  std::vector<double> samples;     ///< cold, in seconds
+  std::string reason;           ///< of anything but ok
+  std::vector<double> samples;  ///< cold, in seconds
   bool rotated = false;
-  std::size_t needs_bytes = 0;     ///< of a row out of memory
+  std::size_t needs_bytes = 0;  ///< of a row out of memory
   std::string throttle_reasons;
 };
 

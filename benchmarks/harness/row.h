@@ -15,12 +15,12 @@ namespace based {
 
 /// The work of a row, functions of its problem alone unless said otherwise.
 struct row_work {
-  double nominal_flops;     ///< the sources' formula
-  double executed_flops;    ///< what this implementation executes
-  double least_flops;       ///< the fewest known to suffice
-  double compulsory_bytes;  ///< every input read once, every output written once
-  double tokens;            ///< B * N, the tokens that a model would count
-  std::size_t tensor_bytes;     ///< inputs and outputs as allocated
+  double nominal_flops;      ///< the sources' formula
+  double executed_flops;     ///< what this implementation executes
+  double least_flops;        ///< the fewest known to suffice
+  double compulsory_bytes;   ///< every input read once, every output written once
+  double tokens;             ///< B * N, the tokens that a model would count
+  std::size_t tensor_bytes;  ///< inputs and outputs as allocated
   std::size_t workspace_bytes;
   double state_bytes;  ///< recurrent state per sequence; 0: the operation has none
 };
@@ -28,8 +28,8 @@ struct row_work {
 using row_parameter = std::pair<std::string, std::variant<std::int64_t, std::string>>;
 
 struct row_spec {
-  std::string operation;                  ///< "prefill"
-  std::string implementation;             ///< "based"
+  std::string operation;       ///< "prefill"
+  std::string implementation;  ///< "based"
   device_kind device;
   std::vector<row_parameter> parameters;  ///< {"B", 16}, {"H", 16}, {"N", 8192}
   row_work work;
@@ -43,9 +43,9 @@ struct row_spec {
 
 /// The error of one run against the float64 reference.
 struct verification {
-  double relative_error;        ///< norm(o - reference) / norm(reference) over the compared part
-  std::int64_t nonfinite = 0;   ///< elements of the whole output not written or not finite
-  std::string where;            ///< what the largest error belongs to: "o", "final_state.kv"
+  double relative_error;       ///< norm(o - reference) / norm(reference) over the compared part
+  std::int64_t nonfinite = 0;  ///< elements of the whole output not written or not finite
+  std::string where;           ///< what the largest error belongs to: "o", "final_state.kv"
 };
 
 /// A row with its tensors allocated and filled, on its device.

@@ -76,10 +76,9 @@ row_record row_fixture::measure_row(benchmark::State& state) {
 
   const std::size_t needed = spec().work.tensor_bytes + spec().work.workspace_bytes;
   const auto out_of_memory = [&] {
-    row_record record =
-        ended(row_status::out_of_memory,
-              fmt::format("needs {} ({} bytes), {} free", gib_text(needed), needed,
-                          gib_text(device.free_bytes())));
+    row_record record = ended(row_status::out_of_memory,
+                              fmt::format("needs {} ({} bytes), {} free", gib_text(needed), needed,
+                                          gib_text(device.free_bytes())));
     record.needs_bytes = needed;
     return record;
   };
@@ -145,8 +144,8 @@ row_record row_fixture::measure_row(benchmark::State& state) {
   } catch (const std::exception& error) {
     device.stop_telemetry();
     if (const auto why = device.lost()) {
-      run_.lost[spec().device] =
-          fmt::format("{} was lost with {} in row {}", to_string(spec().device), *why, spec().name());
+      run_.lost[spec().device] = fmt::format("{} was lost with {} in row {}",
+                                             to_string(spec().device), *why, spec().name());
     }
     return ended(row_status::error, error.what());
   }

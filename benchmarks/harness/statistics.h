@@ -7,9 +7,9 @@ namespace based {
 
 struct summary {
   double median;
-  double low;   ///< 95 % confidence interval of the median, from order statistics
+  double low;  ///< 95 % confidence interval of the median, from order statistics
   double high;
-  double cv;    ///< standard deviation over mean
+  double cv;  ///< standard deviation over mean
 
   /// Half the interval's width over the median.
   double relative_half_width() const { return (high - low) / 2 / median; }

@@ -9,8 +9,8 @@
 #include <regex>
 #include <set>
 
-#include "benchmarks/harness/row_fixture.h"
 #include "benchmarks/harness/revision.h"
+#include "benchmarks/harness/row_fixture.h"
 #include "kernels/common/error.h"
 
 namespace based {
@@ -26,8 +26,7 @@ bool matches(const std::string& filter, const std::string& row_name) {
     const std::regex pattern(negated ? filter.substr(1) : filter, std::regex::extended);
     return std::regex_search(row_name + "/manual_time", pattern) != negated;
   } catch (const std::regex_error&) {
-    throw usage_error(
-        fmt::format("--benchmark_filter: '{}' is not a regular expression", filter));
+    throw usage_error(fmt::format("--benchmark_filter: '{}' is not a regular expression", filter));
   }
 }
 
@@ -45,8 +44,8 @@ void open_devices(const suite_options& options, run_state& run,
     } else if (choose) {
       context["gpu_absent"] = std::get<std::string>(cuda) + "; running on the CPU";
     } else {
-      throw usage_error(fmt::format("--device: cuda is not available here: {}",
-                                    std::get<std::string>(cuda)));
+      throw usage_error(
+          fmt::format("--device: cuda is not available here: {}", std::get<std::string>(cuda)));
     }
   }
   if (wanted(device_kind::cpu) || run.devices.empty()) {
@@ -77,9 +76,8 @@ std::vector<std::unique_ptr<row>> all_rows(const suite_options& options, const r
       }
     }
     throw usage_error(fmt::format("--implementation: '{}' is not known on {}; there is {}", name,
-                                  run.devices.size() == 1
-                                      ? to_string(run.devices.begin()->first)
-                                      : std::string_view("these devices"),
+                                  run.devices.size() == 1 ? to_string(run.devices.begin()->first)
+                                                          : std::string_view("these devices"),
                                   fmt::join(known, ", ")));
   }
   return rows;
@@ -109,7 +107,8 @@ int run_rows(int argc, char** argv, std::span<const study> studies) {
       {"revision", revision},
       {"compiled_for", compiled_for},
       {"seed", std::to_string(options.seed)},
-      {"l2_policy", "cold: no tensor of the row in the last-level cache before a call; hot beside it"},
+      {"l2_policy",
+       "cold: no tensor of the row in the last-level cache before a call; hot beside it"},
       {"argv", fmt::format("{}", fmt::join(argv + 1, argv + argc, " "))}};
   open_devices(options, run, context);
 

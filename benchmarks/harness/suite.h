@@ -1,4 +1,5 @@
-// The whole program but for its studies: command line, devices, rows, Google Benchmark, exit status.
+// The whole program but for its studies: command line, devices, rows, Google Benchmark, exit
+// status.
 #pragma once
 
 #include <functional>

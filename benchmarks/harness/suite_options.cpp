@@ -22,7 +22,8 @@ std::vector<device_kind> parse_devices(const std::string& text) {
     } else if (part == "cuda") {
       devices.push_back(device_kind::cuda);
     } else {
-      throw usage_error(fmt::format("--device: '{}' is not a device; want cpu, cuda or both", part));
+      throw usage_error(
+          fmt::format("--device: '{}' is not a device; want cpu, cuda or both", part));
     }
   }
   return devices;
@@ -107,10 +108,12 @@ std::optional<parsed_command_line> parse_command_line(int argc, char** argv) {
   text_option(
       "--variant", [&](const std::string& text) { options.variants = split(text); }, "LIST",
       "Force these variants of implementations that have several; default: they choose");
-  axis("--head-dim", options.head_dim, "Head dimensions of softmax attention: 64, 128; default: 64");
+  axis("--head-dim", options.head_dim,
+       "Head dimensions of softmax attention: 64, 128; default: 64");
   text_option(
-      "--causal", [&](const std::string& text) { options.causal = parse_switches("--causal", text); },
-      "LIST", "Masks of softmax attention: 0, 1; default: 1");
+      "--causal",
+      [&](const std::string& text) { options.causal = parse_switches("--causal", text); }, "LIST",
+      "Masks of softmax attention: 0, 1; default: 1");
   text_option(
       "--seed",
       [&](const std::string& text) {
@@ -127,9 +130,10 @@ std::optional<parsed_command_line> parse_command_line(int argc, char** argv) {
   text_option(
       "--resume", [&](const std::string& text) { options.resume = text; }, "FILE",
       "A results file, or the folder that holds results.json: keep its rows, measure the others");
-  app.add_flag("--profile", options.profile,
-               "Set up and verify each row, then make exactly one call of it between the profiler's "
-               "start and stop, in an NVTX range of the row's name");
+  app.add_flag(
+      "--profile", options.profile,
+      "Set up and verify each row, then make exactly one call of it between the profiler's "
+      "start and stop, in an NVTX range of the row's name");
 
   try {
     app.parse(argc, argv);

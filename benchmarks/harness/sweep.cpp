@@ -65,7 +65,8 @@ std::vector<std::int64_t> parse_axis(std::string_view flag, std::string_view tex
     const bool multiply = range[2][0] == '*';
     if (last < first) refuse(flag, part, "ends before it starts");
     if (multiply && step < 2) refuse(flag, part, "never grows");
-    for (std::int64_t value = first; value <= last; value = multiply ? value * step : value + step) {
+    for (std::int64_t value = first; value <= last;
+         value = multiply ? value * step : value + step) {
       add(value);
     }
   }

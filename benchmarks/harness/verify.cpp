@@ -9,7 +9,7 @@
 namespace based {
 namespace {
 
-constexpr double flops_budget = 4e8;     // per row of the study; well under a second on one core
+constexpr double flops_budget = 4e8;  // per row of the study; well under a second on one core
 constexpr std::int64_t sampled_heads = 4;
 constexpr std::int64_t fewest_rows = 64;
 
@@ -43,8 +43,9 @@ sampled_part sample_part(std::int64_t heads, std::int64_t seqlen, double flops_p
   const auto affordable = static_cast<std::int64_t>(flops_budget / row_flops);
   const std::int64_t some_heads = heads * seqlen <= affordable ? heads : sampled_heads;
   const std::vector<std::int64_t> head_marks = {0, heads - 1};
-  const std::vector<std::int64_t> row_marks = {
-      0, seqlen - 1, 1, 15, 16, 31, 32, 63, 64, 65, 127, 128, 129, seqlen / 2, seqlen - 2, seqlen - 64};
+  const std::vector<std::int64_t> row_marks = {0,   seqlen - 1, 1,          15,         16,  31,
+                                               32,  63,         64,         65,         127, 128,
+                                               129, seqlen / 2, seqlen - 2, seqlen - 64};
   sampled_part part;
   part.heads = scatter(heads, some_heads, seed, head_marks);
   const auto compared = static_cast<std::int64_t>(part.heads.size());

@@ -21,7 +21,9 @@ constexpr bf16 to_bf16(float value) {
 constexpr float to_float(bf16 value) {
   return std::bit_cast<float>(static_cast<std::uint32_t>(value.bits) << 16);
 }
-constexpr float to_float(float value) { return value; }
+constexpr float to_float(float value) {
+  return value;
+}
 
 /// Conversion to an implementation's element type T (float or bf16).
 template <class T>

@@ -17,7 +17,8 @@ class invalid_argument : public std::invalid_argument {
 
 }  // namespace based
 
-/// Throws based::invalid_argument with `message` (and the place and expression) unless `expression`.
+/// Throws based::invalid_argument with `message` (and the place and expression) unless
+/// `expression`.
 #define BASED_REQUIRE(expression, message)                                    \
   do {                                                                        \
     if (!(expression)) {                                                      \

@@ -25,8 +25,8 @@ struct prefill_shape {
 };
 
 struct prefill_options {
-  float scale = 0.25f;         ///< 1/sqrt(16)
-  bool normalize = false;      ///< divide o_i by sum_j (1 + s + s^2/2) + eps
+  float scale = 0.25f;     ///< 1/sqrt(16)
+  bool normalize = false;  ///< divide o_i by sum_j (1 + s + s^2/2) + eps
   float eps = 1e-6f;
   bool initial_state = false;  ///< continue from args.initial_state instead of zero
   bool final_state = false;    ///< write args.final_state (z too where normalising)

@@ -26,9 +26,11 @@ struct window_problem {
   bool append = true;         ///< write its key and value to their slot; else they are there
 
   float scale() const { return 1.0f / std::sqrt(static_cast<float>(head_dim)); }
-  std::int64_t batch_heads() const { return batch * heads; }
-  int slot() const { return static_cast<int>(position % window); }  ///< of the current token
-  int filled() const {  ///< slots 0 .. filled - 1 hold tokens
+  constexpr std::int64_t batch_heads() const { return batch * heads; }
+  constexpr int slot() const {
+    return static_cast<int>(position % window);
+  }                               ///< of the current token
+  constexpr int filled() const {  ///< slots 0 .. filled - 1 hold tokens
     return static_cast<int>(std::min<std::int64_t>(position + 1, window));
   }
 };

@@ -1,0 +1,265 @@
+// The program as its user meets it: exit status, messages, the results file, resume. Runs
+// fake_bench, which is based_bench with implementations that behave in one known way each.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <string>
+
+namespace {
+
+using nlohmann::json;
+using testing::AllOf;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::Not;
+
+struct outcome {
+  int exit_status;
+  std::string output;  // stdout and stderr
+};
+
+outcome run(const std::string& arguments) {
+  const std::string command =
+      std::string(BASED_FAKE_BENCH) + " --device=cpu " + arguments + " 2>&1";
+  FILE* pipe = popen(command.c_str(), "r");
+  outcome result{-1, ""};
+  std::array<char, 4096> buffer;
+  while (const std::size_t got = fread(buffer.data(), 1, buffer.size(), pipe)) {
+    result.output.append(buffer.data(), got);
+  }
+  const int status = pclose(pipe);
+  result.exit_status = WIFEXITED(status) ? WEXITSTATUS(status) : 128;
+  return result;
+}
+
+constexpr const char* small = " --batch=1 --heads=2 --seqlen=65 --time-cap=0.2 ";
+
+class Suite : public testing::Test {
+ protected:
+  void SetUp() override {
+    const auto* test = testing::UnitTest::GetInstance()->current_test_info();
+    folder_ = std::filesystem::temp_directory_path() /
+              ("based_suite_" + std::string(test->name()) + "_" + std::to_string(getpid()));
+    std::filesystem::create_directories(folder_);
+  }
+  void TearDown() override { std::filesystem::remove_all(folder_); }
+
+  std::string file() const { return (folder_ / "results.json").string(); }
+  json read() const { return json::parse(std::ifstream(file())); }
+  void write(const std::string& text) const { std::ofstream(file()) << text; }
+
+  std::filesystem::path folder_;
+};
+
+TEST_F(Suite, ARightRowIsReportedWhole) {
+  const outcome result =
+      run(std::string("--implementation=right --benchmark_out=") + file() + small);
+  EXPECT_EQ(result.exit_status, 0) << result.output;
+  const json row = read()["benchmarks"].at(0);
+  EXPECT_EQ(row["row"], "prefill/right/cpu/B:1/H:2/N:65");
+  EXPECT_EQ(row["status"], "ok");
+  EXPECT_EQ(row["operation"], "prefill");
+  EXPECT_EQ(row["implementation"], "right");
+  EXPECT_EQ(row["device"], "cpu");
+  EXPECT_EQ(row["params"], json({{"B", 1}, {"H", 2}, {"N", 65}}));
+  EXPECT_GT(row["real_time"], 0);
+  EXPECT_LT(row["rel_err"], 1e-6);
+  const double seconds = row["real_time"].get<double>() * 1e-6;
+  EXPECT_NEAR(row["TFLOPs"], 2 * 65 * 273 * (2 + 4 * 64) / seconds / 1e12, 1e-9);
+  EXPECT_NEAR(row["GBps"], 2 * 65 * 160 * 4 / seconds / 1e9, 1e-9);
+  EXPECT_NEAR(row["tokens_per_s"], 65 / seconds, 1);
+  EXPECT_NEAR(row["mem_MiB"], 2 * 65 * 160 * 4 / 1048576.0, 1e-9);
+  EXPECT_EQ(row["workspace_MiB"], 0);
+  EXPECT_EQ(row["samples_us"].size(), row["samples"]);
+  EXPECT_EQ(read()["context"]["schema"], "based-bench/1");
+}
+
+TEST_F(Suite, ACorruptedTileIsAnErrorWithoutATime) {
+  const outcome result =
+      run(std::string("--implementation=corrupted_tile --benchmark_out=") + file() + small);
+  EXPECT_EQ(result.exit_status, 1);
+  EXPECT_THAT(result.output, HasSubstr("ERROR: relative error"));
+  const json row = read()["benchmarks"].at(0);
+  EXPECT_EQ(row["status"], "error");
+  EXPECT_THAT(row["reason"].get<std::string>(), HasSubstr("is over the tolerance 1.0e-05"));
+  EXPECT_FALSE(row.contains("TFLOPs"));
+  EXPECT_FALSE(row.contains("samples_us"));
+}
+
+TEST_F(Suite, AnUnwrittenElementIsAnError) {
+  const outcome result = run(std::string("--implementation=unwritten_element") + small);
+  EXPECT_EQ(result.exit_status, 1);
+  EXPECT_THAT(result.output, HasSubstr("1 elements of o are not finite or were never written"));
+}
+
+TEST_F(Suite, AThrowEndsItsRowAndNoOther) {
+  const outcome result =
+      run(std::string("--implementation=throws,right --benchmark_out=") + file() + small);
+  EXPECT_EQ(result.exit_status, 1);
+  EXPECT_THAT(result.output, HasSubstr("ERROR: made to throw"));
+  ASSERT_EQ(read()["benchmarks"].size(), 2u);
+}
+
+TEST_F(Suite, UnsupportedIsASkipWithItsReason) {
+  const outcome result =
+      run(std::string("--implementation=unsupported --benchmark_out=") + file() + small);
+  EXPECT_EQ(result.exit_status, 0);
+  EXPECT_THAT(result.output, HasSubstr("SKIPPED: made to be unsupported"));
+  EXPECT_EQ(read()["benchmarks"].at(0)["status"], "skipped");
+}
+
+TEST_F(Suite, TooLargeIsASkipWithTheBytesItNeeds) {
+  const outcome result =
+      run(std::string("--implementation=too_large --benchmark_out=") + file() + small);
+  EXPECT_EQ(result.exit_status, 0);
+  EXPECT_THAT(result.output, HasSubstr("OUT OF MEMORY: needs"));
+  const json row = read()["benchmarks"].at(0);
+  EXPECT_EQ(row["status"], "out_of_memory");
+  EXPECT_EQ(row["needs_bytes"], (1ull << 60) + 2 * 65 * 160 * 4);
+}
+
+TEST_F(Suite, AGibibyteIsReportedAsAGibibyte) {
+  const outcome result =
+      run(std::string("--implementation=gibibyte --benchmark_out=") + file() + small);
+  EXPECT_EQ(result.exit_status, 0) << result.output;
+  const json row = read()["benchmarks"].at(0);
+  EXPECT_EQ(row["workspace_MiB"], 1024);
+  EXPECT_NEAR(row["mem_MiB"], 1024 + 2 * 65 * 160 * 4 / 1048576.0, 1e-9);
+  EXPECT_GE(row["max_bytes_used"], 1 << 30);  // Google Benchmark's own figure
+}
+
+TEST_F(Suite, RepetitionsAreKeptApartAndAggregated) {
+  const outcome result = run(std::string("--implementation=right --benchmark_repetitions=3 "
+                                         "--benchmark_out=") +
+                             file() + small);
+  EXPECT_EQ(result.exit_status, 0) << result.output;
+  int iterations = 0, aggregates = 0;
+  for (const json& row : read()["benchmarks"]) {
+    const bool aggregate = row["run_type"] == "aggregate";
+    (aggregate ? aggregates : iterations) += 1;
+    EXPECT_EQ(row.contains("samples_us"), !aggregate);
+    EXPECT_EQ(row["row"], "prefill/right/cpu/B:1/H:2/N:65");
+  }
+  EXPECT_EQ(iterations, 3);
+  EXPECT_GE(aggregates, 3);
+}
+
+TEST_F(Suite, ResumeMeasuresOnlyWhatIsMissing) {
+  const std::string right = "--implementation=right --heads=1 --batch=1 --time-cap=0.1 ";
+  ASSERT_EQ(run(right + "--seqlen=16,32 --benchmark_out=" + file()).exit_status, 0);
+  json before = read();
+  before["benchmarks"][0]["real_time"] = 12345.0;  // a mark that a new measurement would not have
+  write(before.dump());
+  ASSERT_EQ(run(right + "--seqlen=16,32,64 --resume=" + folder_.string()).exit_status, 0);
+  const json rows = read()["benchmarks"];
+  ASSERT_EQ(rows.size(), 3u);
+  EXPECT_EQ(rows[0]["real_time"], 12345.0);
+  EXPECT_EQ(rows[2]["row"], "prefill/right/cpu/B:1/H:1/N:64");
+}
+
+TEST_F(Suite, ResumeMeasuresErrorsAgain) {
+  const std::string both = std::string("--implementation=right,throws") + small;
+  EXPECT_EQ(run(both + "--benchmark_out=" + file()).exit_status, 1);
+  const outcome again = run(both + "--resume=" + file());
+  EXPECT_EQ(again.exit_status, 1);
+  EXPECT_THAT(again.output, HasSubstr("prefill/throws"));
+  EXPECT_THAT(again.output, Not(HasSubstr("prefill/right")));
+  EXPECT_EQ(read()["benchmarks"].size(), 2u);
+}
+
+TEST_F(Suite, ResumeRefusesWhatDoesNotBelong) {
+  const std::string right = std::string("--implementation=right") + small;
+  ASSERT_EQ(run(right + "--benchmark_out=" + file()).exit_status, 0);
+  const json good = read();
+
+  outcome result = run(right + "--seed=2 --resume=" + file());
+  EXPECT_EQ(result.exit_status, 2);
+  EXPECT_THAT(result.output, AllOf(HasSubstr("seed \"1\""), HasSubstr("\"2\"")));
+  EXPECT_EQ(read(), good);
+
+  const std::string truncated = good.dump().substr(0, good.dump().size() / 2);
+  write(truncated);
+  result = run(right + "--resume=" + file());
+  EXPECT_EQ(result.exit_status, 2);
+  EXPECT_THAT(result.output, HasSubstr("is not complete JSON"));
+
+  write("{\"some\": \"thing\"}");
+  EXPECT_THAT(run(right + "--resume=" + file()).output, HasSubstr("no context and benchmarks"));
+
+  json foreign = good;
+  foreign["context"].erase("schema");
+  write(foreign.dump());
+  EXPECT_EQ(run(right + "--resume=" + file()).exit_status, 2);
+
+  result = run(right + "--resume=/nowhere/results.json");
+  EXPECT_EQ(result.exit_status, 2);
+  EXPECT_THAT(result.output, HasSubstr("/nowhere/results.json"));
+}
+
+TEST_F(Suite, BadUsageIsOneLineThatNamesTheValue) {
+  const auto refused = [](const std::string& arguments, const std::string& part) {
+    const outcome result = run(arguments);
+    EXPECT_EQ(result.exit_status, 2) << arguments;
+    EXPECT_THAT(result.output, HasSubstr(part)) << arguments;
+    EXPECT_EQ(std::count(result.output.begin(), result.output.end(), '\n'), 1) << result.output;
+  };
+  refused("--batch=0", "--batch: '0' is outside");
+  refused("--seqlen=abc", "--seqlen: 'abc'");
+  refused("--seqlen=8:4:*2", "'8:4:*2' ends before it starts");
+  refused("--device=tpu", "'tpu' is not a device; want cpu, cuda");
+  refused("--implementation=fast", "'fast' is not known on cpu; there is");
+  refused("--options=norm", "'norm' is not an option; want none, all");
+  refused("--variant=best", "'best' is no variant");
+  refused("--head-dim=96", "'96' is not 64 or 128");
+  refused("--causal=2", "'2' is not 0 or 1");
+  refused("--time-cap=0", "--time-cap");
+  refused("--time-cap=soon", "'soon' is not a number of seconds");
+  refused("--nonsense", "unknown argument '--nonsense'");
+  refused("nonsense", "unknown argument 'nonsense'");
+  refused("--benchmark_nonsense=1", "benchmark_nonsense");
+  refused("--benchmark_filter=decode", "'decode' matches no row");
+  refused("'--benchmark_filter=('", "is not a regular expression");
+  refused("--benchmark_out=/nowhere/results.json", "cannot write '/nowhere/results.json'");
+}
+
+TEST_F(Suite, HelpShowsBothSetsOfFlags) {
+  const outcome result = run("--help");
+  EXPECT_EQ(result.exit_status, 0);
+  for (const char* flag : {"--batch", "--seqlen", "--device", "--resume", "--time-cap", "--profile",
+                           "--benchmark_filter", "--benchmark_repetitions"}) {
+    EXPECT_THAT(result.output, HasSubstr(flag));
+  }
+}
+
+TEST_F(Suite, FilterAndListBehaveAsGoogleBenchmarks) {
+  const outcome all = run("--benchmark_list_tests --implementation=right --seqlen=16,32");
+  EXPECT_EQ(all.exit_status, 0);
+  EXPECT_THAT(all.output, AllOf(HasSubstr("N:16/"), HasSubstr("N:32/")));
+  const outcome one =
+      run("--benchmark_list_tests --implementation=right --seqlen=16,32 --benchmark_filter=N:16/");
+  EXPECT_THAT(one.output, AllOf(HasSubstr("N:16/"), Not(HasSubstr("N:32/"))));
+  const outcome other =
+      run("--benchmark_list_tests --implementation=right --seqlen=16,32 --benchmark_filter=-N:16/");
+  EXPECT_THAT(other.output, AllOf(Not(HasSubstr("N:16/")), HasSubstr("N:32/")));
+}
+
+TEST_F(Suite, ProfileCallsEachRowOnceAndTimesNothing) {
+  const outcome result = run(std::string("--profile --implementation=right") + small);
+  EXPECT_EQ(result.exit_status, 0);
+  EXPECT_THAT(result.output, HasSubstr("profiled, not timed"));
+}
+
+TEST_F(Suite, CsvGoesThroughToGoogleBenchmark) {
+  const outcome result = run(std::string("--implementation=right --benchmark_format=csv") + small);
+  EXPECT_EQ(result.exit_status, 0);
+  EXPECT_THAT(result.output, HasSubstr("name,iterations,real_time"));
+}
+
+}  // namespace

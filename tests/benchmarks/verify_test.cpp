@@ -1,0 +1,50 @@
+#include "benchmarks/harness/verify.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <set>
+
+namespace based {
+namespace {
+
+using testing::IsSupersetOf;
+using testing::Lt;
+using testing::SizeIs;
+
+TEST(SamplePart, ComparesEverythingOfASmallShape) {
+  const sampled_part part = sample_part(6, 65, 163, 1);
+  EXPECT_THAT(part.heads, SizeIs(6));
+  EXPECT_THAT(part.rows, SizeIs(65));
+}
+
+TEST(SamplePart, OfALargeShapeTakesTheEdgesAndRepeatsNothing) {
+  const sampled_part part = sample_part(256, 32768, 163, 1);
+  EXPECT_THAT(part.heads, IsSupersetOf({0, 255}));
+  EXPECT_THAT(part.rows, IsSupersetOf({0, 63, 64, 65, 32767}));
+  EXPECT_THAT(part.rows, SizeIs(testing::Ge(64u)));
+  EXPECT_EQ(std::set<std::int64_t>(part.rows.begin(), part.rows.end()).size(), part.rows.size());
+  for (std::int64_t row : part.rows) EXPECT_THAT(row, Lt(32768));
+}
+
+TEST(SamplePart, OtherSeedsLookElsewhere) {
+  EXPECT_NE(sample_part(256, 32768, 163, 1).rows, sample_part(256, 32768, 163, 2).rows);
+}
+
+TEST(ErrorNorm, IsRelativeAndKeepsNaN) {
+  error_norm error;
+  error.add(3.3, 3.0);
+  error.add(4.0, 4.0);
+  EXPECT_NEAR(error.relative(), 0.3 / 5, 1e-12);
+  error.add(NAN, 1.0);
+  EXPECT_TRUE(std::isnan(error.relative()));
+}
+
+TEST(ErrorNorm, OfAZeroReferenceIsAbsolute) {
+  error_norm error;
+  error.add(0.5, 0.0);
+  EXPECT_EQ(error.relative(), 0.5);
+}
+
+}  // namespace
+}  // namespace based
