@@ -1,4 +1,4 @@
-"""The command line: `python -m plots render | table | compare`."""
+"""The command line: `python -m plots render | table | report | compare`."""
 
 import argparse
 import importlib
@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import plots
-from plots import compare, draw, published, results, table
+from plots import compare, draw, published, report, results, table
 from plots.files import UsageError, ready_folder, write_whole
 from plots.model import AbsentError
 
@@ -55,15 +55,19 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help=f"only this one; may be repeated: {', '.join(figure_names())}",
     )
-    render.add_argument(
-        "--published", action="store_true", help="lay published points over the same configuration"
-    )
+    _add_published(render)
     render.set_defaults(run=_render)
 
     summary = commands.add_parser("table", help="the results as a Markdown table")
     _add_results(summary)
     summary.add_argument("--out", type=Path, metavar="FILE", help="where to (default: the screen)")
     summary.set_defaults(run=_table)
+
+    interactive = commands.add_parser("report", help="all of it as one self-contained HTML file")
+    _add_results(interactive)
+    interactive.add_argument("--out", type=Path, required=True, metavar="DIR", help="where to")
+    _add_published(interactive)
+    interactive.set_defaults(run=_report)
 
     comparison = commands.add_parser(
         "compare",
@@ -89,6 +93,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_results(command: argparse.ArgumentParser) -> None:
     command.add_argument("results", type=Path, nargs="+", metavar="RESULTS.json")
+
+
+def _add_published(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--published", action="store_true", help="lay published points over the same configuration"
+    )
 
 
 def _percent(text: str) -> float:
@@ -127,6 +137,16 @@ def _table(options: argparse.Namespace) -> int:
         print(text, end="")
     else:
         write_whole(options.out, lambda partial: partial.write_text(text, encoding="utf-8"))
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    loaded = results.load_all(options.results)
+    path = ready_folder(options.out) / "report.html"
+    points = published.load() if options.published else None
+    text = report.page(loaded, points, figure_names(), build)
+    write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+    print(path)
     return 0
 
 

@@ -49,7 +49,6 @@ _LEGEND_LINE = 0.165  # inches
 _CAPTION_LETTER = 0.056  # inches
 _CROWD = 3  # so many series of others fit into a small panel
 _STRIPE_POINTS = 2.4
-_INDISTINCT = 0.03  # relative difference of curves that lie on each other
 _ORIGIN_POINTS = 5.5
 _STRIP_POINTS = 8.5  # height of one line of marks above a panel
 _DEEPEST = 32.0  # the speed-up at which a heat map's colour saturates
@@ -119,8 +118,7 @@ def _draw_panel(axes, panel: Panel) -> None:
     each lies wider under the one before it, so that together they show as a striped ribbon."""
     for guide in panel.guides:
         axes.plot(guide.x, guide.y, label=guide.label, **_GUIDE)
-    for index, series in enumerate(panel.series):
-        under = sum(_coincide(series, other) for other in panel.series[:index])
+    for series, under in zip(panel.series, panel.depths(), strict=True):
         look = _appearance(series)
         if under:
             look["lw"] += _STRIPE_POINTS * under
@@ -130,15 +128,6 @@ def _draw_panel(axes, panel: Panel) -> None:
             colour = style.of(series.implementation).colour
             axes.vlines(series.x, series.low, series.high, lw=1, color=colour)
     _draw_marks(axes, panel)
-
-
-def _coincide(one: Series, other: Series) -> bool:
-    """Whether two curves cannot be told apart where they share sizes."""
-    if not (one.line and other.line) or one.origin or other.origin:
-        return False
-    theirs = dict(zip(other.x, other.y, strict=True))
-    shared = [(y, theirs[x]) for x, y in zip(one.x, one.y, strict=True) if x in theirs]
-    return bool(shared) and all(abs(math.log(a / b)) < _INDISTINCT for a, b in shared)
 
 
 def _draw_origins(axes, panel: Panel, height: float) -> None:

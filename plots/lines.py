@@ -108,9 +108,9 @@ def _panel(
                     implementation,
                     drawn[over].tolist(),
                     drawn[column].tolist(),
+                    [_hover(row) for _, row in drawn.iterrows()],
                     None if interval is None else interval["ci_low_us"].tolist(),
                     None if interval is None else interval["ci_high_us"].tolist(),
-                    [_hover(row) for _, row in drawn.iterrows()],
                     dash=dash,
                 )
             )

@@ -1,6 +1,9 @@
 """What a figure shows, apart from how it is drawn: draw.py and report.py both read this."""
 
+import math
 from dataclasses import dataclass, field
+
+_INDISTINCT = 0.03  # relative difference of curves that lie on each other
 
 
 class AbsentError(Exception):
@@ -30,9 +33,9 @@ class Series:
     implementation: str  # decides colour and marker
     x: list[float]
     y: list[float]
+    hover: list[str]  # one text a point
     low: list[float] | None = None  # the interval around y
     high: list[float] | None = None
-    hover: list[str] | None = None  # one text a point
     origin: str = ""  # whose points these are where not ours: "H100, JRT paper"; drawn hollow
     dash: int = 0  # which of the line styles: tells variants of one implementation apart
     line: bool = True
@@ -65,6 +68,22 @@ class Panel:
     series: list[Series]
     marks: list[Mark] = field(default_factory=list)
     guides: list[Guide] = field(default_factory=list)
+
+    def depths(self) -> list[int]:
+        """For each series, how many earlier ones it equals, and so would hide or be hidden by."""
+        return [
+            sum(_equal(series, other) for other in self.series[:index])
+            for index, series in enumerate(self.series)
+        ]
+
+
+def _equal(one: Series, other: Series) -> bool:
+    """Whether two curves cannot be told apart where they share sizes."""
+    if not (one.line and other.line) or one.origin or other.origin:
+        return False
+    theirs = dict(zip(other.x, other.y, strict=True))
+    shared = [(y, theirs[x]) for x, y in zip(one.x, one.y, strict=True) if x in theirs]
+    return bool(shared) and all(abs(math.log(a / b)) < _INDISTINCT for a, b in shared)
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ def _values(figure: LineFigure, which: str) -> list[float]:
 
 
 def _scale(quantity: Axis, values: list[float]) -> Scale:
-    least, most = min(values), max(values)
+    least, most = float(min(values)), float(max(values))
     sizes = quantity.unit in ("count", "length")
     log = sizes or most > _LINEAR_BELOW * least
     if log:

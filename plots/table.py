@@ -2,10 +2,12 @@
 
 import math
 
+import pandas as pd
+
 from plots import style
 from plots.results import Group, Results, groups, shape_text
 
-_HEADER = (
+HEADER = (
     "shape",
     "implementation",
     "time",
@@ -26,18 +28,23 @@ def markdown(results: Results) -> str:
     for group in groups(results):
         parts.append(f"## {_cell(group.hardware)}\n\n{_cell(group.caption)}.\n")
         for operation, rows in group.rows.groupby("operation", sort=True):
-            parts.append(f"### {_cell(operation)}\n\n{_lines(rows)}\n")
+            parts.append(f"### {_cell(operation)}\n\n{_markdown(rows)}\n")
         parts.append(_footnote(group))
     return "\n".join(part for part in parts if part)
 
 
-def _lines(rows) -> str:
+def lines(rows: pd.DataFrame) -> list[tuple[str, ...]]:
+    """The rows as texts in HEADER's order; within a shape the fastest first."""
     ordered = rows.sort_values(["H", "W", "N", "B", "time_us"], na_position="last", kind="stable")
-    lines = [_HEADER, _ALIGN, *(_line(row) for _, row in ordered.iterrows())]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return [_line(row) for _, row in ordered.iterrows()]
 
 
-def _line(row) -> tuple[str, ...]:
+def _markdown(rows: pd.DataFrame) -> str:
+    cells = [HEADER, _ALIGN, *(tuple(map(_cell, line)) for line in lines(rows))]
+    return "\n".join("| " + " | ".join(line) + " |" for line in cells)
+
+
+def _line(row: pd.Series) -> tuple[str, ...]:
     name = row["implementation"]
     if row["variant"]:
         name += f" [{row['variant']}]"
@@ -46,19 +53,16 @@ def _line(row) -> tuple[str, ...]:
     status = row["status"].replace("_", " ")
     if row["reason"]:
         status += f": {row['reason']}"
-    return tuple(
-        _cell(text)
-        for text in (
-            shape_text(row),
-            name,
-            _number(row["time_us"], style.time_text) + ("*" if row["near_timer_floor"] > 0 else ""),
-            _number(row["TFLOPs"], style.significant),
-            _number(row["GBps"], style.significant),
-            _number(row["roofline_pct"], lambda value: f"{style.significant(value)} %"),
-            _number(row["mem_MiB"], style.memory_text),
-            _number(row["rel_err"], lambda value: f"{value:.1e}"),
-            status,
-        )
+    return (
+        shape_text(row),
+        name,
+        _number(row["time_us"], style.time_text) + ("*" if row["near_timer_floor"] > 0 else ""),
+        _number(row["TFLOPs"], style.significant),
+        _number(row["GBps"], style.significant),
+        _number(row["roofline_pct"], lambda value: f"{style.significant(value)} %"),
+        _number(row["mem_MiB"], style.memory_text),
+        _number(row["rel_err"], lambda value: f"{value:.1e}"),
+        status,
     )
 
 
