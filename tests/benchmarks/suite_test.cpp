@@ -141,7 +141,8 @@ TEST_F(Suite, RepetitionsAreKeptApartAndAggregated) {
                              file() + small);
   EXPECT_EQ(result.exit_status, 0) << result.output;
   int iterations = 0, aggregates = 0;
-  for (const json& row : read()["benchmarks"]) {
+  const json document = read();
+  for (const json& row : document["benchmarks"]) {
     const bool aggregate = row["run_type"] == "aggregate";
     (aggregate ? aggregates : iterations) += 1;
     EXPECT_EQ(row.contains("samples_us"), !aggregate);
