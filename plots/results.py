@@ -11,9 +11,10 @@ checks it and gives a DataFrame of one line a row:
     params          all of them, as written
     status          ok | skipped | out_of_memory | error, with reason and needs_bytes
     time_us         median; NaN unless ok, never zero
+    throttled       why the clock was held down while the row ran; empty: it was not
     samples_us      the raw samples, an array
     ...             each counter of the file under its own name; NaN where a row has none
-    hardware, policy, policy_text, revision, date, file    from the context
+    hardware, policy, revision, date, file    from the context
 """
 
 import json
@@ -115,7 +116,7 @@ class Group:
             [
                 self.hardware,
                 ", ".join(dates),
-                f"cache {self.rows['policy_text'].iloc[0]}",
+                f"{self.policy} cache",
                 f"revision {', '.join(revisions)}",
             ]
         )
@@ -220,6 +221,8 @@ def _row(benchmark: dict, context: dict, where: str, path: Path) -> dict:
     if status not in STATUSES:
         raise UsageError(f"{where}: its status is {status!r}; expected {', '.join(STATUSES)}")
     hardware = context.get(_CONTEXT_KEYS[device][0])
+    if hardware and device == "cpu" and "cpu_threads" in context:
+        hardware += f", {context['cpu_threads']} threads"
     if not hardware:
         raise UsageError(
             f"{where}: ran on {device}, but the context has no {_CONTEXT_KEYS[device][0]}"
@@ -246,7 +249,6 @@ def _row(benchmark: dict, context: dict, where: str, path: Path) -> dict:
     operation, implementation = text("operation"), text("implementation")
     shape = {name: float(params.get(name, math.nan)) for name in SHAPE}
     others = {name: value for name, value in params.items() if name not in SHAPE}
-    policy_text = str(context.get("l2_policy", "unknown"))
     counters = {
         name: float(value)
         for name, value in benchmark.items()
@@ -274,11 +276,11 @@ def _row(benchmark: dict, context: dict, where: str, path: Path) -> dict:
             "extras": ", ".join(_readable(name, others[name]) for name in _in_order(others)),
             "status": status,
             "reason": str(benchmark.get("reason") or benchmark.get("error_message") or ""),
+            "throttled": str(benchmark.get("throttle_reasons", "")),
             "time_us": time_us,
             "samples_us": np.asarray(samples, dtype=float),
             "hardware": hardware,
-            "policy": policy_text.partition(":")[0].strip(),
-            "policy_text": policy_text,
+            "policy": str(context.get("l2_policy", "unknown")).partition(":")[0].strip(),
             "revision": str(context.get("revision", "unknown")),
             "date": str(context.get("date", "unknown date")),
             "file": str(path),

@@ -53,6 +53,8 @@ def _line(row: pd.Series) -> tuple[str, ...]:
     status = row["status"].replace("_", " ")
     if row["reason"]:
         status += f": {row['reason']}"
+    if row["throttled"]:
+        status += f" (throttled: {row['throttled']})"
     return (
         shape_text(row),
         name,

@@ -95,14 +95,20 @@ def test_bad_usage(capsys, arguments, says):
 
 def test_table_has_a_line_for_every_row(tmp_path, capsys):
     rows = [
-        builder.row("based", 203.5, N=8192),
+        builder.row("based", 203.5, N=8192) | {"throttle_reasons": "power cap"},
         builder.row("naive", N=8192, status="out_of_memory", reason="needs 71 GiB | has 4"),
     ]
     path = builder.write(tmp_path / "r.json", rows)
     assert main(["table", str(path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     (based,) = [line for line in lines if "| based |" in line]
-    for text in ("B=16 H=16 N=8192", "204 µs", "50.0 %", "1.7e-03", "| ok |"):
+    for text in (
+        "B=16 H=16 N=8192",
+        "204 µs",
+        "50.0 %",
+        "1.7e-03",
+        "| ok (throttled: power cap) |",
+    ):
         assert text in based
     (naive,) = [line for line in lines if "| naive |" in line]
     assert "out of memory: needs 71 GiB \\| has 4" in naive

@@ -12,6 +12,7 @@ import pytest
 from plots.cli import figure_names, main
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+OPTIONS = ("--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr")
 BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
 needs_browser = pytest.mark.skipif(
     BROWSER is None, reason=f"no browser among {', '.join(BROWSERS)}"
@@ -57,8 +58,7 @@ def seen(report):
     probed = report.with_name("probed.html")
     probed.write_text(report.read_text(encoding="utf-8").replace("</body>", PROBE + "</body>"))
     ran = subprocess.run(
-        [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
-        + ["--dump-dom", probed.as_uri()],
+        [BROWSER, *OPTIONS, "--dump-dom", probed.as_uri()],
         capture_output=True,
         text=True,
         timeout=60,

@@ -27,6 +27,12 @@ def test_a_row_is_read_whole(tmp_path):
     assert row["policy"] == "cold"
 
 
+def test_a_cpu_is_another_with_other_threads(tmp_path):
+    rows = [builder.row(N=64, device="cpu")]
+    loaded = results.load(builder.write(tmp_path / "r.json", rows, cpu_threads="2"))
+    assert loaded.rows["hardware"].tolist() == ["Synthetic CPU, 2 threads"]
+
+
 def test_units_of_time(tmp_path):
     row = builder.row(time_us=1.0, N=64) | {"real_time": 2.5, "time_unit": "ms"}
     loaded = results.load(builder.write(tmp_path / "r.json", [row]))
