@@ -1,0 +1,229 @@
+// The baseline tile of sliding_window.h: one block of four warps a (batch, head).
+//
+//   warp w, quarter w of the slots:     s_j = scale q . k_j, their maximum
+//   all warps:                          p_j = exp(s_j - max s), their sum
+//   warp w, quarter w of the columns:   o_w = sum_j p_j v_j,w / sum_j p_j
+#include <cuda_bf16.h>
+#include <cuda_runtime.h>
+
+#include <cfloat>
+#include <cstdint>
+#include <limits>
+#include <numbers>
+
+#include "baselines/sliding_window/sliding_window.h"
+#include "kernels/common/cuda_check.h"
+#include "kernels/common/implementation.h"
+#include "kernels/ptx/cp_async.cuh"
+
+namespace based::sliding_window {
+namespace {
+
+constexpr int warp_size = 32;
+constexpr int warps = 4;
+constexpr int threads = warps * warp_size;
+constexpr int vector = 8;  // bf16 in a 16-byte word
+
+struct tile_params {
+  sequence_view<const bf16> q, k, v;
+  sequence_view<bf16> o;
+  bf16* k_cache;
+  bf16* v_cache;
+  std::uint32_t heads;
+  int window;
+  int filled;
+  int appended;       ///< slot of the current token; -1: it is in the cache
+  float score_scale;  ///< scale * log2(e), for 2^x
+};
+
+/// `slots` is the largest window that an instantiation takes.
+template <int dim, int slots>
+struct tile_storage {
+  static constexpr int row_length = dim + vector;  // eight rows of a column on distinct banks
+  alignas(16) bf16 keys[slots][row_length];
+  alignas(16) bf16 values[slots][row_length];
+  alignas(16) bf16 query[dim];
+  float weights[slots];
+  float maximum[warps];
+  float sum[warps];
+};
+
+__device__ void unpack(const uint4& word, float (&values)[vector]) {
+  const std::uint32_t pairs[] = {word.x, word.y, word.z, word.w};
+#pragma unroll
+  for (int p = 0; p < vector / 2; ++p) {
+    values[2 * p] = __uint_as_float(pairs[p] << 16);
+    values[2 * p + 1] = __uint_as_float(pairs[p] & 0xffff0000u);
+  }
+}
+
+/// Starts copying the ring of one (batch, head), empty slots as zeros, the current token's row from
+/// `current`.
+template <int dim, int slots>
+__device__ void stage(const bf16* ring, const bf16* current, const tile_params& params,
+                      bf16 (&rows)[slots][tile_storage<dim, slots>::row_length]) {
+  constexpr int words_per_row = dim / vector;
+#pragma unroll
+  for (int word = threadIdx.x; word < slots * words_per_row; word += threads) {
+    const int row = word / words_per_row;
+    const int column = word % words_per_row * vector;
+    const bf16* from = row == params.appended ? current : ring + row * dim;
+    ptx::cp_async_16(&rows[row][column], from + column, row < params.filled);
+  }
+}
+
+template <int dim, int slots>
+__global__ void __launch_bounds__(threads) tile_kernel(const __grid_constant__ tile_params params) {
+  constexpr int rows_per_warp = slots / warps;              // of K
+  constexpr int lanes_per_row = warp_size / rows_per_warp;  // of K
+  constexpr int columns_per_lane = dim / lanes_per_row;     // of K
+  constexpr int slice = dim / warps;                        // columns of V of a warp
+  constexpr int row_groups = warp_size / (slice / vector);  // rows of V side by side
+  extern __shared__ __align__(16) unsigned char memory[];
+  auto& shared = *reinterpret_cast<tile_storage<dim, slots>*>(memory);
+
+  const std::uint32_t batch = blockIdx.x / params.heads;
+  const std::uint32_t head = blockIdx.x % params.heads;
+  const std::int64_t ring = static_cast<std::int64_t>(blockIdx.x) * params.window * dim;
+  const bf16* current_k = params.k.token(batch, head, 0);
+  const bf16* current_v = params.v.token(batch, head, 0);
+  const int warp = threadIdx.x / warp_size;
+  const int lane = threadIdx.x % warp_size;
+
+  stage<dim, slots>(params.k_cache + ring, current_k, params, shared.keys);
+  stage<dim, slots>(params.v_cache + ring, current_v, params, shared.values);
+  if (threadIdx.x < dim / vector) {
+    const bf16* q = params.q.token(batch, head, 0);
+    ptx::cp_async_16(&shared.query[threadIdx.x * vector], q + threadIdx.x * vector, true);
+  }
+  ptx::cp_async_commit();
+  if (params.appended >= 0 && threadIdx.x < dim) {
+    const std::int64_t at = ring + static_cast<std::int64_t>(params.appended) * dim + threadIdx.x;
+    params.k_cache[at] = current_k[threadIdx.x];
+    params.v_cache[at] = current_v[threadIdx.x];
+  }
+  ptx::cp_async_wait<0>();
+  __syncthreads();
+
+  // Scores of the warp's slots.
+  const int slot = warp * rows_per_warp + lane / lanes_per_row;
+  const int first_column = lane % lanes_per_row * columns_per_lane;
+  float score = 0.0f;
+#pragma unroll
+  for (int c = 0; c < columns_per_lane; c += vector) {
+    float query[vector], key[vector];
+    unpack(*reinterpret_cast<const uint4*>(&shared.query[first_column + c]), query);
+    unpack(*reinterpret_cast<const uint4*>(&shared.keys[slot][first_column + c]), key);
+#pragma unroll
+    for (int i = 0; i < vector; ++i) score += query[i] * key[i];
+  }
+#pragma unroll
+  for (int bit = 1; bit < lanes_per_row; bit *= 2) score += __shfl_xor_sync(~0u, score, bit);
+  score = slot < params.filled ? score * params.score_scale : -FLT_MAX;
+  float maximum = score;
+#pragma unroll
+  for (int bit = lanes_per_row; bit < warp_size; bit *= 2) {
+    maximum = fmaxf(maximum, __shfl_xor_sync(~0u, maximum, bit));
+  }
+  if (lane == 0) shared.maximum[warp] = maximum;
+  __syncthreads();
+
+  // Weights, by the maximum of all.
+  maximum = shared.maximum[0];
+#pragma unroll
+  for (int w = 1; w < warps; ++w) maximum = fmaxf(maximum, shared.maximum[w]);
+  const float weight = exp2f(score - maximum);
+  float sum = weight;
+#pragma unroll
+  for (int bit = lanes_per_row; bit < warp_size; bit *= 2) sum += __shfl_xor_sync(~0u, sum, bit);
+  if (lane % lanes_per_row == 0) shared.weights[slot] = weight;
+  if (lane == 0) shared.sum[warp] = sum;
+  __syncthreads();
+  sum = 0.0f;
+#pragma unroll
+  for (int w = 0; w < warps; ++w) sum += shared.sum[w];
+
+  // The warp's columns of the output.
+  const int column = warp * slice + lane / row_groups * vector;
+  float out[vector] = {};
+#pragma unroll
+  for (int row = lane % row_groups; row < slots; row += row_groups) {
+    float value[vector];
+    unpack(*reinterpret_cast<const uint4*>(&shared.values[row][column]), value);
+#pragma unroll
+    for (int i = 0; i < vector; ++i) out[i] += shared.weights[row] * value[i];
+  }
+#pragma unroll
+  for (float& value : out) {
+#pragma unroll
+    for (int bit = 1; bit < row_groups; bit *= 2) value += __shfl_xor_sync(~0u, value, bit);
+  }
+  if (lane % row_groups == 0) {
+    const float inverse = 1.0f / sum;
+    auto* o = reinterpret_cast<__nv_bfloat162*>(params.o.token(batch, head, 0) + column);
+#pragma unroll
+    for (int i = 0; i < vector; i += 2) {
+      o[i / 2] = __floats2bfloat162_rn(out[i] * inverse, out[i + 1] * inverse);
+    }
+  }
+}
+
+constexpr int largest_window = 128;
+
+template <int dim, int slots>
+void launch(const tile_params& params, std::int64_t blocks, cuda_stream stream) {
+  constexpr int bytes = sizeof(tile_storage<dim, slots>);
+  BASED_CUDA(cudaFuncSetAttribute(tile_kernel<dim, slots>,
+                                  cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
+  tile_kernel<dim, slots><<<static_cast<unsigned>(blocks), threads, bytes, stream>>>(params);
+  BASED_CUDA_LAUNCHED();
+}
+
+constexpr int slots_of(const window_problem& problem) {
+  return problem.window <= 64 ? 64 : largest_window;
+}
+
+void run(const window_args<bf16>& args, cuda_stream stream) {
+  validate(args, 0);
+  const window_problem& problem = args.problem;
+  const tile_params params{
+      .q = args.q,
+      .k = args.k,
+      .v = args.v,
+      .o = args.o,
+      .k_cache = args.k_cache,
+      .v_cache = args.v_cache,
+      .heads = static_cast<std::uint32_t>(problem.heads),
+      .window = problem.window,
+      .filled = problem.filled(),
+      .appended = problem.append ? problem.slot() : -1,
+      .score_scale = problem.scale() * std::numbers::log2e_v<float>,
+  };
+  const std::int64_t blocks = problem.batch_heads();
+  const bool small = slots_of(problem) == 64;
+  if (problem.head_dim == 64) {
+    small ? launch<64, 64>(params, blocks, stream)
+          : launch<64, largest_window>(params, blocks, stream);
+  } else {
+    small ? launch<128, 64>(params, blocks, stream)
+          : launch<128, largest_window>(params, blocks, stream);
+  }
+}
+
+const registration<window_decode> registered{{
+    .name = "tile",
+    .summary = "the Based authors' kernel: four warps a head, K and V staged in shared memory",
+    .tolerance = tile_tolerance,
+    .unsupported = [](const window_problem& problem) -> unsupported_reason {
+      if (problem.window > largest_window) return "a window of more than 128";
+      if (problem.batch_heads() <= std::numeric_limits<std::int32_t>::max()) return {};
+      return "more than 2^31 heads";
+    },
+    .workspace_bytes = [](const window_problem&) -> std::size_t { return 0; },
+    .executed_flops =
+        [](const window_problem& problem) { return flops(problem, slots_of(problem)); },
+    .run = run,
+}};
+
+}  // namespace
+}  // namespace based::sliding_window

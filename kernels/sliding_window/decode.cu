@@ -1,0 +1,257 @@
+// Sliding-window decode: one block a (batch, head), one pass over its ring buffer.
+//
+//   s_j = scale q . k_j,   o = sum_j exp(s_j) v_j / sum_j exp(s_j),   j over the filled slots
+//
+// The work is reading 2 W Dh bf16. So each thread asks for its whole share of K and V, eight
+// 16-byte words, before it uses the first. A row's Dh columns lie side by side in lanes_per_row
+// lanes, in K and in V alike: the weight that a lane group finds for its row of K is the one that
+// its row of V wants, and no score crosses the block. A warp weighs its rows by its own maximum;
+// one exchange through shared memory merges the warps.
+//
+//   grid (B*H)   q, k, v, o [B, H, 1, Dh]   k_cache, v_cache [B, H, W, Dh]   all bf16
+#include <cuda_bf16.h>
+#include <cuda_runtime.h>
+
+#include <array>
+#include <cfloat>
+#include <cstdint>
+#include <limits>
+#include <numbers>
+
+#include "kernels/common/cuda_check.h"
+#include "kernels/common/implementation.h"
+#include "kernels/common/sliding_window.h"
+
+namespace based {
+namespace {
+
+constexpr int warp_size = 32;
+constexpr int vector = 8;  // bf16 in a 16-byte word
+
+/// `slots` is the largest window that an instantiation takes.
+template <int dim, int slots>
+struct window_config {
+  static constexpr int rows_per_thread = 4;
+  static constexpr int lanes_per_row = dim / vector;
+  static constexpr int threads = slots * lanes_per_row / rows_per_thread;
+  static constexpr int warps = threads / warp_size;
+  static constexpr int rows_per_pass = threads / lanes_per_row;
+};
+
+struct window_params {
+  sequence_view<const bf16> q, k, v;
+  sequence_view<bf16> o;
+  bf16* k_cache;
+  bf16* v_cache;
+  std::uint32_t heads;
+  int window;
+  int filled;
+  int appended;       ///< slot of the current token; -1: it is in the cache
+  float score_scale;  ///< scale * log2(e), for 2^x
+};
+
+template <int dim, int slots>
+struct window_storage {
+  static constexpr int warps = window_config<dim, slots>::warps;
+  float o[warps][dim];  // weighted by 2^(score - maximum) of its warp
+  float maximum[warps];
+  float sum[warps];  // of the weights
+};
+
+__device__ void unpack(const uint4& word, float (&values)[vector]) {
+  const std::uint32_t pairs[] = {word.x, word.y, word.z, word.w};
+#pragma unroll
+  for (int p = 0; p < vector / 2; ++p) {
+    values[2 * p] = __uint_as_float(pairs[p] << 16);
+    values[2 * p + 1] = __uint_as_float(pairs[p] & 0xffff0000u);
+  }
+}
+
+/// Over lanes whose numbers differ in bits first, 2 * first, ... < last.
+template <int first, int last>
+__device__ float sum_over_lanes(float value) {
+#pragma unroll
+  for (int bit = first; bit < last; bit *= 2) value += __shfl_xor_sync(~0u, value, bit);
+  return value;
+}
+template <int first, int last>
+__device__ float maximum_over_lanes(float value) {
+#pragma unroll
+  for (int bit = first; bit < last; bit *= 2) {
+    value = fmaxf(value, __shfl_xor_sync(~0u, value, bit));
+  }
+  return value;
+}
+
+template <int dim, int slots>
+__global__ void __launch_bounds__(window_config<dim, slots>::threads)
+    window_decode_kernel(const __grid_constant__ window_params params) {
+  using config = window_config<dim, slots>;
+  constexpr int rows = config::rows_per_thread;
+  constexpr int lanes_per_row = config::lanes_per_row;
+  __shared__ window_storage<dim, slots> shared;
+
+  const std::uint32_t batch = blockIdx.x / params.heads;
+  const std::uint32_t head = blockIdx.x % params.heads;
+  const int warp = threadIdx.x / warp_size;
+  const int lane = threadIdx.x % warp_size;
+  const int column = threadIdx.x % lanes_per_row * vector;
+  const int first_row = threadIdx.x / lanes_per_row;
+  const std::int64_t ring =
+      (static_cast<std::int64_t>(blockIdx.x) * params.window + first_row) * dim + column;
+  bf16* k_cache = params.k_cache + ring;
+  bf16* v_cache = params.v_cache + ring;
+  const bf16* new_k = params.k.token(batch, head, 0) + column;
+  const bf16* new_v = params.v.token(batch, head, 0) + column;
+
+  // Load: an empty slot reads as zero, whatever it holds.
+  uint4 keys[rows] = {}, values[rows] = {};
+#pragma unroll
+  for (int r = 0; r < rows; ++r) {
+    const int row = first_row + r * config::rows_per_pass;
+    const int offset = r * config::rows_per_pass * dim;
+    const bool is_new = row == params.appended;
+    if (row < params.filled) {
+      keys[r] = *reinterpret_cast<const uint4*>(is_new ? new_k : k_cache + offset);
+      values[r] = *reinterpret_cast<const uint4*>(is_new ? new_v : v_cache + offset);
+    }
+  }
+  float query[vector];
+  unpack(*reinterpret_cast<const uint4*>(params.q.token(batch, head, 0) + column), query);
+
+  // Append the current token: nobody reads its slot.
+  if (params.appended >= 0 && first_row == 0) {
+    const std::int64_t slot = static_cast<std::int64_t>(params.appended) * dim;
+    const uint4 key = *reinterpret_cast<const uint4*>(new_k);
+    const uint4 value = *reinterpret_cast<const uint4*>(new_v);
+    *reinterpret_cast<uint4*>(k_cache + slot) = key;
+    *reinterpret_cast<uint4*>(v_cache + slot) = value;
+  }
+
+  // Scores and the warp's maximum. FLT_MAX, not infinity: a warp may have no row.
+  float scores[rows];
+  float maximum = -FLT_MAX;
+#pragma unroll
+  for (int r = 0; r < rows; ++r) {
+    const int row = first_row + r * config::rows_per_pass;
+    float key[vector];
+    unpack(keys[r], key);
+    float dot = 0.0f;
+#pragma unroll
+    for (int i = 0; i < vector; ++i) dot += query[i] * key[i];
+    dot = sum_over_lanes<1, lanes_per_row>(dot);
+    scores[r] = row < params.filled ? dot * params.score_scale : -INFINITY;
+    maximum = fmaxf(maximum, scores[r]);
+  }
+  maximum = maximum_over_lanes<lanes_per_row, warp_size>(maximum);
+
+  // Weights, and the warp's part of the output.
+  float sum = 0.0f;
+  float out[vector] = {};
+#pragma unroll
+  for (int r = 0; r < rows; ++r) {
+    const float weight = exp2f(scores[r] - maximum);
+    float value[vector];
+    unpack(values[r], value);
+    sum += weight;
+#pragma unroll
+    for (int i = 0; i < vector; ++i) out[i] += weight * value[i];
+  }
+  sum = sum_over_lanes<lanes_per_row, warp_size>(sum);
+#pragma unroll
+  for (float& value : out) value = sum_over_lanes<lanes_per_row, warp_size>(value);
+
+  if (lane < lanes_per_row) {
+#pragma unroll
+    for (int i = 0; i < vector; ++i) shared.o[warp][column + i] = out[i];
+  }
+  if (lane == 0) {
+    shared.maximum[warp] = maximum;
+    shared.sum[warp] = sum;
+  }
+
+  __syncthreads();
+
+  // Merge the warps: two columns a thread.
+  if (threadIdx.x >= dim / 2) return;
+  float block_maximum = shared.maximum[0];
+#pragma unroll
+  for (int w = 1; w < config::warps; ++w) {
+    block_maximum = fmaxf(block_maximum, shared.maximum[w]);
+  }
+  float2 total = {};
+  float weights = 0.0f;
+#pragma unroll
+  for (int w = 0; w < config::warps; ++w) {
+    const float factor = exp2f(shared.maximum[w] - block_maximum);
+    const float2 part = reinterpret_cast<const float2*>(shared.o[w])[threadIdx.x];
+    total.x += factor * part.x;
+    total.y += factor * part.y;
+    weights += factor * shared.sum[w];
+  }
+  const float inverse = 1.0f / weights;
+  bf16* o = params.o.token(batch, head, 0);
+  reinterpret_cast<__nv_bfloat162*>(o)[threadIdx.x] =
+      __floats2bfloat162_rn(total.x * inverse, total.y * inverse);
+}
+
+constexpr int largest_window = 128;
+
+template <int dim, int slots>
+void launch(const window_params& params, std::int64_t blocks, cuda_stream stream) {
+  constexpr int threads = window_config<dim, slots>::threads;
+  window_decode_kernel<dim, slots><<<static_cast<unsigned>(blocks), threads, 0, stream>>>(params);
+  BASED_CUDA_LAUNCHED();
+}
+
+void run(const window_args<bf16>& args, cuda_stream stream) {
+  validate(args, 0);
+  const window_problem& problem = args.problem;
+  const window_params params{
+      .q = args.q,
+      .k = args.k,
+      .v = args.v,
+      .o = args.o,
+      .k_cache = args.k_cache,
+      .v_cache = args.v_cache,
+      .heads = static_cast<std::uint32_t>(problem.heads),
+      .window = problem.window,
+      .filled = problem.filled(),
+      .appended = problem.append ? problem.slot() : -1,
+      .score_scale = problem.scale() * std::numbers::log2e_v<float>,
+  };
+  const bool small = problem.window <= 64;
+  if (problem.head_dim == 64) {
+    small ? launch<64, 64>(params, problem.batch_heads(), stream)
+          : launch<64, largest_window>(params, problem.batch_heads(), stream);
+  } else {
+    small ? launch<128, 64>(params, problem.batch_heads(), stream)
+          : launch<128, largest_window>(params, problem.batch_heads(), stream);
+  }
+}
+
+unsupported_reason unsupported(const window_problem& problem) {
+  if (problem.window > largest_window) return "a window of more than 128";
+  if (problem.batch_heads() > std::numeric_limits<std::int32_t>::max())
+    return "more than 2^31 heads";
+  return {};
+}
+
+double executed_flops(const window_problem& problem) {
+  const int slots = problem.window <= 64 ? 64 : largest_window;
+  constexpr double softmax = 4;  // scale, maximum, exponential, sum
+  return static_cast<double>(problem.batch_heads()) * slots * (4.0 * problem.head_dim + softmax);
+}
+
+const registration<window_decode> registered{{
+    .name = "based",
+    .summary = "one kernel, the whole ring in flight at once, softmax merged across warps",
+    .tolerance = 5e-3,
+    .unsupported = unsupported,
+    .workspace_bytes = [](const window_problem&) -> std::size_t { return 0; },
+    .executed_flops = executed_flops,
+    .run = run,
+}};
+
+}  // namespace
+}  // namespace based
