@@ -318,7 +318,7 @@ def _appearance(series: Series) -> dict:
         "ls": style.DASHES[series.dash % len(style.DASHES)] if series.line else "none",
         "lw": look.width,
         "ms": 5.5 if series.implementation == "based" else 4.5,
-        "mec": "white" if series.line else look.colour,
+        "mec": look.colour if series.dash and not series.line else "white",
         "mew": 0.5,
         # Where no line style tells variants apart, how the marker is filled does.
         "fillstyle": "full" if series.line else _FILLS[series.dash % len(_FILLS)],

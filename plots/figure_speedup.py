@@ -18,16 +18,19 @@ _WHY = {"out_of_memory": "OOM", "skipped": "skip", "error": "error"}
 
 def figure(group: Group, points) -> HeatFigure:
     rows = group.rows[group.rows["operation"].eq("prefill")]
-    based = rows[rows["implementation"].eq("based") & rows["extras"].eq("")]
+    based = rows[rows["implementation"].eq("based")]
     others = rows[rows["implementation"].ne("based")]
     if based.empty or others.empty:
         raise AbsentError(f"it needs prefill rows on {group.device} of based and of another")
     panels = []
-    for heads, of_heads in others.groupby("H", sort=True):
-        ours = based[based["H"].eq(heads)].set_index(["N", "B"])
-        for implementation, extras, _, theirs in by_style(of_heads, others):
+    for (heads, ours_extras), ours in based.groupby(["H", "extras"], sort=True):
+        # Only rows with the same options (normalisation, states) do the same.
+        rivals = others[others["H"].eq(heads) & _options(others).eq(_options(ours).iloc[0])]
+        for implementation, extras, _, theirs in by_style(rivals, others):
             title = f"over {series_label(implementation, extras)}, H = {int(heads)}"
-            panel = _panel(title, ours, theirs.set_index(["N", "B"]))
+            if ours_extras:
+                title = f"{series_label('based', ours_extras)} {title}"
+            panel = _panel(title, ours.set_index(["N", "B"]), theirs.set_index(["N", "B"]))
             if any(not math.isnan(value) for line in panel.values for value in line):
                 panels.append(panel)
     if not panels:
@@ -41,6 +44,10 @@ def figure(group: Group, points) -> HeatFigure:
         "times as fast",
         panels,
     )
+
+
+def _options(rows: pd.DataFrame) -> pd.Series:
+    return rows["params"].map(lambda params: params.get("options", ""))
 
 
 def _panel(title: str, ours: pd.DataFrame, theirs: pd.DataFrame) -> HeatPanel:

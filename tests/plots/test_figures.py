@@ -134,6 +134,19 @@ def test_speedup_is_the_others_time_over_ours(tmp_path):
     assert texts == ["2.5", "OOM"]
 
 
+def test_speedup_compares_like_with_like(tmp_path):
+    rows = [builder.row("based", 10.0, N=64), builder.row("naive", 25.0, N=64)]
+    rows += [builder.row("based", 12.0, N=64, options="normalize")]
+    rows += [builder.row("naive", 60.0, N=64, options="normalize")]
+    rows += [builder.row("based", 20.0, N=64, variant="one_cta")]
+    figure = build("speedup", group_of(tmp_path, rows), None)
+    assert {panel.title: panel.texts for panel in figure.panels} == {
+        "over naive, H = 16": [["2.5"]],
+        "based (normalize) over naive (normalize), H = 16": [["5.0"]],
+        "based (variant=one_cta) over naive, H = 16": [["1.2"]],
+    }
+
+
 def test_roofline_puts_rows_under_the_measured_ceilings(tmp_path):
     counters = {"exec_TFLOPs": 100.0, "compulsory_MB": 50.0, "nominal_GFLOP": 1.0}
     rows = [builder.row("based", 100.0, N=64, counters=counters)]
