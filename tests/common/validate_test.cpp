@@ -1,0 +1,140 @@
+// Every refusal names the value that is wrong.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <string>
+
+#include "kernels/common/error.h"
+#include "kernels/common/prefill.h"
+#include "kernels/common/softmax_attention.h"
+
+namespace based {
+namespace {
+
+using ::testing::HasSubstr;
+
+alignas(16) float somewhere[4];  // validate() looks at pointers, not behind them
+
+template <class T>
+prefill_args<T> good_prefill() {
+  T* data = reinterpret_cast<T*>(somewhere);
+  prefill_args<T> args;
+  args.problem = {{2, 3, 100}, {.normalize = true, .initial_state = true, .final_state = true}, {}};
+  args.q = sequence_view<const T>::bhnd(data, 3, 100, feature_dim);
+  args.k = args.q;
+  args.v = sequence_view<const T>::bhnd(data, 3, 100, value_dim);
+  args.o = sequence_view<T>::bhnd(data, 3, 100, value_dim);
+  args.initial_state = {somewhere, somewhere};
+  args.final_state = {somewhere, somewhere};
+  args.workspace = somewhere;
+  args.workspace_bytes = 1000;
+  return args;
+}
+
+struct prefill_mistake {
+  std::string name;
+  void (*make)(prefill_args<float>&);
+  std::string message;  ///< what the error must say
+};
+void PrintTo(const prefill_mistake& mistake, std::ostream* out) {
+  *out << mistake.name;
+}
+
+class prefill_validation : public ::testing::TestWithParam<prefill_mistake> {};
+
+TEST_P(prefill_validation, names_the_bad_value) {
+  prefill_args<float> args = good_prefill<float>();
+  GetParam().make(args);
+  try {
+    validate(args, 1000);
+    FAIL() << "was accepted";
+  } catch (const invalid_argument& error) {
+    EXPECT_THAT(error.what(), HasSubstr(GetParam().message));
+  }
+}
+
+using args = prefill_args<float>;
+INSTANTIATE_TEST_SUITE_P(
+    mistakes, prefill_validation,
+    ::testing::Values(
+        prefill_mistake{"batch", [](args& a) { a.problem.shape.batch = 0; }, "batch is 0"},
+        prefill_mistake{"heads", [](args& a) { a.problem.shape.heads = -1; }, "heads is -1"},
+        prefill_mistake{"seqlen", [](args& a) { a.problem.shape.seqlen = 0; }, "seqlen is 0"},
+        prefill_mistake{
+            "overflow",
+            [](args& a) { a.problem.shape.batch = std::numeric_limits<std::int64_t>::max() / 2; },
+            "batch 4611686018427387903"},
+        prefill_mistake{"null_q", [](args& a) { a.q.data = nullptr; }, "q is null"},
+        prefill_mistake{"null_k", [](args& a) { a.k.data = nullptr; }, "k is null"},
+        prefill_mistake{"null_v", [](args& a) { a.v.data = nullptr; }, "v is null"},
+        prefill_mistake{"null_o", [](args& a) { a.o.data = nullptr; }, "o is null"},
+        prefill_mistake{"misaligned", [](args& a) { a.v.data += 1; }, "is not aligned to 16 bytes"},
+        prefill_mistake{"short_stride", [](args& a) { a.k.token_stride = 12; },
+                        "k has a token stride of 12"},
+        prefill_mistake{"odd_stride", [](args& a) { a.o.head_stride = 6401; }, "6401"},
+        prefill_mistake{"initial_kv", [](args& a) { a.initial_state.kv = nullptr; },
+                        "initial_state.kv is null"},
+        prefill_mistake{"initial_z", [](args& a) { a.initial_state.z = nullptr; },
+                        "initial_state.z is null"},
+        prefill_mistake{"final_kv", [](args& a) { a.final_state.kv = nullptr; },
+                        "final_state.kv is null"},
+        prefill_mistake{"final_z", [](args& a) { a.final_state.z = nullptr; },
+                        "final_state.z is null"},
+        prefill_mistake{"workspace_size", [](args& a) { a.workspace_bytes = 999; },
+                        "workspace has 999 bytes, needs 1000"},
+        prefill_mistake{"null_workspace", [](args& a) { a.workspace = nullptr; },
+                        "workspace is null"}),
+    [](const auto& test) { return test.param.name; });
+
+TEST(prefill_validation, accepts_what_is_right) {
+  EXPECT_NO_THROW(validate(good_prefill<float>(), 1000));
+  EXPECT_NO_THROW(validate(good_prefill<bf16>(), 1000));
+}
+
+TEST(prefill_validation, asks_only_for_what_the_options_use) {
+  prefill_args<float> plain = good_prefill<float>();
+  plain.problem.options = {};
+  plain.initial_state = {};
+  plain.final_state = {};
+  plain.workspace = nullptr;
+  plain.workspace_bytes = 0;
+  EXPECT_NO_THROW(validate(plain, 0));
+  plain.problem.options.final_state = true;
+  plain.final_state.kv = somewhere;  // z only where normalising
+  EXPECT_NO_THROW(validate(plain, 0));
+}
+
+TEST(prefill_validation, strides_are_judged_by_the_element_type) {
+  prefill_args<bf16> strided = good_prefill<bf16>();
+  strided.q.token_stride = 20;  // 16 bytes are eight bf16
+  EXPECT_THROW(validate(strided, 0), invalid_argument);
+}
+
+TEST(attention_validation, names_the_bad_value) {
+  const auto message = [](attention_problem problem) -> std::string {
+    try {
+      validate(problem);
+    } catch (const invalid_argument& error) {
+      return error.what();
+    }
+    return "accepted";
+  };
+  EXPECT_EQ(message({1, 1, 64, 64, true}), "accepted");
+  EXPECT_EQ(message({1, 1, 64, 128, false}), "accepted");
+  EXPECT_THAT(message({0, 1, 64, 64, true}), HasSubstr("batch is 0"));
+  EXPECT_THAT(message({1, 0, 64, 64, true}), HasSubstr("heads is 0"));
+  EXPECT_THAT(message({1, 1, -5, 64, true}), HasSubstr("seqlen is -5"));
+  EXPECT_THAT(message({1, 1, 64, 96, true}), HasSubstr("head_dim is 96"));
+}
+
+TEST(attention_validation, looks_at_tensors_too) {
+  attention_args<float> bad;
+  bad.problem = {1, 1, 64, 64, true};
+  EXPECT_THROW(validate(bad, 0), invalid_argument);
+}
+
+}  // namespace
+}  // namespace based
