@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m plots", description="Figures, tables and comparisons.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    render = commands.add_parser("render", help="draw the figures as PNG and SVG")
+    render = commands.add_parser("render", help="draw the figures as <name>-<device>.png and .svg")
     _add_results(render)
     render.add_argument("--out", type=Path, required=True, metavar="DIR", help="where to")
     render.add_argument(

@@ -187,19 +187,20 @@ def _draw_marks(axes, panel: Panel) -> None:
                     label=f"{label}: {status}",
                     **common | look_of_status,
                 )
-        for mark in sorted(marks, key=lambda mark: mark.x)[:1]:
-            if mark.text:
-                axes.annotate(
-                    mark.text,
-                    (mark.x, 1),
-                    xycoords=at_data,
-                    xytext=(4.5, 0),
-                    textcoords="offset points",
-                    fontsize=5,
-                    va="center",
-                    color=style.INK,
-                    annotation_clip=False,
-                )
+        telling = [mark for mark in marks if mark.text]
+        if telling:
+            first = min(telling, key=lambda mark: mark.x)
+            axes.annotate(
+                first.text,
+                (first.x, 1),
+                xycoords=at_data,
+                xytext=(4.5, 0),
+                textcoords="offset points",
+                fontsize=5,
+                va="center",
+                color=style.INK,
+                annotation_clip=False,
+            )
     axes.set_title(
         panel.title, loc="left", pad=4 + _STRIP_POINTS * len(labels), color=style.INK, weight="bold"
     )
@@ -226,12 +227,10 @@ def _draw_heat(figure: HeatFigure) -> Canvas:
         image, ax=grid, shrink=0.8, pad=0.015, label=figure.value_label, extend="both"
     )
     bar.outline.set_visible(False)
-    ticks = [
-        t
-        for t in (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8, 16, 32)
-        if 1 / reach <= t <= reach
-    ]
-    bar.ax.yaxis.set_major_locator(FixedLocator(ticks))
+    octaves = math.floor(math.log2(reach))
+    bar.ax.yaxis.set_major_locator(
+        FixedLocator([2.0**octave for octave in range(-octaves, octaves + 1)])
+    )
     bar.ax.yaxis.set_major_formatter(
         FuncFormatter(lambda v, _: f"{v:g}" if v >= 1 else f"1/{1 / v:g}")
     )

@@ -29,7 +29,9 @@ def _values(figure: LineFigure, which: str) -> list[float]:
     """All coordinates that an axis must hold; others' sizes lie among those measured here."""
     series = [s for panel in figure.panels for s in panel.series]
     values = [v for s in series if which == "y" or not s.origin for v in getattr(s, which)]
-    if which == "x":
+    if which == "y":
+        values += [v for s in series for v in (s.low or []) + (s.high or [])]
+    else:
         values += [mark.x for panel in figure.panels for mark in panel.marks]
     return values + [v for panel in figure.panels for g in panel.guides for v in getattr(g, which)]
 
