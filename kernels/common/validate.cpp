@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <limits>
 
+#include "kernels/common/decode.h"
 #include "kernels/common/error.h"
 #include "kernels/common/prefill.h"
 #include "kernels/common/sliding_window.h"
@@ -56,6 +57,11 @@ void require_view(const char* name, const sequence_view<T>& view, int dim) {
 void require_workspace(const void* workspace, std::size_t bytes, std::size_t needed) {
   BASED_REQUIRE(bytes >= needed, fmt::format("workspace has {} bytes, needs {}", bytes, needed));
   if (needed > 0) require_pointer("workspace", workspace);
+}
+
+void require_state(const char* name, const void* state, std::size_t bytes, std::size_t needed) {
+  require_pointer(name, state);
+  BASED_REQUIRE(bytes == needed, fmt::format("{} has {} bytes, must have {}", name, bytes, needed));
 }
 
 }  // namespace
@@ -129,10 +135,31 @@ void validate(const window_args<T>& args, std::size_t workspace_needed) {
   require_workspace(args.workspace, args.workspace_bytes, workspace_needed);
 }
 
+void validate(const decode_problem& problem) {
+  require_size("batch", problem.batch);
+  require_size("heads", problem.heads);
+  require_addressable(problem.batch, problem.heads, state_rows(problem.layout), value_dim);
+}
+
+template <class T>
+void validate(const decode_args<T>& args, std::size_t workspace_needed) {
+  const decode_problem& problem = args.problem;
+  validate(problem);
+  require_view("q", args.q, query_dim(problem.layout));
+  require_view("k", args.k, query_dim(problem.layout));
+  require_view("v", args.v, value_dim);
+  require_view("o", args.o, value_dim);
+  require_state("kv", args.kv, args.kv_bytes, problem.kv_bytes());
+  if (problem.normalize) require_state("z", args.z, args.z_bytes, problem.z_bytes());
+  require_workspace(args.workspace, args.workspace_bytes, workspace_needed);
+}
+
 template void validate(const prefill_args<float>&, std::size_t);
 template void validate(const prefill_args<bf16>&, std::size_t);
 template void validate(const attention_args<float>&, std::size_t);
 template void validate(const attention_args<bf16>&, std::size_t);
+template void validate(const decode_args<float>&, std::size_t);
+template void validate(const decode_args<bf16>&, std::size_t);
 template void validate(const window_args<float>&, std::size_t);
 template void validate(const window_args<bf16>&, std::size_t);
 

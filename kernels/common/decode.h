@@ -1,0 +1,84 @@
+// The operation "Based decode": one token advances the recurrent state of every head and reads it.
+//
+//   S += phi_k(k) v^T,   z += phi_k(k),   o = phi_q(q)^T S   (optionally / (phi_q(q)^T z + eps))
+//
+// with phi_q(q) . phi_k(k) = 1 + s + s^2/2, s = scale q . k (arXiv 2402.18668, section 3.1). It
+// continues what prefill left: the compact fp32 state is prefill's final state.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+#include "kernels/common/implementation.h"
+#include "kernels/common/tensor_view.h"
+
+namespace based {
+
+/// compact: q and k are the 16 raw elements, the state has the 153 rows of features.h. padded: q
+/// and k are mapped by the caller, and the state has one row a feature: the 273 of the papers'
+/// map, then zeros up to a multiple of 64.
+enum class decode_layout { compact, padded };
+enum class state_type { f32, bf16 };
+
+inline constexpr int padded_features = 320;
+
+constexpr int state_rows(decode_layout layout) {
+  return layout == decode_layout::compact ? compact_features : padded_features;
+}
+constexpr int query_dim(decode_layout layout) {
+  return layout == decode_layout::compact ? feature_dim : padded_features;
+}
+constexpr std::size_t state_element_bytes(state_type type) {
+  return type == state_type::f32 ? sizeof(float) : sizeof(bf16);
+}
+
+struct decode_problem {
+  std::int64_t batch;
+  std::int64_t heads;
+  state_type state = state_type::f32;  ///< of S; z is fp32 always, for it counts tokens
+  decode_layout layout = decode_layout::compact;
+  float scale = 0.25f;     ///< 1/sqrt(16); a padded query carries it
+  bool normalize = false;  ///< keep z, and divide o by phi_q(q)^T z + eps
+  float eps = 1e-6f;
+
+  constexpr std::int64_t batch_heads() const { return batch * heads; }
+  constexpr std::size_t kv_bytes() const {
+    return static_cast<std::size_t>(batch_heads()) * state_rows(layout) * value_dim *
+           state_element_bytes(state);
+  }
+  constexpr std::size_t z_bytes() const {
+    return normalize ? static_cast<std::size_t>(batch_heads()) * state_rows(layout) * sizeof(float)
+                     : 0;
+  }
+};
+
+/// Tensors are on the implementation's device: T is float on the CPU, bf16 on CUDA.
+template <class T>
+struct decode_args {
+  decode_problem problem;
+  sequence_view<const T> q;  ///< [B, H, 1, 16], or [B, H, 1, 320] padded
+  sequence_view<const T> k;  ///< as q
+  sequence_view<const T> v;  ///< [B, H, 1, 64]
+  sequence_view<T> o;        ///< [B, H, 1, 64]
+  void* kv = nullptr;        ///< [B, H, rows, 64] of problem.state, contiguous, updated in place
+  std::size_t kv_bytes = 0;  ///< what is allocated: problem.kv_bytes()
+  float* z = nullptr;        ///< [B, H, rows], with normalisation only, updated in place
+  std::size_t z_bytes = 0;
+  void* workspace = nullptr;
+  std::size_t workspace_bytes = 0;
+};
+
+struct based_decode {
+  static constexpr std::string_view name = "decode";
+  using problem = decode_problem;
+  template <class T>
+  using args = decode_args<T>;
+};
+
+/// As validate() of prefill.h; a state that is missing or not of the problem's size is refused too.
+template <class T>
+void validate(const decode_args<T>& args, std::size_t workspace_needed);
+void validate(const decode_problem& problem);
+
+}  // namespace based
