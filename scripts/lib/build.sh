@@ -53,3 +53,12 @@ build() {
 gpu_present() { have nvidia-smi && nvidia-smi -L 2>/dev/null | grep -q '^GPU'; }
 
 built_with_cuda() { [[ $(cached "$1" CMAKE_CUDA_COMPILER) == /* ]]; }
+
+# Lets the binaries of folder $1 find the libraries of the toolkit that built them: cuBLAS, for the
+# GEMM ceiling, is loaded at run time.
+use_cuda_libraries() {
+  local toolkit
+  toolkit=$(dirname "$(dirname "$(cached "$1" CMAKE_CUDA_COMPILER)")")
+  [[ ! -d $toolkit/lib64 ]] ||
+    export LD_LIBRARY_PATH=$toolkit/lib64${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+}

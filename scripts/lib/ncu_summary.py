@@ -49,7 +49,7 @@ FIELDS = {
 }
 STALL = re.compile(r"smsp__average_warps_issue_stalled_(\w+?)_per_issue_active\.ratio")
 STALLS_SHOWN = 4
-ROW_NAME = re.compile(r"[a-z_]+/[a-z0-9_]+/cuda/[^\s\",]+")
+ROW_NAME = re.compile(r"[a-z_]+/[a-z0-9_]+/cuda(?:/[A-Za-z_]+:[A-Za-z0-9_+]+)+")
 
 
 def number(text):
@@ -75,7 +75,7 @@ def read_kernels(path):
 def row_of(kernel):
     """The row whose NVTX range a kernel ran in."""
     ranges = (v for k, v in kernel.items() if k and v and "Push/Pop" in k)
-    return next((m.group().rstrip("/") for r in ranges if (m := ROW_NAME.search(r))), "unknown row")
+    return next((m.group() for r in ranges if (m := ROW_NAME.search(r))), "unknown row")
 
 
 def describe(kernel):

@@ -39,6 +39,7 @@ select_rows() {
   built_with_cuda "$(build_folder default)" ||
     die "no nvcc, and so no CUDA rows to profile: scripts/bench --install-cuda brings one"
   build default based_bench
+  use_cuda_libraries "$(build_folder default)"
   listed=$("$bench" --device=cuda "--benchmark_filter=$1" --benchmark_list_tests "${@:2}") ||
     die "based_bench lists no row to profile: see above"
   mapfile -t rows < <(printf '%s\n' "$listed" | sed 's|/manual_time.*||' | sort -u)

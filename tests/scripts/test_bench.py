@@ -1,0 +1,173 @@
+"""scripts/bench from end to end, with stubs for CMake, Python and based_bench."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+BENCH = r"""
+echo "bench $*" >>{calls}
+for argument in "$@"; do
+  [[ $argument != --benchmark_out=* ]] || echo '{{}}' >"${{argument#*=}}"
+done
+{then}
+"""
+
+
+@pytest.fixture
+def suite(tree):
+    """The tree, able to bench; suite.bench(then) says what based_bench does after its rows,
+    suite.nvcc(path) which compiler there is."""
+
+    def bench(then="exit 0"):
+        tree.stub("build/based_bench", BENCH.format(calls=tree.calls, then=then))
+
+    def nvcc(path):
+        with (tree.path / "scripts/lib/build.sh").open("a") as library:
+            library.write(f"find_nvcc() {{ echo {path}; }}\n")
+
+    tree.bench, tree.nvcc = bench, nvcc
+    nvcc("")
+    tree.stub("dpkg-query", "echo 'install ok installed'")
+    tree.stub("nvidia-smi", "exit 9")
+    tree.stub(
+        "cmake",
+        f"""[[ $1 != --version ]] || {{ echo cmake version 3.30.0; exit; }}
+echo "cmake $*" >>{tree.calls}
+touch build/build.ninja
+[[ $1 != --fresh ]] || echo "CMAKE_CUDA_COMPILER:STRING=NOTFOUND" >build/CMakeCache.txt""",
+    )
+    bench()
+    return tree
+
+
+def calls(tree, program):
+    return [line.split()[1:] for line in tree.logged() if line.split()[0] == program]
+
+
+def test_sweeps_into_one_file_then_renders(suite):
+    done = suite.run("scripts/bench", "--out", "out")
+    assert done.returncode == 0, done.stderr
+    out = suite.path / "out"
+    first, second = calls(suite, "bench")
+    for call in (first, second):
+        assert {"--device=cpu", "--heads=4", f"--benchmark_out={out}/results.json"} <= set(call)
+    assert {"--batch=1", "--seqlen=256:4096:*2"} <= set(first)
+    assert {"--batch=1:4:*2", "--seqlen=1024"} <= set(second)
+    assert not any(option.startswith("--resume") for option in first)
+    assert f"--resume={out}/results.json" in second
+    plots = [call for call in calls(suite, "python") if call[:2] == ["-m", "plots"]]
+    assert plots == [
+        ["-m", "plots", "table", f"{out}/results.json"],
+        ["-m", "plots", "render", f"{out}/results.json", "--out", str(out)],
+    ]
+    for name in ("results.json", "summary.md"):
+        assert f"{out}/{name}" in done.stdout
+    assert "no nvcc: building the CPU implementations alone" in done.stderr
+
+
+def test_a_second_run_repeats_no_set_up(suite):
+    suite.run("scripts/bench", "--out", "a")
+    suite.calls.unlink()
+    assert suite.run("scripts/bench", "--out", "b").returncode == 0
+    assert [call[0] for call in calls(suite, "cmake")] == ["--build"]
+    assert not any("pip" in call for call in calls(suite, "python"))
+
+
+def test_results_go_below_the_repository(suite):
+    assert suite.run("scripts/bench", "--quick").returncode == 0
+    (out,) = (suite.path / "results").iterdir()
+    assert (out / "results.json").exists()
+
+
+def test_callers_options_replace_the_sweeps(suite):
+    done = suite.run("scripts/bench", "--out", "o", "--", "--seqlen=64", "--benchmark_filter=naive")
+    assert done.returncode == 0, done.stderr
+    for call in calls(suite, "bench"):
+        assert [option for option in call if option.startswith("--seqlen")] == ["--seqlen=64"]
+        assert [o for o in call if o.startswith("--benchmark_filter")] == [
+            "--benchmark_filter=naive"
+        ]
+        assert "--heads=4" in call
+
+
+@pytest.mark.parametrize(
+    ("nvidia_smi", "compiler", "device"),
+    [
+        ("echo 'GPU 0: one'", "/usr/bin/nvcc", "cuda"),
+        ("echo 'GPU 0: one'", "NOTFOUND", "cpu"),
+        ("exit 9", "/usr/bin/nvcc", "cpu"),
+    ],
+)
+def test_the_gpu_is_swept_where_it_can_be(suite, nvidia_smi, compiler, device):
+    suite.stub("nvidia-smi", nvidia_smi)
+    suite.nvcc("" if compiler == "NOTFOUND" else compiler)
+    (suite.path / "build/CMakeCache.txt").write_text(f"CMAKE_CUDA_COMPILER:STRING={compiler}\n")
+    (suite.path / "build/build.ninja").write_text("")
+    assert suite.run("scripts/bench", "--out", "o").returncode == 0
+    assert all(f"--device={device}" in call for call in calls(suite, "bench"))
+
+
+def test_a_failed_row_fails_the_run_but_loses_nothing(suite):
+    suite.bench("exit 1")
+    done = suite.run("scripts/bench", "--out", "out")
+    assert done.returncode == 1
+    assert len(calls(suite, "bench")) == 2
+    assert any("render" in call for call in calls(suite, "python"))
+    assert "out/results.json" in done.stdout
+
+
+def test_bad_usage_ends_the_run(suite):
+    suite.bench("echo \"--seqlen: 'x' is no number\" >&2; exit 2")
+    done = suite.run("scripts/bench", "--out", "out", "--", "--seqlen=x")
+    assert done.returncode == 2
+    assert len(calls(suite, "bench")) == 1
+    assert "'x' is no number" in done.stderr
+
+
+def test_a_crash_says_how_to_go_on(suite):
+    suite.bench("kill -SEGV $$")
+    done = suite.run("scripts/bench", "--out", "out")
+    assert done.returncode == 1
+    assert len(calls(suite, "bench")) == 1
+    assert f"scripts/bench --resume '{suite.path}/out'" in done.stderr
+    assert any("render" in call for call in calls(suite, "python"))
+
+
+def test_an_interruption_says_how_to_go_on(suite):
+    suite.bench("sleep 60")
+    process = subprocess.Popen(
+        ["scripts/bench", "--out", "out"],
+        cwd=suite.path,
+        env=suite.env,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        process_group=0,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    deadline = time.monotonic() + 60
+    while not calls(suite, "bench") and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGINT
+    assert f"scripts/bench --resume '{suite.path}/out'" in said
+
+
+def test_resume_repeats_the_sweep_on_the_rows_there(suite):
+    suite.bench("kill -KILL $$")
+    suite.run("scripts/bench", "--quick", "--out", "out", "--", "--seed=7")
+    asked = calls(suite, "bench")[0]
+    suite.calls.unlink()
+    suite.bench()
+    done = suite.run("scripts/bench", "--resume", "out")
+    assert done.returncode == 0, done.stderr
+    results = suite.path / "out" / "results.json"
+    assert json.loads(results.read_text()) == {}
+    resumed = calls(suite, "bench")[0]
+    assert f"--resume={results}" in resumed
+    assert set(resumed) - {f"--resume={results}"} == set(asked)

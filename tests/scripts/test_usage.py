@@ -1,0 +1,95 @@
+"""Help, bad usage and missing tools: one clear message, before anything is set up or built."""
+
+import os
+
+import pytest
+
+SCRIPTS = ("bench", "generate_vectors", "gpu_check", "lint", "profile_ncu", "profile_nsys", "test")
+# A PATH with a shell and its tools, without GPU tools.
+BARE = {"PATH": "/usr/bin:/bin", "CUDA_HOME": "/nonexistent"}
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_help(run, script, name):
+    done = run(script(name), "--help")
+    assert done.returncode == 0
+    assert done.stdout.startswith("usage: ")
+    assert name in done.stdout
+
+
+@pytest.mark.parametrize("path", [*(f"scripts/{name}" for name in SCRIPTS), ".ci/run"])
+def test_is_executable(root, path):
+    assert os.access(root / path, os.X_OK)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "said"),
+    [
+        ("bench", ["--nonsense"], "unknown option '--nonsense'"),
+        ("bench", ["--out"], "--out needs a value"),
+        ("bench", ["--out", "--quick"], "--out needs a value"),
+        ("bench", ["--out", "a", "--resume", "b"], "give one of them"),
+        ("bench", ["--out", "/proc/nowhere"], "cannot write to '/proc/nowhere'"),
+        ("bench", ["--resume", "/nonexistent"], "'/nonexistent' is no interrupted run"),
+        ("gpu_check", ["--nonsense"], "unknown argument '--nonsense'"),
+        ("gpu_check", ["--build-dir", "/nonexistent"], "'/nonexistent' holds no based_bench"),
+        ("gpu_check", ["--out", "/proc/nowhere"], "cannot write to '/proc/nowhere'"),
+        ("lint", ["--nonsense"], "unknown argument '--nonsense'"),
+        ("test", ["--nonsense"], "unknown argument '--nonsense'"),
+        ("profile_ncu", [], "want a FILTER"),
+        ("profile_ncu", ["--set", "full"], "the FILTER comes first, got '--set'"),
+        ("profile_nsys", [], "want a FILTER"),
+        ("profile_nsys", [""], "the FILTER comes first, got ''"),
+        ("generate_vectors", ["twos_all"], "invalid choice: 'twos_all'"),
+        ("generate_vectors", ["ones_all", "--batch", "0"], "'0' is below 1"),
+        ("generate_vectors", ["ones_all", "--seqlen", "x"], "'x'"),
+        ("generate_vectors", ["ones_all", "--terms", "0,3"], "'0,3' is not some of 0,1,2"),
+        ("generate_vectors", ["ones_all", "--scale", "nan"], "'nan' is not finite"),
+        ("generate_vectors", ["ones_all", "--seed=-1"], "'-1' is below 0"),
+        ("generate_vectors", ["ones_all", "--out", "/proc/nowhere/x"], "cannot write"),
+    ],
+)
+def test_bad_usage(run, script, name, arguments, said):
+    done = run(script(name), *arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stdout == ""
+
+
+def test_results_are_not_overwritten(run, script, tmp_path):
+    (tmp_path / "results.json").write_text("{}")
+    done = run(script("bench"), "--out", tmp_path)
+    assert done.returncode == 2
+    assert f"--resume '{tmp_path}'" in done.stderr
+
+
+def test_resume_takes_no_other_sweep(run, script, tmp_path):
+    (tmp_path / "sweep.txt").write_text("default\n")
+    for other in (["--quick"], ["--full"], ["--", "--batch=1"]):
+        done = run(script("bench"), "--resume", tmp_path, *other)
+        assert done.returncode == 2
+        assert "--resume repeats the sweep" in done.stderr
+
+
+@pytest.mark.parametrize(("name", "tool"), [("profile_ncu", "ncu"), ("profile_nsys", "nsys")])
+def test_missing_profiler_is_named(run, script, name, tool):
+    done = run(script(name), "prefill/based", env=BARE)
+    assert done.returncode == 1
+    assert f"{tool} is not on PATH" in done.stderr
+
+
+def test_gpu_check_wants_a_gpu(run, script, tmp_path):
+    done = run(script("gpu_check"), "--out", tmp_path, env=BARE)
+    assert done.returncode == 1
+    assert "no GPU here" in done.stderr
+
+
+def test_gpu_check_wants_a_sanitizer(run, script, tmp_path):
+    nvidia_smi = tmp_path / "nvidia-smi"
+    nvidia_smi.write_text("#!/bin/sh\necho 'GPU 0: a GPU'\n")
+    nvidia_smi.chmod(0o755)
+    env = BARE | {"PATH": f"{tmp_path}:{BARE['PATH']}"}
+    done = run(script("gpu_check"), "--out", tmp_path, env=env)
+    assert done.returncode == 1
+    assert "compute-sanitizer is not on PATH" in done.stderr
+    assert "--no-sanitizer" in done.stderr
