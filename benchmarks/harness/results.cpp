@@ -89,7 +89,8 @@ ordered_json row_log::fields(const std::string& row_name, std::int64_t index) co
 }
 
 earlier_results read_earlier(const std::filesystem::path& path,
-                             const std::map<std::string, std::string>& context) {
+                             const std::map<std::string, std::string>& context,
+                             const std::set<std::string>& selected) {
   std::ifstream file(path);
   if (!file) {
     throw usage_error(
@@ -122,8 +123,9 @@ earlier_results read_earlier(const std::filesystem::path& path,
     if (!run.is_object() || !run.contains("row") || !run["row"].is_string()) {
       refuse("holds a row without its name: want a results file of based_bench");
     }
-    if (run.value("status", "ok") == "error") continue;
-    earlier.rows.insert(run["row"].get<std::string>());
+    const std::string name = run["row"];
+    if (run.value("status", "ok") == "error" && selected.count(name) > 0) continue;
+    earlier.rows.insert(name);
     earlier.lines.push_back(run.dump());
   }
   return earlier;

@@ -55,11 +55,12 @@ struct earlier_results {
   std::vector<std::string> lines;  ///< their JSON, one object each
 };
 
-/// Reads a results file for --resume. Rows that ended in an error are left out, to be measured
-/// again. Throws usage_error where the file is missing, truncated, foreign, or of another device,
-/// seed or revision than `context`.
+/// Reads a results file for --resume by a run of the rows `selected`. Of these, rows that ended in
+/// an error are left out, to be measured again. Throws usage_error where the file is missing,
+/// truncated, foreign, or of another device, seed or revision than `context`.
 earlier_results read_earlier(const std::filesystem::path& path,
-                             const std::map<std::string, std::string>& context);
+                             const std::map<std::string, std::string>& context,
+                             const std::set<std::string>& selected);
 
 /// Writes the results file anew, under a temporary name then renamed, after every row.
 class results_reporter : public benchmark::BenchmarkReporter {

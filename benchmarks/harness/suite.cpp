@@ -125,7 +125,9 @@ int run_rows(int argc, char** argv, std::span<const study> studies) {
 
   earlier_results earlier;
   if (options.resume) {
-    earlier = read_earlier(*options.resume, context);
+    std::set<std::string> selected;
+    for (const auto& made : rows) selected.insert(made->spec().name());
+    earlier = read_earlier(*options.resume, context, selected);
     std::erase_if(rows, [&](const auto& made) { return earlier.rows.count(made->spec().name()); });
   }
   for (const auto& [key, value] : context) benchmark::AddCustomContext(key, value);

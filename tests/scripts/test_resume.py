@@ -50,6 +50,24 @@ def test_a_killed_sweep_is_resumed(binary, run, tmp_path):
     assert rows_of(results) == rows
 
 
+def test_failed_rows_stay_until_they_are_measured_again(binary, run, tmp_path):
+    bench = binary("based_bench")
+    results = tmp_path / "results.json"
+    common = [bench, *SWEEP, f"--resume={results}", f"--benchmark_out={results}"]
+    run(bench, *SWEEP, "--seqlen=16", f"--benchmark_out={results}")
+    text = json.loads(results.read_text())
+    failed = text["benchmarks"][0]
+    failed |= {"status": "error", "reason": "of the test's making"}
+    results.write_text(json.dumps(text))
+
+    assert run(*common, "--seqlen=32").returncode == 0
+    assert rows_of(results)[failed["row"]] == failed
+    assert len(rows_of(results)) == 4
+    assert run(*common, "--seqlen=16").returncode == 0
+    assert rows_of(results)[failed["row"]]["status"] == "ok"
+    assert len(rows_of(results)) == 4
+
+
 def test_what_is_no_results_file_is_refused(binary, run, tmp_path):
     bench = binary("based_bench")
     for text in ("", '{"context": {', "[1, 2]", '{"context": {}, "benchmarks": []}'):
