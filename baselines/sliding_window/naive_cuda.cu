@@ -18,6 +18,8 @@ namespace {
 constexpr int warp_size = 32;
 constexpr int warps_per_block = 4;
 constexpr int threads = warps_per_block * warp_size;
+constexpr int vector = 8;  // bf16 in a 16-byte word
+constexpr int slots_in_flight = 4;
 
 /// Where one (batch, head) lies.
 struct place {
@@ -28,9 +30,21 @@ __device__ place place_of(std::int64_t batch_head, const window_problem& problem
           batch_head * problem.window * problem.head_dim};
 }
 
-__device__ float sum_over_warp(float value) {
+__device__ void unpack(const bf16* from, float (&values)[vector]) {
+  const uint4 word = *reinterpret_cast<const uint4*>(from);
+  const std::uint32_t pairs[] = {word.x, word.y, word.z, word.w};
 #pragma unroll
-  for (int bit = 1; bit < warp_size; bit *= 2) value += __shfl_xor_sync(~0u, value, bit);
+  for (int p = 0; p < vector / 2; ++p) {
+    values[2 * p] = __uint_as_float(pairs[p] << 16);
+    values[2 * p + 1] = __uint_as_float(pairs[p] & 0xffff0000u);
+  }
+}
+
+/// Over lanes whose numbers differ in bits first, 2 * first, ... < last.
+template <int first, int last>
+__device__ float sum_over_lanes(float value) {
+#pragma unroll
+  for (int bit = first; bit < last; bit *= 2) value += __shfl_xor_sync(~0u, value, bit);
   return value;
 }
 __device__ float maximum_over_warp(float value) {
@@ -51,25 +65,37 @@ __global__ void append_kernel(window_args<bf16> args) {
   args.v_cache[to] = args.v.token(at.batch, at.head, 0)[threadIdx.x];
 }
 
-/// Grid (B*H): a warp a slot, two or four columns a lane.
+/// How the threads of a block share the words of a ring: a row's side by side.
+template <int dim>
+struct ring_config {
+  static constexpr int lanes_per_row = dim / vector;
+  static constexpr int rows_per_pass = threads / lanes_per_row;
+};
+
+/// Grid (B*H). scores: [B, H, W].
+template <int dim>
 __global__ void score_kernel(window_args<bf16> args, float scale, __nv_bfloat16* scores) {
+  constexpr int lanes_per_row = ring_config<dim>::lanes_per_row;
+  constexpr int rows_per_pass = ring_config<dim>::rows_per_pass;
   const window_problem& problem = args.problem;
   const place at = place_of(blockIdx.x, problem);
-  const int lane = threadIdx.x % warp_size;
-  const auto* q = reinterpret_cast<const __nv_bfloat162*>(args.q.token(at.batch, at.head, 0));
-  for (int slot = threadIdx.x / warp_size; slot < problem.filled(); slot += warps_per_block) {
-    const bf16* key = args.k_cache + at.ring + static_cast<std::int64_t>(slot) * problem.head_dim;
+  const int column = threadIdx.x % lanes_per_row * vector;
+  const bf16* keys = args.k_cache + at.ring + column;
+  scores += blockIdx.x * static_cast<std::int64_t>(problem.window);
+  float query[vector];
+  unpack(args.q.token(at.batch, at.head, 0) + column, query);
+
+  const int filled = problem.filled();
+#pragma unroll slots_in_flight
+  for (int first = 0; first < filled; first += rows_per_pass) {
+    const int slot = first + threadIdx.x / lanes_per_row;
+    float key[vector] = {};
+    if (slot < filled) unpack(keys + static_cast<std::int64_t>(slot) * dim, key);
     float dot = 0.0f;
-    for (int pair = lane; pair < problem.head_dim / 2; pair += warp_size) {
-      const float2 x = __bfloat1622float2(q[pair]);
-      const float2 y = __bfloat1622float2(reinterpret_cast<const __nv_bfloat162*>(key)[pair]);
-      dot += x.x * y.x + x.y * y.y;
-    }
-    dot = sum_over_warp(dot);
-    if (lane == 0) {
-      scores[blockIdx.x * static_cast<std::int64_t>(problem.window) + slot] =
-          __float2bfloat16(dot * scale);
-    }
+#pragma unroll
+    for (int i = 0; i < vector; ++i) dot += query[i] * key[i];
+    dot = sum_over_lanes<1, lanes_per_row>(dot);
+    if (slot < filled && column == 0) scores[slot] = __float2bfloat16(dot * scale);
   }
 }
 
@@ -90,50 +116,74 @@ __global__ void softmax_kernel(window_problem problem, __nv_bfloat16* scores) {
   for (int slot = lane; slot < problem.filled(); slot += warp_size) {
     sum += expf(__bfloat162float(scores[slot]) - maximum);
   }
-  sum = sum_over_warp(sum);
+  sum = sum_over_lanes<1, warp_size>(sum);
   for (int slot = lane; slot < problem.filled(); slot += warp_size) {
     scores[slot] = __float2bfloat16(expf(__bfloat162float(scores[slot]) - maximum) / sum);
   }
 }
 
-/// Grid (B*H): two columns a thread.
+/// Grid (B*H). weights: [B, H, W].
+template <int dim>
 __global__ void weighted_sum_kernel(window_args<bf16> args, const __nv_bfloat16* weights) {
+  constexpr int lanes_per_row = ring_config<dim>::lanes_per_row;
+  constexpr int rows_per_pass = ring_config<dim>::rows_per_pass;
+  __shared__ float partial[warps_per_block][dim];
   const window_problem& problem = args.problem;
   const place at = place_of(blockIdx.x, problem);
-  const auto* values = reinterpret_cast<const __nv_bfloat162*>(args.v_cache + at.ring);
+  const int column = threadIdx.x % lanes_per_row * vector;
+  const bf16* values = args.v_cache + at.ring + column;
   weights += blockIdx.x * static_cast<std::int64_t>(problem.window);
-  float2 sum = {};
-#pragma unroll 8
-  for (int slot = 0; slot < problem.filled(); ++slot) {
+
+  float sum[vector] = {};
+#pragma unroll slots_in_flight
+  for (int slot = threadIdx.x / lanes_per_row; slot < problem.filled(); slot += rows_per_pass) {
     const float weight = __bfloat162float(weights[slot]);
-    const float2 value = __bfloat1622float2(values[slot * (problem.head_dim / 2) + threadIdx.x]);
-    sum.x += weight * value.x;
-    sum.y += weight * value.y;
+    float value[vector];
+    unpack(values + static_cast<std::int64_t>(slot) * dim, value);
+#pragma unroll
+    for (int i = 0; i < vector; ++i) sum[i] += weight * value[i];
   }
+#pragma unroll
+  for (int i = 0; i < vector; ++i) {
+    sum[i] = sum_over_lanes<lanes_per_row, warp_size>(sum[i]);
+    if (threadIdx.x % warp_size < lanes_per_row) {
+      partial[threadIdx.x / warp_size][column + i] = sum[i];
+    }
+  }
+  __syncthreads();
+  if (threadIdx.x >= dim) return;
+  float total = 0.0f;
+#pragma unroll
+  for (int w = 0; w < warps_per_block; ++w) total += partial[w][threadIdx.x];
   bf16* o = args.o.token(at.batch, at.head, 0);
-  reinterpret_cast<__nv_bfloat162*>(o)[threadIdx.x] = __float22bfloat162_rn(sum);
+  reinterpret_cast<__nv_bfloat16*>(o)[threadIdx.x] = __float2bfloat16(total);
 }
 
 std::size_t workspace_bytes(const window_problem& problem) {
   return static_cast<std::size_t>(problem.batch_heads()) * problem.window * sizeof(bf16);
 }
 
-void run(const window_args<bf16>& args, cuda_stream stream) {
-  validate(args, workspace_bytes(args.problem));
+template <int dim>
+void launch(const window_args<bf16>& args, cuda_stream stream) {
   const window_problem& problem = args.problem;
   const auto heads = static_cast<unsigned>(problem.batch_heads());
   auto* scores = static_cast<__nv_bfloat16*>(args.workspace);
   if (problem.append) {
-    append_kernel<<<heads, problem.head_dim, 0, stream>>>(args);
+    append_kernel<<<heads, dim, 0, stream>>>(args);
     BASED_CUDA_LAUNCHED();
   }
-  score_kernel<<<heads, threads, 0, stream>>>(args, problem.scale(), scores);
+  score_kernel<dim><<<heads, threads, 0, stream>>>(args, problem.scale(), scores);
   BASED_CUDA_LAUNCHED();
   softmax_kernel<<<(heads + warps_per_block - 1) / warps_per_block, threads, 0, stream>>>(problem,
                                                                                           scores);
   BASED_CUDA_LAUNCHED();
-  weighted_sum_kernel<<<heads, problem.head_dim / 2, 0, stream>>>(args, scores);
+  weighted_sum_kernel<dim><<<heads, threads, 0, stream>>>(args, scores);
   BASED_CUDA_LAUNCHED();
+}
+
+void run(const window_args<bf16>& args, cuda_stream stream) {
+  validate(args, workspace_bytes(args.problem));
+  args.problem.head_dim == 64 ? launch<64>(args, stream) : launch<128>(args, stream);
 }
 
 const registration<window_decode> registered{{
