@@ -116,9 +116,11 @@ class backend {
   // Time, in seconds, one entry a call.
   /// Calls of data set 0, each timed alone; cold evicts the cache before each.
   virtual std::vector<double> time_calls(const launch& call, cache_state cache, int count) = 0;
-  /// Back-to-back calls without launch gaps, rotating over `sets` data sets; an entry is the mean
-  /// of one rotation. Null: the backend has no such way (its calls have no launch to hide).
-  virtual std::vector<double> time_rotations(const launch&, int /*sets*/, int /*count*/) {
+  /// Back-to-back calls without launch gaps, one on each of `sets` data sets (cold, evicted before
+  /// the first) or all on data set 0 (hot); an entry is the mean of one such rotation. A backend
+  /// without has_rotations() has no launch to hide.
+  virtual std::vector<double> time_rotations(const launch&, cache_state, int /*sets*/,
+                                             int /*count*/) {
     return {};
   }
   virtual bool has_rotations() const { return false; }

@@ -180,7 +180,7 @@ class cuda_backend final : public backend {
     // that is not timed refills the cache, behind a kernel that hides the launches.
     for (int i = 0; i < count; ++i) {
       if (cache == cache_state::cold) {
-        BASED_CUDA(cudaMemsetAsync(flush_.get(), i & 1, flush_bytes(), stream()));
+        flush(i);
       } else {
         block();
         call(0);
@@ -195,12 +195,14 @@ class cuda_backend final : public backend {
 
   bool has_rotations() const override { return true; }
 
-  std::vector<double> time_rotations(const launch& call, int sets, int count) override {
+  std::vector<double> time_rotations(const launch& call, cache_state cache, int sets,
+                                     int count) override {
+    const bool cold = cache == cache_state::cold;
     owned<cudaGraph_t, cudaGraphDestroy> graph;
     owned<cudaGraphExec_t, cudaGraphExecDestroy> executable;
     BASED_CUDA(cudaStreamBeginCapture(stream(), cudaStreamCaptureModeThreadLocal));
     try {
-      for (int set = 0; set < sets; ++set) call(set);
+      for (int set = 0; set < sets; ++set) call(cold ? set : 0);
     } catch (...) {
       cudaStreamEndCapture(stream(), graph.out());
       throw;
@@ -212,7 +214,7 @@ class cuda_backend final : public backend {
     event_pairs events(count);
     BASED_CUDA(cudaGraphLaunch(executable.get(), stream()));  // warm-up
     for (int i = 0; i < count; ++i) {
-      block();
+      cold ? flush(i) : block();
       events.start[i].record(stream());
       BASED_CUDA(cudaGraphLaunch(executable.get(), stream()));
       events.stop[i].record(stream());
@@ -231,7 +233,8 @@ class cuda_backend final : public backend {
   }
   double rotation_floor() override {
     if (rotation_floor_ == 0) {
-      rotation_floor_ = median(time_rotations(empty_call(), floor_rotation, floor_samples));
+      rotation_floor_ =
+          median(time_rotations(empty_call(), cache_state::cold, rotation_calls, floor_samples));
     }
     return rotation_floor_;
   }
@@ -267,8 +270,8 @@ class cuda_backend final : public backend {
 
  private:
   static constexpr int floor_samples = 51;
-  static constexpr int floor_rotation = 100;
-  static constexpr double block_s = 100e-6;  // longer than queueing a few launches
+  static constexpr int cold_cache_multiple = 3;  // of the L2, what a flush writes
+  static constexpr double block_s = 100e-6;      // longer than queueing a few launches
 
   /// What an empty kernel reads is the floor of both ways of timing.
   launch empty_call() {
@@ -276,6 +279,11 @@ class cuda_backend final : public backend {
   }
 
   void block() { launch_spin(block_s, stream()); }
+
+  /// Writes over the whole L2, several times its size.
+  void flush(int value) {
+    BASED_CUDA(cudaMemsetAsync(flush_.get(), value & 1, flush_bytes(), stream()));
+  }
 
   std::size_t flush_bytes() const { return cold_cache_multiple * cache_bytes(); }
 

@@ -11,7 +11,6 @@ constexpr double warm_up_s = 0.1;           // long enough for a GPU's clock to 
 constexpr double warm_up_agreement = 0.02;  // between the medians of two successive batches
 constexpr double batch_s = 0.05;            // samples between two looks at the stopping rule
 constexpr int max_batch = 32;
-constexpr int min_rotation_calls = 20;  // calls in a rotation: the graph's own launch is shared
 
 int batch_of(double call_s) {
   return static_cast<int>(std::clamp(batch_s / std::max(call_s, 1e-9), 1.0, double{max_batch}));
@@ -50,13 +49,8 @@ timing measure(backend& device, const measured_call& call, const sampling_rule& 
   const double warm_s = warm_up(device, call.launch, start + rule.cap_s / 4, now);
 
   timing result;
-  int sets = 1;
-  if (device.has_rotations() && warm_s < rotation_below_s) {
-    const std::size_t cold_bytes = cold_cache_multiple * device.cache_bytes();
-    sets = static_cast<int>(cold_bytes / std::max<std::size_t>(call.set_bytes, 1)) + 1;
-    sets = std::max(sets, min_rotation_calls);
-    result.rotated = call.replicate(sets);
-  }
+  result.rotated =
+      device.has_rotations() && warm_s < rotation_below_s && call.replicate(rotation_calls);
   result.floor = result.rotated ? device.rotation_floor() : device.call_floor();
 
   const auto sample = [&](cache_state cache, double until) {
@@ -66,10 +60,8 @@ timing measure(backend& device, const measured_call& call, const sampling_rule& 
     do {
       const double before = now();
       const std::vector<double> batch =
-          !result.rotated ? device.time_calls(call.launch, cache, count)
-          : cache == cache_state::cold
-              ? device.time_rotations(call.launch, sets, count)
-              : device.time_rotations([&](int) { call.launch(0); }, sets, count);
+          result.rotated ? device.time_rotations(call.launch, cache, rotation_calls, count)
+                         : device.time_calls(call.launch, cache, count);
       samples.insert(samples.end(), batch.begin(), batch.end());
       sample_s = (now() - before) / count;
       count = std::min(batch_of(sample_s), rule.max_samples - static_cast<int>(samples.size()));

@@ -29,7 +29,6 @@ struct timing {
 /// What measure() needs of a row.
 struct measured_call {
   backend::launch launch;
-  std::size_t set_bytes;  ///< of one data set: inputs, outputs and workspace
   /// Makes data sets 1 .. sets-1, equal to set 0; false: they do not fit.
   std::function<bool(int sets)> replicate;
 };
@@ -37,8 +36,8 @@ struct measured_call {
 /// Calls shorter than this, as timed one by one, are timed by rotation where the backend can.
 inline constexpr double rotation_below_s = 25e-6;
 
-/// Bytes that rotation or flushing must move between two uses of a data set, in caches.
-inline constexpr int cold_cache_multiple = 3;
+/// Calls in a rotation, each on a data set of its own: the one launch of all is shared by so many.
+inline constexpr int rotation_calls = 50;
 
 /// Seconds since some start; replaceable for tests.
 using wall_clock = std::function<double()>;

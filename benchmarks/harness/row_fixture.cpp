@@ -122,11 +122,10 @@ row_record row_fixture::measure_row(benchmark::State& state) {
     device.start_telemetry();
     {
       const nvtx_range measuring("measure");
-      timed = measure(device,
-                      {.launch = launch,
-                       .set_bytes = needed,
-                       .replicate = [&](int sets) { return instance->replicate(sets); }},
-                      run_.rule);
+      timed = measure(
+          device,
+          {.launch = launch, .replicate = [&](int sets) { return instance->replicate(sets); }},
+          run_.rule);
     }
     const telemetry readings = device.stop_telemetry();
     device.synchronize();

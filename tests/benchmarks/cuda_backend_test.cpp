@@ -22,7 +22,6 @@ class CudaBackend : public testing::Test {
   timing measure_spin(double seconds) {
     return measure(*device_,
                    {.launch = [&, seconds](int) { launch_spin(seconds, device_->stream()); },
-                    .set_bytes = 0,
                     .replicate = [](int) { return true; }},
                    {.cap_s = 3});
   }

@@ -43,7 +43,7 @@ class virtual_device final : public backend {
     }
     return seconds;
   }
-  std::vector<double> time_rotations(const launch&, int sets, int count) override {
+  std::vector<double> time_rotations(const launch&, cache_state, int sets, int count) override {
     rotated_sets = sets;
     return time_calls({}, cache_state::hot, count);
   }
@@ -56,12 +56,9 @@ class virtual_device final : public backend {
   ceilings ceilings_;
 };
 
-timing run(virtual_device& device, const sampling_rule& rule, bool replicates = true,
-           std::size_t set_bytes = 1 << 10) {
+timing run(virtual_device& device, const sampling_rule& rule, bool replicates = true) {
   return measure(device,
-                 {.launch = [](int) {},
-                  .set_bytes = set_bytes,
-                  .replicate = [replicates](int) { return replicates; }},
+                 {.launch = [](int) {}, .replicate = [replicates](int) { return replicates; }},
                  rule, [&device] { return device.now; });
 }
 
@@ -116,13 +113,13 @@ TEST(Measure, WaitsForTheClockToSettle) {
   EXPECT_EQ(t.cold.median, 1e-3);
 }
 
-TEST(Measure, ShortCallsRotateOverThreeTimesTheCache) {
+TEST(Measure, ShortCallsRotate) {
   virtual_device device;
   device.rotations = true;
   device.call_s = [](int) { return 5e-6; };
-  const timing t = run(device, {}, true, 100 << 10);
+  const timing t = run(device, {});
   EXPECT_TRUE(t.rotated);
-  EXPECT_GE(device.rotated_sets * (100 << 10), 3 << 20);
+  EXPECT_EQ(device.rotated_sets, rotation_calls);
   EXPECT_EQ(t.floor, 2e-7);
 }
 
