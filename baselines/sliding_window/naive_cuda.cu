@@ -11,6 +11,7 @@
 #include "baselines/sliding_window/sliding_window.h"
 #include "kernels/common/cuda_check.h"
 #include "kernels/common/implementation.h"
+#include "kernels/common/vector16.cuh"
 
 namespace based::sliding_window {
 namespace {
@@ -18,7 +19,7 @@ namespace {
 constexpr int warp_size = 32;
 constexpr int warps_per_block = 4;
 constexpr int threads = warps_per_block * warp_size;
-constexpr int vector = 8;  // bf16 in a 16-byte word
+constexpr int vector = vector16<bf16>;
 constexpr int slots_in_flight = 4;
 
 /// Where one (batch, head) lies.
@@ -28,16 +29,6 @@ struct place {
 __device__ place place_of(std::int64_t batch_head, const window_problem& problem) {
   return {batch_head / problem.heads, batch_head % problem.heads,
           batch_head * problem.window * problem.head_dim};
-}
-
-__device__ void unpack(const bf16* from, float (&values)[vector]) {
-  const uint4 word = *reinterpret_cast<const uint4*>(from);
-  const std::uint32_t pairs[] = {word.x, word.y, word.z, word.w};
-#pragma unroll
-  for (int p = 0; p < vector / 2; ++p) {
-    values[2 * p] = __uint_as_float(pairs[p] << 16);
-    values[2 * p + 1] = __uint_as_float(pairs[p] & 0xffff0000u);
-  }
 }
 
 /// Over lanes whose numbers differ in bits first, 2 * first, ... < last.
@@ -83,14 +74,14 @@ __global__ void score_kernel(window_args<bf16> args, float scale, __nv_bfloat16*
   const bf16* keys = args.k_cache + at.ring + column;
   scores += blockIdx.x * static_cast<std::int64_t>(problem.window);
   float query[vector];
-  unpack(args.q.token(at.batch, at.head, 0) + column, query);
+  unpack(load_word(args.q.token(at.batch, at.head, 0) + column), query);
 
   const int filled = problem.filled();
 #pragma unroll slots_in_flight
   for (int first = 0; first < filled; first += rows_per_pass) {
     const int slot = first + threadIdx.x / lanes_per_row;
     float key[vector] = {};
-    if (slot < filled) unpack(keys + static_cast<std::int64_t>(slot) * dim, key);
+    if (slot < filled) unpack(load_word(keys + static_cast<std::int64_t>(slot) * dim), key);
     float dot = 0.0f;
 #pragma unroll
     for (int i = 0; i < vector; ++i) dot += query[i] * key[i];
@@ -139,7 +130,7 @@ __global__ void weighted_sum_kernel(window_args<bf16> args, const __nv_bfloat16*
   for (int slot = threadIdx.x / lanes_per_row; slot < problem.filled(); slot += rows_per_pass) {
     const float weight = __bfloat162float(weights[slot]);
     float value[vector];
-    unpack(values + static_cast<std::int64_t>(slot) * dim, value);
+    unpack(load_word(values + static_cast<std::int64_t>(slot) * dim), value);
 #pragma unroll
     for (int i = 0; i < vector; ++i) sum[i] += weight * value[i];
   }

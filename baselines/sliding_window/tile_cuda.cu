@@ -14,6 +14,7 @@
 #include "baselines/sliding_window/sliding_window.h"
 #include "kernels/common/cuda_check.h"
 #include "kernels/common/implementation.h"
+#include "kernels/common/vector16.cuh"
 #include "kernels/ptx/cp_async.cuh"
 
 namespace based::sliding_window {
@@ -22,7 +23,7 @@ namespace {
 constexpr int warp_size = 32;
 constexpr int warps = 4;
 constexpr int threads = warps * warp_size;
-constexpr int vector = 8;  // bf16 in a 16-byte word
+constexpr int vector = vector16<bf16>;
 
 struct tile_params {
   sequence_view<const bf16> q, k, v;
@@ -47,15 +48,6 @@ struct tile_storage {
   float maximum[warps];
   float sum[warps];
 };
-
-__device__ void unpack(const uint4& word, float (&values)[vector]) {
-  const std::uint32_t pairs[] = {word.x, word.y, word.z, word.w};
-#pragma unroll
-  for (int p = 0; p < vector / 2; ++p) {
-    values[2 * p] = __uint_as_float(pairs[p] << 16);
-    values[2 * p + 1] = __uint_as_float(pairs[p] & 0xffff0000u);
-  }
-}
 
 /// Starts copying the ring of one (batch, head), empty slots as zeros, the current token's row from
 /// `current`.
@@ -112,8 +104,8 @@ __global__ void __launch_bounds__(threads) tile_kernel(const __grid_constant__ t
 #pragma unroll
   for (int c = 0; c < columns_per_lane; c += vector) {
     float query[vector], key[vector];
-    unpack(*reinterpret_cast<const uint4*>(&shared.query[first_column + c]), query);
-    unpack(*reinterpret_cast<const uint4*>(&shared.keys[slot][first_column + c]), key);
+    unpack(load_word(&shared.query[first_column + c]), query);
+    unpack(load_word(&shared.keys[slot][first_column + c]), key);
 #pragma unroll
     for (int i = 0; i < vector; ++i) score += query[i] * key[i];
   }
@@ -149,7 +141,7 @@ __global__ void __launch_bounds__(threads) tile_kernel(const __grid_constant__ t
 #pragma unroll
   for (int row = lane % row_groups; row < slots; row += row_groups) {
     float value[vector];
-    unpack(*reinterpret_cast<const uint4*>(&shared.values[row][column]), value);
+    unpack(load_word(&shared.values[row][column]), value);
 #pragma unroll
     for (int i = 0; i < vector; ++i) out[i] += shared.weights[row] * value[i];
   }

@@ -12,8 +12,8 @@
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
-#include <array>
 #include <cfloat>
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <numbers>
@@ -21,12 +21,13 @@
 #include "kernels/common/cuda_check.h"
 #include "kernels/common/implementation.h"
 #include "kernels/common/sliding_window.h"
+#include "kernels/common/vector16.cuh"
 
 namespace based {
 namespace {
 
 constexpr int warp_size = 32;
-constexpr int vector = 8;  // bf16 in a 16-byte word
+constexpr int vector = vector16<bf16>;
 
 /// `slots` is the largest window that an instantiation takes.
 template <int dim, int slots>
@@ -57,15 +58,6 @@ struct window_storage {
   float maximum[warps];
   float sum[warps];  // of the weights
 };
-
-__device__ void unpack(const uint4& word, float (&values)[vector]) {
-  const std::uint32_t pairs[] = {word.x, word.y, word.z, word.w};
-#pragma unroll
-  for (int p = 0; p < vector / 2; ++p) {
-    values[2 * p] = __uint_as_float(pairs[p] << 16);
-    values[2 * p + 1] = __uint_as_float(pairs[p] & 0xffff0000u);
-  }
-}
 
 /// Over lanes whose numbers differ in bits first, 2 * first, ... < last.
 template <int first, int last>
@@ -112,20 +104,20 @@ __global__ void __launch_bounds__(window_config<dim, slots>::threads)
     const int offset = r * config::rows_per_pass * dim;
     const bool is_new = row == params.appended;
     if (row < params.filled) {
-      keys[r] = *reinterpret_cast<const uint4*>(is_new ? new_k : k_cache + offset);
-      values[r] = *reinterpret_cast<const uint4*>(is_new ? new_v : v_cache + offset);
+      keys[r] = load_word(is_new ? new_k : k_cache + offset);
+      values[r] = load_word(is_new ? new_v : v_cache + offset);
     }
   }
   float query[vector];
-  unpack(*reinterpret_cast<const uint4*>(params.q.token(batch, head, 0) + column), query);
+  unpack(load_word(params.q.token(batch, head, 0) + column), query);
 
   // Append the current token: nobody reads its slot.
   if (params.appended >= 0 && first_row == 0) {
     const std::int64_t slot = static_cast<std::int64_t>(params.appended) * dim;
-    const uint4 key = *reinterpret_cast<const uint4*>(new_k);
-    const uint4 value = *reinterpret_cast<const uint4*>(new_v);
-    *reinterpret_cast<uint4*>(k_cache + slot) = key;
-    *reinterpret_cast<uint4*>(v_cache + slot) = value;
+    const uint4 key = load_word(new_k);
+    const uint4 value = load_word(new_v);
+    store_word(k_cache + slot, key);
+    store_word(v_cache + slot, value);
   }
 
   // Scores and the warp's maximum. FLT_MAX, not infinity: a warp may have no row.
