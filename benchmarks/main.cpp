@@ -1,6 +1,6 @@
 // based_bench: every study, one binary. A new study is one line here.
 #include "benchmarks/harness/suite.h"
-#include "benchmarks/prefill.h"
+#include "benchmarks/studies.h"
 
 int main(int argc, char** argv) {
   const based::study studies[] = {

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "benchmarks/harness/random.h"
+#include "kernels/common/error.h"
 
 namespace based {
 namespace {
@@ -51,6 +52,31 @@ sampled_part sample_part(std::int64_t heads, std::int64_t seqlen, double flops_p
   const auto compared = static_cast<std::int64_t>(part.heads.size());
   part.rows = scatter(seqlen, std::max(affordable / compared, fewest_rows), ~seed, row_marks);
   return part;
+}
+
+void error_norm::add_all(std::span<const float> values, std::span<const double> reference) {
+  BASED_REQUIRE(values.size() == reference.size(), "output and reference differ in size");
+  for (std::size_t i = 0; i < values.size(); ++i) add(values[i], reference[i]);
+}
+
+void error_norm::add_rows(std::span<const float> values, std::span<const double> reference,
+                          std::span<const std::int64_t> rows, int dim) {
+  const auto width = static_cast<std::size_t>(dim);
+  BASED_REQUIRE(reference.size() == rows.size() * width, "reference has not these rows");
+  for (std::size_t r = 0; r < rows.size(); ++r) {
+    add_all(values.subspan(static_cast<std::size_t>(rows[r]) * width, width),
+            reference.subspan(r * width, width));
+  }
+}
+
+verification worst_error::found() const {
+  verification worst = {.relative_error = 0, .nonfinite = 0, .where = "nothing"};
+  for (const auto& [output, error] : errors_) {
+    // Not "greater": a NaN is the worst of all.
+    if (!(error.relative() < worst.relative_error)) worst = {error.relative(), 0, output};
+    if (std::isnan(worst.relative_error)) break;
+  }
+  return worst;
 }
 
 }  // namespace based

@@ -3,7 +3,12 @@
 
 #include <cmath>
 #include <cstdint>
+#include <map>
+#include <span>
+#include <string>
 #include <vector>
+
+#include "benchmarks/harness/row.h"
 
 namespace based {
 
@@ -25,6 +30,11 @@ class error_norm {
     difference_ += (value - reference) * (value - reference);
     reference_ += reference * reference;
   }
+  /// Every element of both, which are equally long.
+  void add_all(std::span<const float> values, std::span<const double> reference);
+  /// Row r of the reference, [rows.size(), dim], with row rows[r] of the values, [any, dim].
+  void add_rows(std::span<const float> values, std::span<const double> reference,
+                std::span<const std::int64_t> rows, int dim);
   /// NaN if any value was; the plain norm of the difference where the reference is all zero.
   double relative() const {
     return reference_ > 0 ? std::sqrt(difference_ / reference_) : std::sqrt(difference_);
@@ -33,6 +43,16 @@ class error_norm {
  private:
   double difference_ = 0;
   double reference_ = 0;
+};
+
+/// The errors of a row's outputs, by name; the largest judges the row.
+class worst_error {
+ public:
+  error_norm& operator[](const std::string& output) { return errors_[output]; }
+  verification found() const;
+
+ private:
+  std::map<std::string, error_norm> errors_;
 };
 
 }  // namespace based

@@ -1,0 +1,20 @@
+// The studies: each makes its rows for one device from what the command line asks for.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "benchmarks/harness/row.h"
+#include "benchmarks/harness/suite_options.h"
+
+namespace based {
+
+/// Every registered Based prefill, at the product of the sweep's axes, --options and --variant.
+std::vector<std::unique_ptr<row>> based_prefill_rows(device_kind device,
+                                                     const suite_options& options);
+
+/// Every registered softmax attention, at the product of the sweep's axes, --head-dim and --causal.
+std::vector<std::unique_ptr<row>> softmax_attention_rows(device_kind device,
+                                                         const suite_options& options);
+
+}  // namespace based
