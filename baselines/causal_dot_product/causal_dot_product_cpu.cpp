@@ -59,14 +59,14 @@ void causal_product(const prefill_args<float>& args, std::int64_t b, std::int64_
 
 void prefill(const prefill_args<float>& args) {
   validate(args, workspace_bytes(args.problem));
-  const auto& [batch, heads, seqlen] = args.problem.shape;
+  const prefill_shape shape = args.problem.shape;
   float* mapped_q = static_cast<float*>(args.workspace);
-  float* mapped_k = mapped_q + args.problem.shape.tokens() * features;
+  float* mapped_k = mapped_q + shape.tokens() * features;
 #pragma omp parallel for collapse(3)
-  for (std::int64_t b = 0; b < batch; ++b) {
-    for (std::int64_t h = 0; h < heads; ++h) {
-      for (std::int64_t n = 0; n < seqlen; ++n) {
-        const std::int64_t row = ((b * heads + h) * seqlen + n) * features;
+  for (std::int64_t b = 0; b < shape.batch; ++b) {
+    for (std::int64_t h = 0; h < shape.heads; ++h) {
+      for (std::int64_t n = 0; n < shape.seqlen; ++n) {
+        const std::int64_t row = ((b * shape.heads + h) * shape.seqlen + n) * features;
         cpu::expanded_features_of(args.q.token(b, h, n), args.problem.options.scale, 0.5f,
                                   mapped_q + row);
         cpu::expanded_features_of(args.k.token(b, h, n), 1.0f, 1.0f, mapped_k + row);
@@ -74,9 +74,9 @@ void prefill(const prefill_args<float>& args) {
     }
   }
 #pragma omp parallel for collapse(2) schedule(dynamic)
-  for (std::int64_t b = 0; b < batch; ++b) {
-    for (std::int64_t h = 0; h < heads; ++h) {
-      const std::int64_t row = (b * heads + h) * seqlen * features;
+  for (std::int64_t b = 0; b < shape.batch; ++b) {
+    for (std::int64_t h = 0; h < shape.heads; ++h) {
+      const std::int64_t row = (b * shape.heads + h) * shape.seqlen * features;
       causal_product(args, b, h, mapped_q + row, mapped_k + row);
     }
   }

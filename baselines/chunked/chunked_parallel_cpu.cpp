@@ -39,12 +39,12 @@ void prefill_tile(const prefill_args<float>& args, std::int64_t b, std::int64_t 
 
 void prefill(const prefill_args<float>& args) {
   validate(args, 0);
-  const auto& [batch, heads, seqlen] = args.problem.shape;
-  const std::int64_t tiles = (seqlen + tile - 1) / tile;
+  const prefill_shape shape = args.problem.shape;
+  const std::int64_t tiles = (shape.seqlen + tile - 1) / tile;
 #pragma omp parallel for collapse(3) schedule(dynamic)
   for (std::int64_t t = tiles - 1; t >= 0; --t) {  // the longest first
-    for (std::int64_t b = 0; b < batch; ++b) {
-      for (std::int64_t h = 0; h < heads; ++h) prefill_tile(args, b, h, t * tile);
+    for (std::int64_t b = 0; b < shape.batch; ++b) {
+      for (std::int64_t h = 0; h < shape.heads; ++h) prefill_tile(args, b, h, t * tile);
     }
   }
 }
@@ -56,8 +56,8 @@ unsupported_reason unsupported(const prefill_problem& problem) {
 }
 
 double executed_flops(const prefill_problem& problem) {
-  const double tiles = (problem.shape.seqlen + tile - 1) / tile;
-  const double tile_pairs = tiles * (tiles + 1) / 2;
+  const std::int64_t tiles = (problem.shape.seqlen + tile - 1) / tile;
+  const auto tile_pairs = static_cast<double>(tiles * (tiles + 1) / 2);
   const double pair = 2 * (feature_dim + value_dim) + 4;  // s, its polynomial, times v
   return problem.shape.batch_heads() * tile_pairs * tile * tile * pair;
 }

@@ -82,10 +82,10 @@ void prefill_slice(const prefill_args<float>& args, std::int64_t b, std::int64_t
 
 void prefill(const prefill_args<float>& args) {
   validate(args, 0);
-  const auto& [batch, heads, seqlen] = args.problem.shape;
+  const prefill_shape shape = args.problem.shape;
 #pragma omp parallel for collapse(3) schedule(dynamic)
-  for (std::int64_t b = 0; b < batch; ++b) {
-    for (std::int64_t h = 0; h < heads; ++h) {
+  for (std::int64_t b = 0; b < shape.batch; ++b) {
+    for (std::int64_t h = 0; h < shape.heads; ++h) {
       for (int column = 0; column < value_dim; column += width) {
         prefill_slice(args, b, h, column);
       }

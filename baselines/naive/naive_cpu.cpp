@@ -40,12 +40,12 @@ std::size_t workspace_bytes(const prefill_problem& problem) {
 }
 
 void map_features(const prefill_args<float>& args, const tensors& to) {
-  const auto& [batch, heads, seqlen] = args.problem.shape;
+  const prefill_shape shape = args.problem.shape;
 #pragma omp parallel for collapse(3)
-  for (std::int64_t b = 0; b < batch; ++b) {
-    for (std::int64_t h = 0; h < heads; ++h) {
-      for (std::int64_t n = 0; n < seqlen; ++n) {
-        const std::int64_t row = ((b * heads + h) * seqlen + n) * features;
+  for (std::int64_t b = 0; b < shape.batch; ++b) {
+    for (std::int64_t h = 0; h < shape.heads; ++h) {
+      for (std::int64_t n = 0; n < shape.seqlen; ++n) {
+        const std::int64_t row = ((b * shape.heads + h) * shape.seqlen + n) * features;
         cpu::expanded_features_of(args.q.token(b, h, n), args.problem.options.scale, 0.5f,
                                   to.mapped_q + row);
         cpu::expanded_features_of(args.k.token(b, h, n), 1.0f, 1.0f, to.mapped_k + row);
@@ -107,12 +107,12 @@ void sum_rows(const prefill_args<float>& args, const tensors& to, std::int64_t b
 
 void apply_queries(const prefill_args<float>& args, const tensors& from) {
   const prefill_options& options = args.problem.options;
-  const auto& [batch, heads, seqlen] = args.problem.shape;
+  const prefill_shape shape = args.problem.shape;
 #pragma omp parallel for collapse(3)
-  for (std::int64_t b = 0; b < batch; ++b) {
-    for (std::int64_t h = 0; h < heads; ++h) {
-      for (std::int64_t n = 0; n < seqlen; ++n) {
-        const std::int64_t token = (b * heads + h) * seqlen + n;
+  for (std::int64_t b = 0; b < shape.batch; ++b) {
+    for (std::int64_t h = 0; h < shape.heads; ++h) {
+      for (std::int64_t n = 0; n < shape.seqlen; ++n) {
+        const std::int64_t token = (b * shape.heads + h) * shape.seqlen + n;
         const float* phi = from.mapped_q + token * features;
         float* o = args.o.token(b, h, n);
         cpu::multiply(1, value_dim, features, {phi, features, 1}, from.sums + token * state_size,
@@ -131,11 +131,11 @@ void apply_queries(const prefill_args<float>& args, const tensors& from) {
 void prefill(const prefill_args<float>& args) {
   validate(args, workspace_bytes(args.problem));
   const tensors intermediates(args);
-  const auto& [batch, heads, seqlen] = args.problem.shape;
+  const prefill_shape shape = args.problem.shape;
   map_features(args, intermediates);
 #pragma omp parallel for collapse(3) schedule(dynamic)
-  for (std::int64_t b = 0; b < batch; ++b) {
-    for (std::int64_t h = 0; h < heads; ++h) {
+  for (std::int64_t b = 0; b < shape.batch; ++b) {
+    for (std::int64_t h = 0; h < shape.heads; ++h) {
       for (int first = 0; first < features; first += row_block) {
         sum_rows(args, intermediates, b, h, first);
       }

@@ -111,10 +111,10 @@ void run(const attention_args<float>& args) {
 }
 
 double executed_flops(const attention_problem& problem) {
-  const double tiles = (problem.seqlen + tile - 1) / tile;
-  const double tile_pairs = problem.causal ? tiles * (tiles + 1) / 2 : tiles * tiles;
+  const std::int64_t tiles = (problem.seqlen + tile - 1) / tile;
+  const std::int64_t tile_pairs = problem.causal ? tiles * (tiles + 1) / 2 : tiles * tiles;
   constexpr double softmax = 20;  // an exponential, a maximum, a sum
-  return static_cast<double>(problem.batch * problem.heads) * tile_pairs * tile * tile *
+  return static_cast<double>(problem.batch * problem.heads * tile_pairs) * tile * tile *
          (4.0 * problem.head_dim + softmax);
 }
 

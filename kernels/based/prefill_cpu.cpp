@@ -116,10 +116,10 @@ int slice_width(const prefill_problem& problem) {
 
 template <int width>
 void prefill_slices(const prefill_args<float>& args) {
-  const auto& [batch, heads, seqlen] = args.problem.shape;
+  const prefill_shape shape = args.problem.shape;
 #pragma omp parallel for collapse(3) schedule(dynamic)
-  for (std::int64_t b = 0; b < batch; ++b) {
-    for (std::int64_t h = 0; h < heads; ++h) {
+  for (std::int64_t b = 0; b < shape.batch; ++b) {
+    for (std::int64_t h = 0; h < shape.heads; ++h) {
       for (int column = 0; column < value_dim; column += width) {
         prefill_slice<width>(args, b, h, column);
       }
@@ -142,7 +142,7 @@ void prefill(const prefill_args<float>& args) {
 }
 
 double executed_flops(const prefill_problem& problem) {
-  const double slices = value_dim / slice_width(problem);
+  const int slices = value_dim / slice_width(problem);
   const double features = compact_features - first_product_row;
   const double token_state = 2 * 2 * compact_features * value_dim;              // read and update
   const double token_chunk = 2 * (chunk + row_block) / 2.0 * value_dim;         // W V

@@ -23,8 +23,8 @@ struct prefill_case {
 
   prefill_problem problem() const { return {shape, options, variant}; }
 };
-inline void PrintTo(const prefill_case& test, std::ostream* out) {
-  *out << test.name;
+inline std::ostream& operator<<(std::ostream& out, const prefill_case& test) {
+  return out << test.name;
 }
 
 /// Runs the case on poisoned, guarded buffers. Returns what is wrong, a line each: unwritten or

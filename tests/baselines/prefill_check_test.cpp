@@ -175,15 +175,21 @@ TEST_P(prefill_fault, is_detected) {
   EXPECT_THAT(verify(with(GetParam()), all_options), Not(IsEmpty()));
 }
 
-INSTANTIATE_TEST_SUITE_P(all, prefill_fault,
-                         ::testing::Values(zero_tile, tile_of_another_head, tile_one_token_late,
-                                           unwritten_row, one_nan, write_past_the_end,
-                                           write_before_the_state, not_causal, default_scale,
-                                           state_without_last_token,
-                                           ignores<&prefill_options::normalize, false>,
-                                           ignores<&prefill_options::eps, 0.0f>,
-                                           ignores<&prefill_options::initial_state, false>,
-                                           ignores<&prefill_options::final_state, false>));
+constexpr prefill_function faults[] = {zero_tile,
+                                       tile_of_another_head,
+                                       tile_one_token_late,
+                                       unwritten_row,
+                                       one_nan,
+                                       write_past_the_end,
+                                       write_before_the_state,
+                                       not_causal,
+                                       default_scale,
+                                       state_without_last_token,
+                                       ignores<&prefill_options::normalize, false>,
+                                       ignores<&prefill_options::eps, 0.0f>,
+                                       ignores<&prefill_options::initial_state, false>,
+                                       ignores<&prefill_options::final_state, false>};
+INSTANTIATE_TEST_SUITE_P(all, prefill_fault, ::testing::ValuesIn(faults));
 
 TEST(prefill_check, names_what_is_wrong) {
   EXPECT_THAT(verify(with(zero_tile), all_options), ElementsAre(HasSubstr("o of head 1")));

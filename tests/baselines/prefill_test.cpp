@@ -20,8 +20,8 @@ struct prefill_candidate {
   implementation<based_prefill> entry;
   std::string_view variant = {};
 };
-void PrintTo(const prefill_candidate& candidate, std::ostream* out) {
-  *out << candidate.entry.name << " " << candidate.variant;
+std::ostream& operator<<(std::ostream& out, const prefill_candidate& candidate) {
+  return out << candidate.entry.name << " " << candidate.variant;
 }
 
 namespace {

@@ -31,12 +31,12 @@ struct attention_case {
   support::layout order = support::layout::bhnd;
   float deviation = 1.0f;  ///< of queries and keys
 };
-void PrintTo(const attention_case& test, std::ostream* out) {
-  *out << test.name;
+std::ostream& operator<<(std::ostream& out, const attention_case& test) {
+  return out << test.name;
 }
 
-void PrintTo(const implementation<softmax_attention>& entry, std::ostream* out) {
-  *out << entry.name;
+std::ostream& operator<<(std::ostream& out, const implementation<softmax_attention>& entry) {
+  return out << entry.name;
 }
 
 namespace {

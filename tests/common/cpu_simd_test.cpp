@@ -67,7 +67,8 @@ float exp2_of(float x) {
 }
 
 TEST(exp2_nonpositive, is_accurate_to_two_units_in_the_last_place) {
-  for (float x = 0; x >= -126; x -= 0.00390711f) {
+  for (int step = 0; step <= 126 * 257; ++step) {
+    const float x = static_cast<float>(-step) / 257;
     const double exact = std::exp2(static_cast<double>(x));
     ASSERT_NEAR(exp2_of(x) / exact, 1, 2 * 0x1p-23) << x;
   }

@@ -3,8 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
-#include <functional>
 #include <limits>
+#include <ostream>
 #include <string>
 
 #include "kernels/common/error.h"
@@ -39,8 +39,8 @@ struct prefill_mistake {
   void (*make)(prefill_args<float>&);
   std::string message;  ///< what the error must say
 };
-void PrintTo(const prefill_mistake& mistake, std::ostream* out) {
-  *out << mistake.name;
+std::ostream& operator<<(std::ostream& out, const prefill_mistake& mistake) {
+  return out << mistake.name;
 }
 
 class prefill_validation : public ::testing::TestWithParam<prefill_mistake> {};

@@ -29,7 +29,8 @@ class corrupted_result : public ::testing::Test {
  protected:
   corrupted_result() : actual(normal_values(rows * row_size, 1)) {
     for (std::int64_t i = 0; i < rows * row_size; ++i) {
-      actual[i] *= std::sqrt(static_cast<float>(i / row_size + 1));
+      const std::int64_t row = i / row_size;
+      actual[i] *= std::sqrt(static_cast<float>(row + 1));
     }
     expected.assign(actual.begin(), actual.end());
   }
