@@ -57,9 +57,9 @@ unsupported_reason unsupported(const prefill_problem& problem) {
 
 double executed_flops(const prefill_problem& problem) {
   const std::int64_t tiles = (problem.shape.seqlen + tile - 1) / tile;
-  const auto tile_pairs = static_cast<double>(tiles * (tiles + 1) / 2);
+  const std::int64_t tile_pairs = tiles * (tiles + 1) / 2;
   const double pair = 2 * (feature_dim + value_dim) + 4;  // s, its polynomial, times v
-  return problem.shape.batch_heads() * tile_pairs * tile * tile * pair;
+  return static_cast<double>(problem.shape.batch_heads() * tile_pairs) * tile * tile * pair;
 }
 
 const registration<based_prefill> registered{{

@@ -126,16 +126,10 @@ void not_causal(const prefill_args<float>& args) {
   }
 }
 
-template <auto option, auto value>
+template <auto option>
 void ignores(const prefill_args<float>& args) {
   prefill_args<float> other = args;
-  other.problem.options.*option = value;
-  recurrence(other);
-}
-
-void default_scale(const prefill_args<float>& args) {
-  prefill_args<float> other = args;
-  other.problem.options.scale = prefill_options{}.scale;
+  other.problem.options.*option = prefill_options{}.*option;  // the default, whatever was asked
   recurrence(other);
 }
 
@@ -183,12 +177,12 @@ constexpr prefill_function faults[] = {zero_tile,
                                        write_past_the_end,
                                        write_before_the_state,
                                        not_causal,
-                                       default_scale,
                                        state_without_last_token,
-                                       ignores<&prefill_options::normalize, false>,
-                                       ignores<&prefill_options::eps, 0.0f>,
-                                       ignores<&prefill_options::initial_state, false>,
-                                       ignores<&prefill_options::final_state, false>};
+                                       ignores<&prefill_options::scale>,
+                                       ignores<&prefill_options::normalize>,
+                                       ignores<&prefill_options::eps>,
+                                       ignores<&prefill_options::initial_state>,
+                                       ignores<&prefill_options::final_state>};
 INSTANTIATE_TEST_SUITE_P(all, prefill_fault, ::testing::ValuesIn(faults));
 
 TEST(prefill_check, names_what_is_wrong) {
@@ -204,7 +198,7 @@ TEST(prefill_check, finds_an_unwritten_row_between_the_sampled_ones) {
 }
 
 TEST(prefill_check, detects_a_state_that_is_not_carried) {
-  constexpr auto forgetful = ignores<&prefill_options::initial_state, false>;
+  constexpr auto forgetful = ignores<&prefill_options::initial_state>;
   prefill_case test = all_options;
   test.options.initial_state = false;
   EXPECT_THAT(verify(with(forgetful), test), IsEmpty());
