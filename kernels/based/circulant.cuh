@@ -1,0 +1,121 @@
+// Building the circulant feature map (circulant.h) on the device: phi(q) as operands in registers,
+// phi(k) as a tile in shared memory.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/based/circulant.h"
+#include "kernels/tile/warpgroup.cuh"
+
+namespace based::circulant {
+
+using token_tile = shared_tile<64, feature_dim, swizzle::bytes32>;  // q or k of a chunk [64 x 16]
+using feature_tile = shared_tile<64, slots, swizzle::bytes32>;      // phi(k)            [64 x 160]
+
+inline constexpr std::uint32_t two_halves = 0x3f003f00;  // bf16 {0.5, 0.5}
+inline constexpr std::uint32_t two_ones = 0x3f803f80;    // bf16 {1, 1}
+
+using ptx::multiply_bf16x2;
+
+/// Words `first`, `first` + 1, .. of x rotated by `distance`, from x's words in a circle.
+template <int Words>
+__device__ inline std::uint32_t rotated(const std::uint32_t (&x)[Words], int first, int distance) {
+  const std::uint32_t word = x[(first + distance / 2) % Words];
+  if (distance % 2 == 0) return word;
+  constexpr std::uint32_t high_then_low = 0x5432;
+  return __byte_perm(word, x[(first + distance / 2 + 1) % Words], high_then_low);
+}
+
+/// phi(q) of a chunk [64 x 160]: a thread keeps the sixteen scaled values of its rows g and g + 8,
+/// rotated by its own column 2 t, and multiplies a slice out when it is asked for.
+class query_features {
+ public:
+  static constexpr int words = feature_dim / 2;
+
+  __device__ query_features() {
+    const int row = 16 * warpgroup::warp() + warp::lane() / 4;
+    const int col = 2 * (warp::lane() % 4);
+#pragma unroll
+    for (int i = 0; i < words / 2; ++i) {
+      offset_[i] = token_tile::layout::offset(row, (col + 2 * i) % feature_dim);
+    }
+  }
+
+  /// Reads a chunk's queries; the slices stay those of the chunk before until use_fetched().
+  __device__ void fetch(const token_tile& q) {
+    constexpr int half_row = feature_dim;  // in bytes: the column eight on, in a circle of sixteen
+    constexpr int eight_rows = token_tile::layout::offset(8, 0);
+    const auto load = [&](int offset) {
+      return *reinterpret_cast<const std::uint32_t*>(q.at(0, 0) + offset);
+    };
+#pragma unroll
+    for (int i = 0; i < words / 2; ++i) {
+      const int near = ptx::opaque(offset_[i]);
+      const int far = near ^ half_row;
+      fetched_upper_[i] = load(near);
+      fetched_lower_[i] = load(near + eight_rows);
+      fetched_upper_[i + words / 2] = load(far);
+      fetched_lower_[i + words / 2] = load(far + eight_rows);
+    }
+  }
+
+  /// Moves on to the fetched queries: no product that reads a slice may be in flight.
+  __device__ void use_fetched(float scale) {
+    const std::uint32_t scales = ptx::to_bf16x2(scale, scale);
+#pragma unroll
+    for (int i = 0; i < words; ++i) {
+      upper_[i] = multiply_bf16x2(fetched_upper_[i], scales);
+      lower_[i] = multiply_bf16x2(fetched_lower_[i], scales);
+    }
+  }
+
+  /// Slots of a slice; `slice` is to be a constant after unrolling.
+  __device__ operand_slice slice(int slice) const {
+    if (slice == linear_slice) return {upper_[0], lower_[0], upper_[4], lower_[4]};
+    if (slice == opposite_slice) {
+      const std::uint32_t constant = warp::lane() % 4 == 0 ? two_ones : 0;
+      return {product(upper_, 0, slice), product(lower_, 0, slice), constant, constant};
+    }
+    return {product(upper_, 0, slice), product(lower_, 0, slice), product(upper_, 4, slice),
+            product(lower_, 4, slice)};
+  }
+
+ private:
+  __device__ static std::uint32_t product(const std::uint32_t (&x)[words], int first, int slice) {
+    const std::uint32_t weighted = slice == 0 ? multiply_bf16x2(x[first], two_halves) : x[first];
+    return multiply_bf16x2(weighted, rotated(x, first, slice));
+  }
+
+  int offset_[words / 2];               // of word i of row g in a tile
+  std::uint32_t fetched_upper_[words];  // not yet scaled
+  std::uint32_t fetched_lower_[words];
+  std::uint32_t upper_[words];  // word i: columns 2 t + 2 i, 2 t + 2 i + 1 (mod 16) of row g
+  std::uint32_t lower_[words];  // of row g + 8
+};
+
+/// phi(k): each thread of a warpgroup writes half a token's slots of every slice.
+__device__ inline void store_key_features(feature_tile& features, const token_tile& k) {
+  constexpr int half_words = feature_dim / 4;
+  const int token = warpgroup::thread() / 2;
+  const int half = warpgroup::thread() % 2;
+  const int col = half * slice_slots / 2;  // of the first of this thread's slots in each slice
+
+  const uint4 own = k.load<uint4>(token, col);
+  const uint4 other = k.load<uint4>(token, col ^ slice_slots / 2);
+  const std::uint32_t x[2 * half_words] = {own.x,   own.y,   own.z,   own.w,
+                                           other.x, other.y, other.z, other.w};
+#pragma unroll
+  for (int s = 0; s < opposite_slice; ++s) {
+    features.store(
+        token, s * slice_slots + col,
+        uint4{multiply_bf16x2(x[0], rotated(x, 0, s)), multiply_bf16x2(x[1], rotated(x, 1, s)),
+              multiply_bf16x2(x[2], rotated(x, 2, s)), multiply_bf16x2(x[3], rotated(x, 3, s))});
+  }
+  const uint4 opposite = {multiply_bf16x2(x[0], x[4]), multiply_bf16x2(x[1], x[5]),
+                          multiply_bf16x2(x[2], x[6]), multiply_bf16x2(x[3], x[7])};
+  const uint4 constant = {two_ones, 0, 0, 0};
+  features.store(token, opposite_slice * slice_slots + col, half == 0 ? opposite : constant);
+  features.store(token, linear_slice * slice_slots + col, own);
+}
+
+}  // namespace based::circulant

@@ -1,0 +1,14 @@
+// A value that the optimiser knows nothing about: what follows from it is computed where it is
+// used, not ahead of a loop, where it would occupy a register throughout. No instruction.
+#pragma once
+
+namespace based::ptx {
+
+template <class T>
+__device__ inline T opaque(T value) {
+  static_assert(sizeof(T) == 4);
+  asm volatile("" : "+r"(value));
+  return value;
+}
+
+}  // namespace based::ptx

@@ -1,0 +1,52 @@
+// Fences, named barriers, election, register budgets and dependent launch.
+#pragma once
+
+#include <cstdint>
+
+namespace based::ptx {
+
+/// fence.proxy.async: orders this thread's ordinary shared-memory accesses before those that
+/// wgmma and the copy engine make after the next barrier. PTX ISA, "membar / fence".
+__device__ inline void fence_proxy_async() {
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+/// barrier.cta.sync on named barrier `Id`, among `Threads` threads. PTX ISA, "bar, barrier".
+template <int Id, int Threads>
+__device__ inline void named_barrier_sync() {
+  asm volatile("bar.sync %0, %1;" ::"n"(Id), "n"(Threads) : "memory");
+}
+
+/// elect.sync: true in one lane of a converged warp, always the same one. PTX ISA, "elect.sync".
+__device__ inline bool elect_lane() {
+  std::uint32_t elected;
+  asm volatile(
+      "{\n"
+      ".reg .pred elected;\n"
+      "elect.sync _|elected, 0xffffffff;\n"
+      "selp.u32 %0, 1, 0, elected;\n"
+      "}\n"
+      : "=r"(elected));
+  return elected != 0;
+}
+
+/// setmaxnreg.inc / .dec: this warpgroup's registers a thread. PTX ISA, "setmaxnreg".
+template <int Registers>
+__device__ inline void increase_registers() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(Registers));
+}
+template <int Registers>
+__device__ inline void decrease_registers() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(Registers));
+}
+
+/// griddepcontrol.launch_dependents: the dependent grid may start. PTX ISA, "griddepcontrol".
+__device__ inline void launch_dependent_grid() {
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+}
+/// griddepcontrol.wait: until the grids this one depends on are complete and visible.
+__device__ inline void wait_for_prior_grid() {
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+}
+
+}  // namespace based::ptx

@@ -1,0 +1,51 @@
+// Barriers in shared memory, and positions in a ring of buffers guarded by them.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/ptx/mbarrier.cuh"
+#include "kernels/ptx/sync.cuh"
+
+namespace based {
+
+/// An mbarrier. A phase is over after its arrivals and the bytes it was told to expect.
+class barrier {
+ public:
+  __device__ void init(int arrivals) { ptx::mbarrier_init(&word_, arrivals); }
+  __device__ void arrive() { ptx::mbarrier_arrive(&word_); }
+  __device__ void arrive_expect(int bytes) { ptx::mbarrier_arrive_expect(&word_, bytes); }
+
+  /// One arrival of the whole warp, after all its lanes' accesses.
+  __device__ void warp_arrive() {
+    __syncwarp();
+    if (ptx::elect_lane()) arrive();
+  }
+
+  /// Returns when the phase of `parity` is over; the phase before the first counts as over, with
+  /// parity 1.
+  __device__ void wait(std::uint32_t parity) {
+    while (!ptx::mbarrier_try_wait(&word_, parity)) {
+    }
+  }
+
+  __device__ std::uint64_t* word() { return &word_; }
+
+ private:
+  std::uint64_t word_;
+};
+
+/// Position in a ring of `Size` buffers: the buffer, and the parity of its current phase.
+template <int Size>
+struct ring_position {
+  int buffer = 0;
+  std::uint32_t parity = 0;
+
+  __device__ void advance() {
+    if (++buffer == Size) {
+      buffer = 0;
+      parity ^= 1;
+    }
+  }
+};
+
+}  // namespace based

@@ -1,0 +1,55 @@
+// Where the elements of a shared-memory tile are, and how wgmma is told: constexpr,
+// host-includable.
+//
+// A tile [Rows x Cols] of 16-bit elements is cut into panels as wide as its swizzle (32, 64 or 128
+// bytes). A panel is Rows rows of that width, contiguous; panels follow one another. Within a panel
+// the 16-byte units of a row are permuted by the row, so that eight rows of a column, or a row,
+// meet every bank once: the pattern of the copy engine and of wgmma. PTX ISA, "Swizzling modes" and
+// "Asynchronous Warpgroup Level Matrix Shared Memory Layout".
+#pragma once
+
+#include <cstdint>
+
+namespace based {
+
+/// Width of a swizzled row in bytes.
+enum class swizzle : int { bytes32 = 32, bytes64 = 64, bytes128 = 128 };
+
+/// The address bits of a 16-byte unit within its row, XORed with those of the row.
+constexpr int swizzled(swizzle width, int byte) {
+  const int units = static_cast<int>(width) / 16;
+  return byte ^ ((byte >> 3) & ((units - 1) << 4));
+}
+
+template <int Rows, int Cols, swizzle Swizzle>
+struct shared_layout {
+  static constexpr int element_bytes = 2;
+  static constexpr int rows = Rows;
+  static constexpr int cols = Cols;
+  static constexpr int row_bytes = static_cast<int>(Swizzle);
+  static constexpr int panel_cols = row_bytes / element_bytes;
+  static constexpr int panel_bytes = Rows * row_bytes;
+  static constexpr int bytes = Rows * Cols * element_bytes;
+  static_assert(Cols % panel_cols == 0, "a tile is whole panels");
+  static_assert(Rows % 8 == 0, "the swizzle repeats every eight rows");
+
+  /// Byte offset of an element; the tile starts at a multiple of 8 rows' bytes.
+  static constexpr int offset(int row, int col) {
+    return col / panel_cols * panel_bytes +
+           swizzled(Swizzle, row * row_bytes + col % panel_cols * element_bytes);
+  }
+
+  // As an operand of wgmma, K-major: a row is an M or N index, a column a K index; MN-major: the
+  // other way round. The next eight rows are `group_bytes` on, the next panel `panel_bytes`.
+  static constexpr int group_bytes = 8 * row_bytes;
+};
+
+/// A wgmma matrix descriptor without its address.
+template <class Layout>
+constexpr std::uint64_t descriptor_template() {
+  constexpr std::uint64_t mode = Layout::row_bytes == 128 ? 1 : Layout::row_bytes == 64 ? 2 : 3;
+  constexpr auto encoded = [](int bytes) { return static_cast<std::uint64_t>(bytes) >> 4; };
+  return encoded(Layout::panel_bytes) << 16 | encoded(Layout::group_bytes) << 32 | mode << 62;
+}
+
+}  // namespace based

@@ -1,0 +1,55 @@
+// Operations of one warp: bulk copies of tiles, and its place in the block.
+#pragma once
+
+#include "kernels/ptx/sync.cuh"
+#include "kernels/ptx/tma.cuh"
+#include "kernels/tile/barrier.cuh"
+#include "kernels/tile/shared_tile.cuh"
+
+namespace based {
+
+/// The first token of a tile of a [B, H, N, D] tensor.
+struct tile_coordinates {
+  int batch, head, token;
+};
+
+namespace warp {
+
+/// This warp's index in the block, known to the compiler as uniform. Costs a shuffle: ask once.
+__device__ inline int uniform_index() {
+  return __shfl_sync(~0u, threadIdx.x / 32, 0);
+}
+__device__ inline int lane() {
+  return threadIdx.x % 32;
+}
+
+/// Starts the copy of a tile and lets `arrived` expect it: one arrival. Tokens past the end are 0.
+template <class Tile>
+__device__ inline void load_async(Tile& tile, const CUtensorMap& map, tile_coordinates from,
+                                  barrier& arrived) {
+  if (ptx::elect_lane()) {
+    arrived.arrive_expect(Tile::bytes);
+    ptx::bulk_tensor_load(tile.elements, &map, arrived.word(), 0, from.token, from.head,
+                          from.batch);
+  }
+}
+
+/// Starts the copy of a tile that this warp wrote. Tokens past the end are not written.
+template <class Tile>
+__device__ inline void store_async(const Tile& tile, const CUtensorMap& map, tile_coordinates to) {
+  ptx::fence_proxy_async();
+  __syncwarp();
+  if (ptx::elect_lane()) {
+    ptx::bulk_tensor_store(&map, tile.elements, 0, to.token, to.head, to.batch);
+    ptx::bulk_commit_group();
+  }
+}
+
+/// Until this warp's stores have read their tiles.
+__device__ inline void wait_stores_read() {
+  if (ptx::elect_lane()) ptx::bulk_wait_group_read<0>();
+  __syncwarp();
+}
+
+}  // namespace warp
+}  // namespace based

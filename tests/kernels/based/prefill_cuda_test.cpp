@@ -1,0 +1,422 @@
+// The CUDA prefill "based" against the float64 reference: shapes, options, layouts, variants, and
+// what a caller may count on.
+#include <cuda_runtime_api.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <memory>
+#include <numeric>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "baselines/reference/prefill.h"
+#include "kernels/based/dispatch.h"
+#include "kernels/common/cuda_check.h"
+#include "kernels/common/error.h"
+#include "tests/support/compare.h"
+#include "tests/support/device_bytes.h"
+#include "tests/support/guarded_buffer.h"
+#include "tests/support/inputs.h"
+
+namespace based {
+namespace {
+
+using support::guarded_buffer;
+using support::layout;
+using support::sequence_buffer;
+
+constexpr device_kind device = device_kind::cuda;
+constexpr double tolerance = 3e-3;
+
+const implementation<based_prefill>& based_cuda() {
+  for (const auto& entry : registry<based_prefill>()) {
+    if (entry.name == "based" && entry.device() == device) return entry;
+  }
+  throw std::logic_error("based is not registered for CUDA");
+}
+
+std::string describe(const prefill_problem& problem) {
+  const auto& [shape, options, variant] = problem;
+  std::string text = std::to_string(shape.batch) + " x " + std::to_string(shape.heads) + " x " +
+                     std::to_string(shape.seqlen) + " " + std::string(variant);
+  if (options.normalize) text += " normalize";
+  if (options.initial_state) text += " initial_state";
+  if (options.final_state) text += " final_state";
+  return text;
+}
+
+/// Everything of one call: inputs on the host and on the device, guarded and poisoned outputs.
+class prefill_case {
+ public:
+  explicit prefill_case(const prefill_problem& problem, layout order = layout::bhnd,
+                        float deviation = 0.25f)
+      : problem_(problem),
+        q_host_(support::normal_values(tokens() * feature_dim, 1, deviation)),
+        k_host_(support::normal_values(tokens() * feature_dim, 2, deviation)),
+        v_host_(support::normal_values(tokens() * value_dim, 3)),
+        q_(make<feature_dim>(order)),
+        k_(make<feature_dim>(order)),
+        v_(make<value_dim>(order)),
+        o_(make<value_dim>(order)),
+        initial_kv_(device, kv_size()),
+        initial_z_(device, z_size()),
+        final_kv_(device, kv_size()),
+        final_z_(device, z_size()),
+        workspace_(device, std::max<std::int64_t>(1, based_cuda().workspace_bytes(problem))) {
+    q_.write(q_host_);
+    k_.write(k_host_);
+    v_.write(v_host_);
+    make_initial_state();
+  }
+
+  prefill_args<bf16> args() {
+    prefill_args<bf16> args;
+    args.problem = problem_;
+    args.q = q_.view();
+    args.k = k_.view();
+    args.v = v_.view();
+    args.o = o_.view();
+    if (problem_.options.initial_state) {
+      args.initial_state = {initial_kv_.data(), initial_z_.data()};
+    }
+    if (problem_.options.final_state) args.final_state = {final_kv_.data(), final_z_.data()};
+    args.workspace = workspace_.data();
+    args.workspace_bytes = based_cuda().workspace_bytes(problem_);
+    return args;
+  }
+
+  void enqueue(cuda_stream stream = nullptr) {
+    std::get<implementation<based_prefill>::cuda_function>(based_cuda().run)(args(), stream);
+  }
+  void run() {
+    enqueue();
+    support::synchronize(device);
+  }
+  std::vector<float> output() const { return o_.read(); }
+  std::vector<float> final_kv() const { return final_kv_.read(); }
+  std::vector<float> final_z() const { return final_z_.read(); }
+  void poison() { o_.buffer().poison(); }
+
+  /// Compares some heads with the reference, and all guards and elements.
+  void check() {
+    SCOPED_TRACE(describe(problem_));
+    for (const auto* buffer : {&final_kv_, &final_z_, &initial_kv_, &initial_z_}) {
+      EXPECT_EQ(buffer->guard_damage(), std::nullopt);
+    }
+    EXPECT_EQ(o_.buffer().guard_damage(), std::nullopt);
+    EXPECT_EQ(workspace_.guard_damage(), std::nullopt);
+    const auto o = output();
+    for (std::size_t i = 0; i < o.size(); ++i) {
+      ASSERT_TRUE(std::isfinite(o[i])) << "element " << i << " was not written";
+    }
+    const std::int64_t heads = problem_.shape.batch_heads();
+    for (const std::int64_t head : std::set<std::int64_t>{0, heads / 2, heads - 1}) {
+      check_head(head, o);
+    }
+  }
+
+ private:
+  std::int64_t tokens() const { return problem_.shape.tokens(); }
+  std::int64_t kv_size() const {
+    return problem_.shape.batch_heads() * compact_features * value_dim;
+  }
+  std::int64_t z_size() const { return problem_.shape.batch_heads() * compact_features; }
+  template <int Dim>
+  sequence_buffer<bf16> make(layout order) const {
+    const auto& [batch, heads, seqlen] = problem_.shape;
+    return {device, order, batch, heads, seqlen, Dim};
+  }
+
+  /// The state after some other tokens, as the reference has it.
+  void make_initial_state() {
+    constexpr std::int64_t before = 40;
+    const std::int64_t heads = problem_.shape.batch_heads();
+    const auto k = support::normal_values(heads * before * feature_dim, 4, 0.25f);
+    const auto v = support::normal_values(heads * before * value_dim, 5);
+    initial_kv_host_.resize(kv_size());
+    initial_z_host_.resize(z_size());
+    for (std::int64_t head = 0; head < heads; ++head) {
+      std::vector<double> kv(compact_features * value_dim), z(compact_features);
+      const reference::prefill_head inputs{before, k.data(), &k[head * before * feature_dim],
+                                           &v[head * before * value_dim]};
+      reference::final_state(inputs, {}, kv, z);
+      std::copy(kv.begin(), kv.end(), initial_kv_host_.begin() + head * kv.size());
+      std::copy(z.begin(), z.end(), initial_z_host_.begin() + head * z.size());
+    }
+    initial_kv_.write(initial_kv_host_);
+    initial_z_.write(initial_z_host_);
+  }
+
+  void check_head(std::int64_t head, const std::vector<float>& o) const {
+    const std::int64_t seqlen = problem_.shape.seqlen;
+    const reference::prefill_head inputs{seqlen,
+                                         &q_host_[head * seqlen * feature_dim],
+                                         &k_host_[head * seqlen * feature_dim],
+                                         &v_host_[head * seqlen * value_dim],
+                                         &initial_kv_host_[head * compact_features * value_dim],
+                                         &initial_z_host_[head * compact_features]};
+    std::vector<std::int64_t> rows(seqlen);
+    std::iota(rows.begin(), rows.end(), 0);
+    std::vector<double> expected(seqlen * value_dim);
+    reference::prefill_rows(inputs, problem_.options, rows, expected);
+    expect_close("o", o, head * seqlen * value_dim, expected, value_dim);
+    if (!problem_.options.final_state) return;
+    std::vector<double> kv(compact_features * value_dim), z(compact_features);
+    reference::final_state(inputs, problem_.options, kv, z);
+    expect_close("final kv", final_kv(), head * compact_features * value_dim, kv, value_dim);
+    if (problem_.options.normalize) {
+      expect_close("final z", final_z(), head * compact_features, z, compact_features);
+    }
+  }
+
+  static void expect_close(const char* what, const std::vector<float>& actual, std::int64_t first,
+                           const std::vector<double>& expected, std::int64_t row) {
+    const auto result =
+        support::compare(std::span(actual).subspan(first, expected.size()), expected, row);
+    EXPECT_TRUE(result.within(tolerance)) << what << " at " << first << ": " << result.message();
+  }
+
+  prefill_problem problem_;
+  std::vector<float> q_host_, k_host_, v_host_, initial_kv_host_, initial_z_host_;
+  sequence_buffer<bf16> q_, k_, v_, o_;
+  guarded_buffer<float> initial_kv_, initial_z_, final_kv_, final_z_;
+  guarded_buffer<std::byte> workspace_;
+};
+
+class prefill_cuda : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (const auto reason = support::cuda_unavailable()) GTEST_SKIP() << *reason;
+    int major = 0;
+    BASED_CUDA(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0));
+    if (major != 9) GTEST_SKIP() << "compute capability " << major << ", needs 9.0";
+  }
+};
+
+/// Every variant that can run the problem.
+std::vector<std::string_view> variants(prefill_problem problem) {
+  std::vector<std::string_view> runnable;
+  for (const std::string_view variant : based_cuda().variants) {
+    problem.variant = variant;
+    if (!based_cuda().unsupported(problem)) runnable.push_back(variant);
+  }
+  return runnable;
+}
+
+TEST_F(prefill_cuda, lengths_in_each_variant) {
+  for (const std::int64_t seqlen : {1, 15, 63, 64, 65, 127, 128, 129, 1000, 4097}) {
+    prefill_problem problem = {{1, 3, seqlen}};
+    for (const auto variant : variants(problem)) {
+      problem.variant = variant;
+      prefill_case test(problem);
+      test.run();
+      test.check();
+    }
+  }
+}
+
+TEST_F(prefill_cuda, heads_in_each_variant) {
+  for (const prefill_shape& shape : {prefill_shape{1, 1, 1000}, {1, 132, 200}, {20, 15, 333}}) {
+    prefill_problem problem = {shape};
+    for (const auto variant : variants(problem)) {
+      problem.variant = variant;
+      prefill_case test(problem);
+      test.run();
+      test.check();
+    }
+  }
+}
+
+TEST_F(prefill_cuda, options_alone_and_together) {
+  for (const std::int64_t seqlen : {1, 65, 1000}) {
+    for (int mask = 1; mask < 8; ++mask) {
+      prefill_problem problem = {{2, 3, seqlen}};
+      problem.options.normalize = mask & 1;
+      problem.options.initial_state = mask & 2;
+      problem.options.final_state = mask & 4;
+      for (const auto variant : variants(problem)) {
+        problem.variant = variant;
+        prefill_case test(problem);
+        test.run();
+        test.check();
+      }
+    }
+  }
+}
+
+TEST_F(prefill_cuda, a_scale_that_is_no_power_of_two) {
+  prefill_problem problem = {{1, 2, 500}};
+  problem.options.scale = 0.3f;
+  prefill_case test(problem);
+  test.run();
+  test.check();
+}
+
+TEST_F(prefill_cuda, large_inputs) {
+  prefill_case test(prefill_problem{{1, 2, 2000}}, layout::bhnd, 1.0f);
+  test.run();
+  test.check();
+}
+
+TEST_F(prefill_cuda, tokens_before_heads) {
+  for (const bool normalize : {false, true}) {
+    prefill_problem problem = {{2, 5, 300}};
+    problem.options.normalize = normalize;
+    prefill_case test(problem, layout::bnhd);
+    test.run();
+    test.check();
+  }
+}
+
+TEST_F(prefill_cuda, repeats_bit_for_bit) {
+  for (const std::string_view variant : based_cuda().variants) {
+    prefill_problem problem = {{2, 8, 2048}};
+    problem.variant = variant;
+    prefill_case test(problem);
+    test.run();
+    const auto first = test.output();
+    for (int i = 0; i < 5; ++i) {
+      test.poison();
+      test.run();
+      EXPECT_EQ(test.output(), first) << variant;
+    }
+  }
+}
+
+TEST_F(prefill_cuda, two_pieces_through_the_state_equal_one) {
+  constexpr std::int64_t heads = 2, seqlen = 1000, cut = 500;
+  prefill_problem problem = {{1, heads, seqlen}};
+  problem.options.normalize = true;
+  problem.options.final_state = true;
+  prefill_case whole(problem);
+  whole.run();
+
+  guarded_buffer<bf16> o(device, heads * seqlen * value_dim);
+  guarded_buffer<float> kv(device, heads * compact_features * value_dim);
+  guarded_buffer<float> z(device, heads * compact_features);
+  const auto run = std::get<implementation<based_prefill>::cuda_function>(based_cuda().run);
+  for (const bool second : {false, true}) {
+    prefill_args<bf16> args = whole.args();
+    const std::int64_t first = second ? cut : 0;
+    args.problem.shape.seqlen = second ? seqlen - cut : cut;
+    args.problem.variant = variant_whole;
+    args.problem.options.initial_state = second;
+    args.q.data += first * feature_dim;
+    args.k.data += first * feature_dim;
+    args.v.data += first * value_dim;
+    args.o.data = o.data() + first * value_dim;
+    args.initial_state = {kv.data(), z.data()};
+    args.final_state = {kv.data(), z.data()};
+    run(args, nullptr);
+  }
+  support::synchronize(device);
+  std::vector<double> expected;
+  for (const float value : whole.output()) expected.push_back(value);
+  std::vector<float> actual;
+  for (const bf16 value : o.read()) actual.push_back(to_float(value));
+  const auto result = support::compare(actual, expected, value_dim);
+  EXPECT_TRUE(result.within(tolerance)) << result.message();
+}
+
+TEST_F(prefill_cuda, replays_from_a_graph) {
+  for (const std::string_view variant : based_cuda().variants) {
+    prefill_problem problem = {{1, 4, 2048}};
+    problem.variant = variant;
+    prefill_case test(problem);
+    cudaStream_t stream;
+    BASED_CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+    cudaGraph_t graph;
+    cudaGraphExec_t executable;
+    BASED_CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
+    test.enqueue(stream);
+    BASED_CUDA(cudaStreamEndCapture(stream, &graph));
+    BASED_CUDA(cudaGraphInstantiate(&executable, graph, 0));
+    for (int i = 0; i < 3; ++i) {
+      BASED_CUDA(cudaStreamSynchronize(stream));
+      test.poison();
+      support::synchronize(device);
+      BASED_CUDA(cudaGraphLaunch(executable, stream));
+    }
+    BASED_CUDA(cudaStreamSynchronize(stream));
+    test.check();
+    BASED_CUDA(cudaGraphExecDestroy(executable));
+    BASED_CUDA(cudaGraphDestroy(graph));
+    BASED_CUDA(cudaStreamDestroy(stream));
+  }
+}
+
+TEST_F(prefill_cuda, two_streams_at_once) {
+  prefill_problem problem = {{1, 8, 4096}};
+  std::vector<std::unique_ptr<prefill_case>> tests;
+  std::vector<cudaStream_t> streams(2);
+  for (cudaStream_t& stream : streams) {
+    BASED_CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+    tests.push_back(std::make_unique<prefill_case>(problem));
+  }
+  support::synchronize(device);
+  for (int repeat = 0; repeat < 10; ++repeat) {
+    for (int i = 0; i < 2; ++i) tests[i]->enqueue(streams[i]);
+  }
+  support::synchronize(device);
+  for (int i = 0; i < 2; ++i) {
+    tests[i]->check();
+    BASED_CUDA(cudaStreamDestroy(streams[i]));
+  }
+}
+
+TEST_F(prefill_cuda, a_nan_stays_behind_its_chunk_and_in_its_head) {
+  constexpr std::int64_t heads = 2, seqlen = 300, poisoned_token = 130;
+  prefill_case test(prefill_problem{{1, heads, seqlen}});
+  prefill_args<bf16> args = test.args();
+  const bf16 nan = {0x7fff};
+  auto* k = const_cast<bf16*>(args.k.token(0, 0, poisoned_token));
+  BASED_CUDA(cudaMemcpy(k, &nan, sizeof(nan), cudaMemcpyHostToDevice));
+  test.run();
+  const auto o = test.output();
+  constexpr std::int64_t first_reached = poisoned_token / sm90::chunk_tokens * sm90::chunk_tokens;
+  for (std::int64_t i = 0; i < heads * seqlen * value_dim; ++i) {
+    const std::int64_t token = i / value_dim;  // of both heads
+    if (token < first_reached || token >= seqlen) {
+      ASSERT_TRUE(std::isfinite(o[i])) << "token " << token;
+    } else if (token >= poisoned_token) {
+      ASSERT_TRUE(std::isnan(o[i])) << "token " << token;
+    }
+  }
+}
+
+}  // namespace
+
+// Without a device: what is refused before any launch.
+namespace {
+
+TEST(prefill_cuda_arguments, refuses_what_it_cannot_run) {
+  const auto& entry = based_cuda();
+  EXPECT_EQ(entry.unsupported({{16, 16, 8192}}), std::nullopt);
+  EXPECT_EQ(entry.unsupported({{1, 1, 1}}), std::nullopt);
+  EXPECT_NE(entry.unsupported({{1, 1, max_seqlen + 1}}), std::nullopt);
+  EXPECT_NE(entry.unsupported({{std::int64_t{1} << 20, 1 << 12, 1}}), std::nullopt);
+  EXPECT_NE(entry.unsupported({{1, 1, 64}, {}, variant_split}), std::nullopt);
+  EXPECT_NE(entry.unsupported({{1, 1, 64}, {}, "no such variant"}), std::nullopt);
+}
+
+TEST(prefill_cuda_arguments, asks_for_workspace_only_to_split) {
+  const auto& entry = based_cuda();
+  EXPECT_EQ(entry.workspace_bytes({{16, 16, 8192}}), 0u);
+  EXPECT_GT(entry.workspace_bytes({{1, 16, 8192}}), 0u);
+}
+
+TEST(prefill_cuda_arguments, throws_before_touching_a_device) {
+  const auto run = std::get<implementation<based_prefill>::cuda_function>(based_cuda().run);
+  prefill_args<bf16> args;
+  args.problem.shape = {1, 1, 64};
+  EXPECT_THROW(run(args, nullptr), invalid_argument);  // null tensors
+  args.problem.shape = {1, 1, -1};
+  EXPECT_THROW(run(args, nullptr), invalid_argument);
+}
+
+}  // namespace
+}  // namespace based

@@ -1,0 +1,81 @@
+// Shared-memory layouts and descriptors, against the ISA's patterns written out by hand.
+#include "kernels/tile/shared_layout.h"
+
+#include <gtest/gtest.h>
+
+#include <set>
+
+namespace based {
+namespace {
+
+using tokens = shared_layout<64, 16, swizzle::bytes32>;
+using values = shared_layout<64, 64, swizzle::bytes128>;
+using features = shared_layout<64, 160, swizzle::bytes32>;
+using state = shared_layout<160, 64, swizzle::bytes128>;
+
+template <class Layout>
+class layout_test : public ::testing::Test {};
+using layouts =
+    ::testing::Types<tokens, values, features, state, shared_layout<16, 64, swizzle::bytes128>,
+                     shared_layout<8, 64, swizzle::bytes64>>;
+TYPED_TEST_SUITE(layout_test, layouts);
+
+TYPED_TEST(layout_test, holds_each_element_once) {
+  std::set<int> offsets;
+  for (int row = 0; row < TypeParam::rows; ++row) {
+    for (int col = 0; col < TypeParam::cols; ++col) offsets.insert(TypeParam::offset(row, col));
+  }
+  EXPECT_EQ(static_cast<int>(offsets.size()), TypeParam::rows * TypeParam::cols);
+  EXPECT_EQ(*offsets.begin(), 0);
+  EXPECT_EQ(*offsets.rbegin(), TypeParam::bytes - TypeParam::element_bytes);
+}
+
+TYPED_TEST(layout_test, keeps_sixteen_byte_units_whole) {
+  for (int row = 0; row < TypeParam::rows; ++row) {
+    for (int col = 0; col < TypeParam::cols; col += 8) {
+      for (int i = 1; i < 8; ++i) {
+        ASSERT_EQ(TypeParam::offset(row, col + i), TypeParam::offset(row, col) + 2 * i);
+      }
+    }
+  }
+}
+
+TYPED_TEST(layout_test, spreads_a_column_of_units_over_the_banks) {
+  constexpr int bank_bytes = 128;
+  constexpr int rows_a_line = bank_bytes / TypeParam::row_bytes;
+  for (int col = 0; col < TypeParam::cols; col += 8) {
+    std::set<int> units;
+    for (int row = 0; row < 8; ++row) units.insert(TypeParam::offset(row, col) % bank_bytes / 16);
+    ASSERT_EQ(static_cast<int>(units.size()), 8 / rows_a_line * rows_a_line) << "column " << col;
+  }
+}
+
+TEST(swizzle, follows_the_isa_tables) {
+  // 128 bytes: unit u of row r is at u ^ r; 64: at u ^ (r / 2); 32: at u ^ (r / 4), all modulo.
+  EXPECT_EQ(values::offset(0, 8), 16);
+  EXPECT_EQ(values::offset(1, 0), 128 + 16);
+  EXPECT_EQ(values::offset(5, 24), 5 * 128 + (3 ^ 5) * 16);
+  EXPECT_EQ(values::offset(9, 0), 9 * 128 + 16);
+  EXPECT_EQ(tokens::offset(3, 8), 3 * 32 + 16);
+  EXPECT_EQ(tokens::offset(4, 8), 4 * 32);
+  EXPECT_EQ(tokens::offset(7, 0), 7 * 32 + 16);
+  EXPECT_EQ(tokens::offset(8, 0), 8 * 32);
+  EXPECT_EQ(features::offset(4, 16), 2048 + 4 * 32 + 16);
+}
+
+TEST(descriptor, encodes_strides_and_mode) {
+  const auto field = [](std::uint64_t descriptor, int first) {
+    return static_cast<int>(descriptor >> first & 0x3fff) << 4;
+  };
+  constexpr std::uint64_t phi = descriptor_template<features>();
+  EXPECT_EQ(field(phi, 16), 2048);
+  EXPECT_EQ(field(phi, 32), 256);
+  EXPECT_EQ(phi >> 62, 3u);
+  constexpr std::uint64_t v = descriptor_template<values>();
+  EXPECT_EQ(field(v, 32), 1024);
+  EXPECT_EQ(v >> 62, 1u);
+  EXPECT_EQ(v & 0x3fff, 0u);
+}
+
+}  // namespace
+}  // namespace based
