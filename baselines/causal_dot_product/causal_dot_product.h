@@ -33,8 +33,8 @@ namespace based::causal_dot_product {
 
 // On the CPU it is the library's CPU form, 273 features: inputs mapped in memory first, then one
 // thread a head, token after token, the update S += phi(k) v^T and then o = phi(q)^T S, each one
-// pass over the 70 KB of state, here with SIMD over the value columns. (One pass for both would read
-// the state once, and take about two thirds of the time; it is not the library's loop.)
+// pass over the 70 KB of state, here with SIMD over the value columns. (One pass for both would
+// read the state once, and take about two thirds of the time; it is not the library's loop.)
 
 /// Products and sums of one token with `features` features, their map and weights included.
 constexpr double flops_per_token(int features) {
