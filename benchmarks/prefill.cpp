@@ -4,10 +4,10 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <map>
 #include <set>
 
 #include "baselines/reference/prefill.h"
+#include "benchmarks/based_options.h"
 #include "benchmarks/studies.h"
 #include "benchmarks/study.h"
 
@@ -25,37 +25,6 @@ constexpr float state_stddev = 0.5f;
 
 // What the quadratic form spends on one (query, key) pair.
 constexpr double pair_flops = 2 * feature_dim + 2 * value_dim + 3;
-
-const std::map<std::string, bool prefill_options::*> option_names = {
-    {"normalize", &prefill_options::normalize},
-    {"initial_state", &prefill_options::initial_state},
-    {"final_state", &prefill_options::final_state}};
-
-prefill_options parse_prefill_options(const std::string& text) {
-  prefill_options options;
-  if (text == "none") return options;
-  for (const std::string& part : split(text, '+')) {
-    if (part == "all") {
-      for (const auto& [name, member] : option_names) options.*member = true;
-    } else if (const auto found = option_names.find(part); found != option_names.end()) {
-      options.*(found->second) = true;
-    } else {
-      throw usage_error(
-          fmt::format("--options: '{}' is not an option; want none, all, or some of "
-                      "normalize, initial_state, final_state joined by +",
-                      part));
-    }
-  }
-  return options;
-}
-
-std::string options_text(const prefill_options& options) {
-  std::vector<std::string> on;
-  for (const auto& [name, member] : option_names) {
-    if (options.*member) on.push_back(name);
-  }
-  return fmt::format("{}", fmt::join(on, "+"));
-}
 
 struct prefill_study {
   using operation = based_prefill;
@@ -202,8 +171,8 @@ std::vector<std::unique_ptr<row>> based_prefill_rows(device_kind device,
       const std::string_view variant = find_variant(impl, variant_text);
       if (variant != variant_text) continue;
       for (const std::string& option_text : options.options) {
-        for (const prefill_shape& shape : shapes_of(options.sweep_of(device))) {
-          const prefill_problem problem = {shape, parse_prefill_options(option_text), variant};
+        for (const prefill_shape& shape : shapes_of(options.sweep_of(device, phase::prefill))) {
+          const prefill_problem problem = {shape, parse_based_options(option_text), variant};
           rows.push_back(std::make_unique<study_row<prefill_study>>(impl, problem));
         }
       }

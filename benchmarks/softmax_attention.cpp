@@ -85,7 +85,7 @@ std::vector<std::unique_ptr<row>> softmax_attention_rows(device_kind device,
   for (const auto& impl : implementations_of<softmax_attention>(device, options.implementations)) {
     for (std::int64_t head_dim : options.head_dim) {
       for (bool causal : options.causal) {
-        for (const prefill_shape& shape : shapes_of(options.sweep_of(device))) {
+        for (const prefill_shape& shape : shapes_of(options.sweep_of(device, phase::prefill))) {
           const attention_problem problem = {shape.batch, shape.heads, shape.seqlen,
                                              static_cast<int>(head_dim), causal};
           rows.push_back(std::make_unique<study_row<attention_study>>(impl, problem));

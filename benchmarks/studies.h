@@ -17,4 +17,14 @@ std::vector<std::unique_ptr<row>> based_prefill_rows(device_kind device,
 std::vector<std::unique_ptr<row>> softmax_attention_rows(device_kind device,
                                                          const suite_options& options);
 
+/// Every registered Based decode, at the product of batch, heads, --state and --options (of which a
+/// decode step has normalize), each on the state's layout that it takes.
+std::vector<std::unique_ptr<row>> based_decode_rows(device_kind device,
+                                                    const suite_options& options);
+
+/// Every registered sliding window, at the product of batch, heads, --window, --head-dim and
+/// --append, with a full window.
+std::vector<std::unique_ptr<row>> sliding_window_rows(device_kind device,
+                                                      const suite_options& options);
+
 }  // namespace based

@@ -40,6 +40,16 @@ std::vector<bool> parse_switches(const std::string& flag, const std::string& tex
   return values;
 }
 
+std::vector<std::string> parse_states(const std::string& text) {
+  std::vector<std::string> states = split(text);
+  for (const std::string& part : states) {
+    if (part != "bf16" && part != "f32") {
+      throw usage_error(fmt::format("--state: '{}' is not bf16 or f32", part));
+    }
+  }
+  return states;
+}
+
 double parse_seconds(const std::string& flag, std::string text) {
   if (!text.empty() && text.back() == 's') text.pop_back();
   std::size_t used = 0;
@@ -63,11 +73,11 @@ std::optional<std::string> value_of(const std::string& argument, std::string_vie
 
 }  // namespace
 
-sweep suite_options::sweep_of(device_kind device) const {
-  sweep shapes = default_sweep(device);
+sweep suite_options::sweep_of(device_kind device, phase of) const {
+  sweep shapes = default_sweep(device, of);
   if (!batch.empty()) shapes.batch = batch;
   if (!heads.empty()) shapes.heads = heads;
-  if (!seqlen.empty()) shapes.seqlen = seqlen;
+  if (!seqlen.empty() && of == phase::prefill) shapes.seqlen = seqlen;
   return shapes;
 }
 
@@ -114,6 +124,14 @@ std::optional<parsed_command_line> parse_command_line(int argc, char** argv) {
       "--causal",
       [&](const std::string& text) { options.causal = parse_switches("--causal", text); }, "LIST",
       "Masks of softmax attention: 0, 1; default: 1");
+  axis("--window", options.window, "Windows of the sliding window; default: 64,128");
+  text_option(
+      "--append",
+      [&](const std::string& text) { options.append = parse_switches("--append", text); }, "LIST",
+      "Whether the sliding window appends its token, 0, 1; default: 1");
+  text_option(
+      "--state", [&](const std::string& text) { options.state = parse_states(text); }, "LIST",
+      "Element types of the decode state, bf16, f32; default: both");
   text_option(
       "--seed",
       [&](const std::string& text) {

@@ -20,13 +20,16 @@ class usage_error : public std::runtime_error {
 };
 
 struct suite_options {
-  std::vector<device_kind> devices;                ///< empty: cuda where there is a GPU, else cpu
-  std::vector<std::int64_t> batch, heads, seqlen;  ///< empty: the device's default sweep
-  std::vector<std::string> implementations;        ///< empty: all
-  std::vector<std::string> options = {"none"};     ///< e.g. "normalize+final_state", "all"
-  std::vector<std::string> variants = {""};        ///< forced variants; "": dispatched
-  std::vector<std::int64_t> head_dim = {64};       ///< of softmax attention
-  std::vector<bool> causal = {true};               ///< of softmax attention
+  std::vector<device_kind> devices;                  ///< empty: cuda where there is a GPU, else cpu
+  std::vector<std::int64_t> batch, heads, seqlen;    ///< empty: the device's default sweep
+  std::vector<std::string> implementations;          ///< empty: all
+  std::vector<std::string> options = {"none"};       ///< e.g. "normalize+final_state", "all"
+  std::vector<std::string> variants = {""};          ///< forced variants; "": dispatched
+  std::vector<std::int64_t> head_dim = {64};         ///< of softmax attention
+  std::vector<bool> causal = {true};                 ///< of softmax attention
+  std::vector<std::int64_t> window = {64, 128};      ///< of the sliding window
+  std::vector<bool> append = {true};                 ///< the sliding window appends its token
+  std::vector<std::string> state = {"bf16", "f32"};  ///< element types of the decode state
   std::uint64_t seed = 1;
   double time_cap_s = 10;
   double min_time_s = 0;  ///< from --benchmark_min_time
@@ -36,8 +39,8 @@ struct suite_options {
   bool console = true;                          ///< --benchmark_format is console
   bool list_only = false;                       ///< --benchmark_list_tests
 
-  /// The sweep of a device: what the command line names, the device's default for the rest.
-  sweep sweep_of(device_kind device) const;
+  /// The sweep of a device: what the command line names, the default for the rest.
+  sweep sweep_of(device_kind device, phase of) const;
 };
 
 /// What is left for Google Benchmark after the suite's flags are taken out of argv.

@@ -22,8 +22,11 @@ struct sweep {
   std::vector<std::int64_t> batch, heads, seqlen;
 };
 
+/// What an operation works on: whole sequences, or the next token of each.
+enum class phase { prefill, decode };
+
 /// What a device's sweep is where the command line names none: the papers' shapes on a GPU, sizes
-/// that a few CPU cores finish on the CPU.
-sweep default_sweep(device_kind device);
+/// that a few CPU cores finish on the CPU. A decode step has no sequence length; its axis is {1}.
+sweep default_sweep(device_kind device, phase of);
 
 }  // namespace based
