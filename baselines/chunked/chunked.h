@@ -19,7 +19,7 @@
 // is formed only where normalisation asks for it, and long tiles start first.
 //
 // On the CPU both are fp32 and keep the algorithms, not the steps. chunked_recurrent: chunks of 32
-// tokens in series, the state of all 273 features carried, a task owning half the value columns of a
-// head as a block does; it takes and returns a state. chunked_parallel: tiles of 64 queries and 64
-// keys, a task a tile of queries.
+// tokens in series, the state of all 273 features carried, a task owning half the value columns of
+// a head as a block does; it takes and returns a state. chunked_parallel: tiles of 64 queries and
+// 64 keys, a task a tile of queries.
 #pragma once
