@@ -12,58 +12,65 @@ namespace based {
 
 inline constexpr int warp_threads = 32;
 
-/// Rows of `columns` elements. Their 16-byte chunks are permuted (xor) so that ldmatrix, which
-/// reads the same chunk of eight neighbouring rows at once, finds them in different banks.
-template <int columns>
+/// A tile in shared memory. Its rows are an odd number of 16-byte chunks apart, so that ldmatrix,
+/// which reads the same chunk of eight neighbouring rows at once, finds them in different banks.
+template <int rows, int columns>
 struct staged_rows {
   static constexpr int chunk_elements = 8;
   static constexpr int chunks = columns / chunk_elements;
-  static constexpr int bank_chunks = 8;  // 128 bytes: all banks once
-  static constexpr int rows_a_line = chunks < bank_chunks ? bank_chunks / chunks : 1;
-  static constexpr int permuted_chunks = chunks < bank_chunks ? chunks : bank_chunks;
+  static constexpr int row_stride = (chunks | 1) * chunk_elements;
 
-  bf16* data;  // 16-byte aligned
+  alignas(16) bf16 data[rows * row_stride];
 
-  __device__ bf16* chunk(int row, int index) const {
-    const int permuted = index ^ (row / rows_a_line % permuted_chunks);
-    return data + row * columns + permuted * chunk_elements;
-  }
-
-  /// Starts the copy of `rows` rows by the block's first `threads` threads (call it with those
+  /// Starts the copy from `source` by the block's first `threads` threads (call it with those
   /// only); rows from `valid_rows` on become zeros and are not read.
-  template <int rows, int threads>
-  __device__ void load_async(const bf16* source, std::int64_t row_stride,
-                             std::int64_t valid_rows) const {
+  template <int threads>
+  __device__ void load_async(const bf16* source, std::int64_t source_stride,
+                             std::int64_t valid_rows) {
     constexpr int rows_a_step = threads / chunks;
-    const int index = threadIdx.x % chunks;
-    const bf16* from = source + threadIdx.x / chunks * row_stride + index * chunk_elements;
+    const auto valid = static_cast<int>(min(valid_rows, std::int64_t{rows}));
+    const int first_row = threadIdx.x / chunks;
+    const int column = threadIdx.x % chunks * chunk_elements;
+    const bf16* from = source + first_row * source_stride + column;
 #pragma unroll
     for (int step = 0; step < (rows + rows_a_step - 1) / rows_a_step; ++step) {
-      const int row = step * rows_a_step + threadIdx.x / chunks;
+      const int row = step * rows_a_step + first_row;
       if (rows % rows_a_step == 0 || row < rows) {
-        ptx::cp_async_16(chunk(row, index), from, row < valid_rows);
+        ptx::cp_async_16(data + row * row_stride + column, from, row < valid);
       }
-      from += rows_a_step * row_stride;
+      from += rows_a_step * source_stride;
     }
   }
 
-  /// The 16x16 block at (row, column), both multiples of 16: r[0] and r[1] hold columns 0..7 of its
-  /// upper and lower half, r[2] and r[3] columns 8..15. An A as it is; as B, K-major, the upper
-  /// half is {r[0], r[2]}, the lower {r[1], r[3]}.
-  __device__ void load_block(std::uint32_t (&r)[4], int row, int column) const {
-    ptx::ldmatrix_x4(r, lane_chunk(row, column));
-  }
+  // Blocks of 16x16 at (row, column), as the operands of mma_m16n8k16. Two B side by side come as
+  // {r[0], r[1]} and {r[2], r[3]}.
 
-  /// The same with each 8x8 matrix transposed. As B, the left half is {r[0], r[1]}, the right
-  /// {r[2], r[3]}; {r[0], r[2], r[1], r[3]} is the transposed block as A.
-  __device__ void load_block_trans(std::uint32_t (&r)[4], int row, int column) const {
-    ptx::ldmatrix_x4_trans(r, lane_chunk(row, column));
+  /// A: m is a row, k a column.
+  __device__ void load_a(std::uint32_t (&r)[4], int row, int column) const {
+    ptx::ldmatrix_x4(r, quarters_by_columns(row, column));
+  }
+  /// A: m is a column, k a row.
+  __device__ void load_a_trans(std::uint32_t (&r)[4], int row, int column) const {
+    ptx::ldmatrix_x4_trans(r, quarters_by_rows(row, column));
+  }
+  /// Two B: n is a row, k a column.
+  __device__ void load_b(std::uint32_t (&r)[4], int row, int column) const {
+    ptx::ldmatrix_x4(r, quarters_by_rows(row, column));
+  }
+  /// Two B: n is a column, k a row.
+  __device__ void load_b_trans(std::uint32_t (&r)[4], int row, int column) const {
+    ptx::ldmatrix_x4_trans(r, quarters_by_columns(row, column));
   }
 
  private:
-  __device__ bf16* lane_chunk(int row, int column) const {
+  // Each eight lanes address one 8x8 matrix: in which order the block's quarters come.
+  __device__ const bf16* quarters_by_columns(int row, int column) const {
     const int lane = threadIdx.x % warp_threads;
-    return chunk(row + lane % 16, column / chunk_elements + lane / 16);
+    return data + (row + lane % 16) * row_stride + column + lane / 16 * 8;
+  }
+  __device__ const bf16* quarters_by_rows(int row, int column) const {
+    const int lane = threadIdx.x % warp_threads;
+    return data + (row + lane / 16 * 8 + lane % 8) * row_stride + column + lane / 8 % 2 * 8;
   }
 };
 

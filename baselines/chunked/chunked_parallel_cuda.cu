@@ -17,6 +17,7 @@ constexpr int query_tile = 128;
 constexpr int key_tile = 32;
 constexpr int warps = 4;
 constexpr int threads = warps * warp_threads;
+constexpr int blocks_per_multiprocessor = 4;
 constexpr int warp_queries = query_tile / warps;
 constexpr int row_blocks = warp_queries / 16;
 constexpr int key_blocks = key_tile / 16;
@@ -24,13 +25,13 @@ constexpr int value_blocks = value_dim / 16;
 constexpr int stages = 4;  // key tiles in shared memory: one in use, the others on their way
 
 struct shared_storage {
-  alignas(128) bf16 q[query_tile * feature_dim];
-  alignas(128) bf16 k[stages][key_tile * feature_dim];
-  alignas(128) bf16 v[stages][key_tile * value_dim];
+  staged_rows<query_tile, feature_dim> q;
+  staged_rows<key_tile, feature_dim> k[stages];
+  staged_rows<key_tile, value_dim> v[stages];
 };
 
 template <bool normalize>
-__global__ __launch_bounds__(threads) void chunked_parallel_kernel(
+__global__ __launch_bounds__(threads, blocks_per_multiprocessor) void chunked_parallel_kernel(
     const __grid_constant__ kernel_params p, const __grid_constant__ token_tiles query_tiles) {
   const int warp = threadIdx.x / warp_threads;
   const int lane = threadIdx.x % warp_threads;
@@ -49,17 +50,15 @@ __global__ __launch_bounds__(threads) void chunked_parallel_kernel(
     const std::int64_t key = tile * key_tile;
     const int stage = static_cast<int>(tile % stages);
     if (tile < key_tiles) {
-      const staged_rows<feature_dim> k_rows{shared.k[stage]};
-      const staged_rows<value_dim> v_rows{shared.v[stage]};
-      k_rows.load_async<key_tile, threads>(k + key * p.k.token_stride, p.k.token_stride,
-                                           p.seqlen - key);
-      v_rows.load_async<key_tile, threads>(v + key * p.v.token_stride, p.v.token_stride,
-                                           p.seqlen - key);
+      const auto load = [&](auto& rows, const bf16* head, std::int64_t stride) {
+        rows.template load_async<threads>(head + key * stride, stride, p.seqlen - key);
+      };
+      load(shared.k[stage], k, p.k.token_stride);
+      load(shared.v[stage], v, p.v.token_stride);
     }
     ptx::cp_async_commit();
   };
-  const staged_rows<feature_dim> q_rows{shared.q};
-  q_rows.load_async<query_tile, threads>(q, p.q.token_stride, queries.tokens);
+  shared.q.load_async<threads>(q, p.q.token_stride, queries.tokens);
   for (int tile = 0; tile < stages - 1; ++tile) load_keys(tile);
   ptx::cp_async_wait<stages - 2>();
   __syncthreads();
@@ -67,7 +66,7 @@ __global__ __launch_bounds__(threads) void chunked_parallel_kernel(
   std::uint32_t qa[row_blocks][4];  // [32 queries x 16 features]
 #pragma unroll
   for (int m = 0; m < row_blocks; ++m) {
-    q_rows.load_block(qa[m], warp * warp_queries + m * 16, 0);
+    shared.q.load_a(qa[m], warp * warp_queries + m * 16, 0);
     scale_fragment(qa[m], p.scale);
   }
   float o[row_blocks][2 * value_blocks][4] = {};  // [32 queries x 64 value columns]
@@ -78,22 +77,20 @@ __global__ __launch_bounds__(threads) void chunked_parallel_kernel(
     __syncthreads();
     load_keys(tile + stages - 1);
     const int stage = static_cast<int>(tile % stages);
-    const staged_rows<feature_dim> k_rows{shared.k[stage]};
-    const staged_rows<value_dim> v_rows{shared.v[stage]};
     // The first query of this warp, counted from the tile's first key.
     const int offset = static_cast<int>(queries.first - tile * key_tile) + warp * warp_queries;
 
 #pragma unroll
     for (int j = 0; j < key_blocks; ++j) {
       std::uint32_t kb[4];  // [16 features x 16 keys]
-      k_rows.load_block(kb, j * 16, 0);
+      shared.k[stage].load_b(kb, j * 16, 0);
       std::uint32_t weights[row_blocks][4];  // [32 queries x 16 keys]
 #pragma unroll
       for (int m = 0; m < row_blocks; ++m) {
 #pragma unroll
         for (int n = 0; n < 2; ++n) {
           float s[4] = {};  // [16 queries x 8 keys]
-          ptx::mma_m16n8k16(s, qa[m], kb[n], kb[n + 2]);
+          ptx::mma_m16n8k16(s, qa[m], kb[2 * n], kb[2 * n + 1]);
 #pragma unroll
           for (int e = 0; e < 4; ++e) {
             s[e] = taylor_weight(s[e]);
@@ -111,7 +108,7 @@ __global__ __launch_bounds__(threads) void chunked_parallel_kernel(
 #pragma unroll
       for (int c = 0; c < value_blocks; ++c) {
         std::uint32_t vb[4];  // [16 keys x 16 value columns]
-        v_rows.load_block_trans(vb, j * 16, c * 16);
+        shared.v[stage].load_b_trans(vb, j * 16, c * 16);
 #pragma unroll
         for (int m = 0; m < row_blocks; ++m) {
           ptx::mma_m16n8k16(o[m][2 * c], weights[m], vb[0], vb[1]);

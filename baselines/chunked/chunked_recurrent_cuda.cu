@@ -28,9 +28,9 @@ constexpr int stages = 4;  // chunks in shared memory: one in use, the others on
 constexpr std::uint32_t packed_ones = 0x3f803f80;  // two bf16
 
 struct shared_storage {
-  alignas(128) bf16 q[stages][chunk * feature_dim];
-  alignas(128) bf16 k[stages][chunk * feature_dim];
-  alignas(128) bf16 v[stages][chunk * split_columns];
+  staged_rows<chunk, feature_dim> q[stages];
+  staged_rows<chunk, feature_dim> k[stages];
+  staged_rows<chunk, split_columns> v[stages];
 };
 
 /// Rows 2 `half` and 2 `half` + 1 (value columns g and g + 8 of a thread) of two neighbouring
@@ -77,15 +77,12 @@ __global__ __launch_bounds__(value_threads + warp_threads) void chunked_recurren
     const std::int64_t token = index * chunk;
     const int stage = static_cast<int>(index % stages);
     if (index < chunks && !ones_warp) {
-      const std::int64_t valid = p.seqlen - token;
-      const staged_rows<feature_dim> q_rows{shared.q[stage]}, k_rows{shared.k[stage]};
-      const staged_rows<split_columns> v_rows{shared.v[stage]};
-      q_rows.load_async<chunk, value_threads>(q + token * p.q.token_stride, p.q.token_stride,
-                                              valid);
-      k_rows.load_async<chunk, value_threads>(k + token * p.k.token_stride, p.k.token_stride,
-                                              valid);
-      v_rows.load_async<chunk, value_threads>(v + token * p.v.token_stride, p.v.token_stride,
-                                              valid);
+      const auto load = [&](auto& rows, const bf16* head, std::int64_t stride) {
+        rows.template load_async<value_threads>(head + token * stride, stride, p.seqlen - token);
+      };
+      load(shared.q[stage], q, p.q.token_stride);
+      load(shared.k[stage], k, p.k.token_stride);
+      load(shared.v[stage], v, p.v.token_stride);
     }
     ptx::cp_async_commit();
   };
@@ -102,23 +99,26 @@ __global__ __launch_bounds__(value_threads + warp_threads) void chunked_recurren
     load_chunk(index + stages - 1);
 
     const int stage = static_cast<int>(index % stages);
-    const staged_rows<feature_dim> q_rows{shared.q[stage]}, k_rows{shared.k[stage]};
-    const staged_rows<split_columns> v_rows{shared.v[stage]};
     std::uint32_t qa[4];  // Q [16 tokens x 16 features], an A
     std::uint32_t kb[4];  // K^T [16 features x 16 tokens], two B
     std::uint32_t kt[4];  // K [16 tokens x 16 features], two B
+    std::uint32_t va[4] = {packed_ones, packed_ones, packed_ones, packed_ones};
     std::uint32_t vb[4] = {packed_ones, packed_ones, packed_ones, packed_ones};
-    q_rows.load_block(qa, 0, 0);
-    k_rows.load_block(kb, 0, 0);
-    k_rows.load_block_trans(kt, 0, 0);
-    if (!ones_warp) v_rows.load_block_trans(vb, 0, warp * warp_columns);  // V [16 x 16], two B
-    const std::uint32_t va[4] = {vb[0], vb[2], vb[1], vb[3]};             // V^T, an A
+    shared.q[stage].load_a(qa, 0, 0);
+    shared.k[stage].load_b(kb, 0, 0);
+    shared.k[stage].load_b_trans(kt, 0, 0);
+    if (!ones_warp) {
+      shared.v[stage].load_a_trans(va, 0,
+                                   warp * warp_columns);  // V^T [16 columns x 16 tokens], an A
+      shared.v[stage].load_b_trans(vb, 0,
+                                   warp * warp_columns);  // V [16 tokens x 16 columns], two B
+    }
     scale_fragment(qa, p.scale);
 
     // Inside the chunk: the scores, their weights below the diagonal, times V.
     float s[2][4] = {};  // [16 tokens x 16 tokens]
-    ptx::mma_m16n8k16(s[0], qa, kb[0], kb[2]);
-    ptx::mma_m16n8k16(s[1], qa, kb[1], kb[3]);
+    ptx::mma_m16n8k16(s[0], qa, kb[0], kb[1]);
+    ptx::mma_m16n8k16(s[1], qa, kb[2], kb[3]);
 #pragma unroll
     for (int n = 0; n < 2; ++n) {
 #pragma unroll

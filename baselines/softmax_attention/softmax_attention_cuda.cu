@@ -7,9 +7,9 @@
 //
 // Grid: (b, h) times tiles of 128 queries, the last and, where causal, longest first. Each of four
 // warps owns 32 queries, so that a fragment of K or V from shared memory serves two products; S, P
-// and O never leave registers. K and V have one buffer each: the next K tile loads behind the
-// softmax and P V, the V tile behind Q K^T. Masks are applied only to tiles that cross the diagonal
-// or the end.
+// and O never leave registers. K and V have one buffer each: the V tile loads behind Q K^T and
+// the maxima, the next K tile behind the exponentials and P V. Masks are applied only to tiles that
+// cross the diagonal or the end.
 #include <cstdint>
 #include <numbers>
 
@@ -25,26 +25,19 @@ namespace based::softmax {
 namespace {
 
 constexpr int query_tile = 128;
+constexpr int key_tile = 64;
 constexpr int warps = 4;
 constexpr int threads = warps * warp_threads;
 constexpr int warp_queries = query_tile / warps;
 constexpr int row_blocks = warp_queries / 16;
+constexpr int key_blocks = key_tile / 16;
+constexpr int blocks_per_multiprocessor = 2;
 
-template <int head_dim_, int key_tile_, bool q_in_registers_, int blocks_an_sm_>
-struct tiling {
-  static constexpr int head_dim = head_dim_;
-  static constexpr int key_tile = key_tile_;
-  static constexpr bool q_in_registers = q_in_registers_;  // or read anew for every key tile
-  static constexpr int blocks_an_sm = blocks_an_sm_;
-};
 template <int head_dim>
-using chosen_tiling = tiling<head_dim, 64, head_dim == 64, 2>;
-
-template <class tiling>
 struct shared_storage {
-  bf16 q[query_tile * tiling::head_dim];
-  bf16 k[tiling::key_tile * tiling::head_dim];
-  bf16 v[tiling::key_tile * tiling::head_dim];
+  staged_rows<query_tile, head_dim> q;
+  staged_rows<key_tile, head_dim> k;
+  staged_rows<key_tile, head_dim> v;
 };
 
 struct kernel_params {
@@ -62,13 +55,11 @@ __device__ float combine_row(float value, Combine combine) {
   return combine(value, __shfl_xor_sync(all_lanes, value, 2));
 }
 
-template <class tiling, bool causal>
-__global__ __launch_bounds__(threads, tiling::blocks_an_sm) void softmax_attention_kernel(
+template <int head_dim, bool causal>
+__global__ __launch_bounds__(threads, blocks_per_multiprocessor) void softmax_attention_kernel(
     const __grid_constant__ kernel_params p) {
-  constexpr int head_dim = tiling::head_dim;
-  constexpr int key_tile = tiling::key_tile;
   constexpr int dim_blocks = head_dim / 16;
-  constexpr int key_blocks = key_tile / 16;
+  constexpr bool q_in_registers = head_dim == 64;  // or read anew for every key tile
 
   const int warp = threadIdx.x / warp_threads;
   const int lane = threadIdx.x % warp_threads;
@@ -78,29 +69,28 @@ __global__ __launch_bounds__(threads, tiling::blocks_an_sm) void softmax_attenti
   const std::int64_t seqlen = p.query_tiles.seqlen;
 
   extern __shared__ uint4 shared_bytes[];
-  auto& shared = *reinterpret_cast<shared_storage<tiling>*>(shared_bytes);
-  const staged_rows<head_dim> q_rows{shared.q}, k_rows{shared.k}, v_rows{shared.v};
-  const auto load_keys = [&](const staged_rows<head_dim>& rows,
-                             const sequence_view<const bf16>& source, std::int64_t key) {
-    rows.template load_async<key_tile, threads>(source.token(queries.batch, queries.head, key),
-                                                source.token_stride, seqlen - key);
+  auto& shared = *reinterpret_cast<shared_storage<head_dim>*>(shared_bytes);
+  const auto load_keys = [&](auto& rows, const sequence_view<const bf16>& source,
+                             std::int64_t key) {
+    rows.template load_async<threads>(source.token(queries.batch, queries.head, key),
+                                      source.token_stride, seqlen - key);
     ptx::cp_async_commit();
   };
 
   const std::int64_t keys = causal ? queries.first + queries.tokens : seqlen;
   std::int64_t key = (keys - 1) / key_tile * key_tile;  // the tile's first key
-  q_rows.template load_async<query_tile, threads>(
-      p.q.token(queries.batch, queries.head, queries.first), p.q.token_stride, queries.tokens);
-  load_keys(k_rows, p.k, key);
+  shared.q.template load_async<threads>(p.q.token(queries.batch, queries.head, queries.first),
+                                        p.q.token_stride, queries.tokens);
+  load_keys(shared.k, p.k, key);
 
   std::uint32_t qa[row_blocks][dim_blocks][4];  // [32 queries x Dh]
   const auto load_q = [&](int d) {
 #pragma unroll
     for (int m = 0; m < row_blocks; ++m) {
-      q_rows.load_block(qa[m][d], warp * warp_queries + m * 16, d * 16);
+      shared.q.load_a(qa[m][d], warp * warp_queries + m * 16, d * 16);
     }
   };
-  if constexpr (tiling::q_in_registers) {
+  if constexpr (q_in_registers) {
     ptx::cp_async_wait<0>();
     __syncthreads();
 #pragma unroll
@@ -116,20 +106,20 @@ __global__ __launch_bounds__(threads, tiling::blocks_an_sm) void softmax_attenti
   for (; key >= 0; key -= key_tile) {
     ptx::cp_async_wait<0>();
     __syncthreads();  // K has arrived, and the last tile's V is no longer read
-    load_keys(v_rows, p.v, key);
+    load_keys(shared.v, p.v, key);
 
     float s[row_blocks][2 * key_blocks][4] = {};  // [32 queries x keys]
 #pragma unroll
     for (int d = 0; d < dim_blocks; ++d) {
-      if constexpr (!tiling::q_in_registers) load_q(d);
+      if constexpr (!q_in_registers) load_q(d);
 #pragma unroll
       for (int j = 0; j < key_blocks; ++j) {
         std::uint32_t kb[4];  // [16 dims x 16 keys]
-        k_rows.load_block(kb, j * 16, d * 16);
+        shared.k.load_b(kb, j * 16, d * 16);
 #pragma unroll
         for (int m = 0; m < row_blocks; ++m) {
-          ptx::mma_m16n8k16(s[m][2 * j], qa[m][d], kb[0], kb[2]);
-          ptx::mma_m16n8k16(s[m][2 * j + 1], qa[m][d], kb[1], kb[3]);
+          ptx::mma_m16n8k16(s[m][2 * j], qa[m][d], kb[0], kb[1]);
+          ptx::mma_m16n8k16(s[m][2 * j + 1], qa[m][d], kb[2], kb[3]);
         }
       }
     }
@@ -155,7 +145,7 @@ __global__ __launch_bounds__(threads, tiling::blocks_an_sm) void softmax_attenti
 
     ptx::cp_async_wait<0>();
     __syncthreads();  // V has arrived, and K is no longer read
-    if (key > 0) load_keys(k_rows, p.k, key - key_tile);
+    if (key > 0) load_keys(shared.k, p.k, key - key_tile);
 
     float log2_max[row_blocks][2];
 #pragma unroll
@@ -201,7 +191,7 @@ __global__ __launch_bounds__(threads, tiling::blocks_an_sm) void softmax_attenti
 #pragma unroll
       for (int d = 0; d < dim_blocks; ++d) {
         std::uint32_t vb[4];  // [16 keys x 16 dims]
-        v_rows.load_block_trans(vb, j * 16, d * 16);
+        shared.v.load_b_trans(vb, j * 16, d * 16);
 #pragma unroll
         for (int m = 0; m < row_blocks; ++m) {
           ptx::mma_m16n8k16(o[m][2 * d], pa[m], vb[0], vb[1]);
@@ -233,11 +223,11 @@ constexpr std::int64_t count_tiles(std::int64_t tokens, int tile) {
   return (tokens + tile - 1) / tile;
 }
 
-template <class tiling, bool causal>
+template <int head_dim, bool causal>
 void launch(const attention_args<bf16>& args, cuda_stream stream) {
   const attention_problem& problem = args.problem;
-  const auto kernel = softmax_attention_kernel<tiling, causal>;
-  constexpr int shared_bytes = sizeof(shared_storage<tiling>);
+  const auto kernel = softmax_attention_kernel<head_dim, causal>;
+  constexpr int shared_bytes = sizeof(shared_storage<head_dim>);
   BASED_CUDA(
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes));
   const token_tiles query_tiles({problem.batch, problem.heads, problem.seqlen}, query_tile);
@@ -247,28 +237,18 @@ void launch(const attention_args<bf16>& args, cuda_stream stream) {
   BASED_CUDA_LAUNCHED();
 }
 
-template <int head_dim>
-void launch(const attention_args<bf16>& args, cuda_stream stream) {
-  if (args.problem.causal) {
-    launch<chosen_tiling<head_dim>, true>(args, stream);
-  } else {
-    launch<chosen_tiling<head_dim>, false>(args, stream);
-  }
-}
-
 void run(const attention_args<bf16>& args, cuda_stream stream) {
   validate(args, 0);
-  if (args.problem.head_dim == 64) {
-    launch<64>(args, stream);
+  const attention_problem& problem = args.problem;
+  if (problem.head_dim == 64) {
+    problem.causal ? launch<64, true>(args, stream) : launch<64, false>(args, stream);
   } else {
-    launch<128>(args, stream);
+    problem.causal ? launch<128, true>(args, stream) : launch<128, false>(args, stream);
   }
 }
 
 /// The matrix units' work: whole tiles, those on the diagonal included.
 double executed_flops(const attention_problem& problem) {
-  const int key_tile =
-      problem.head_dim == 64 ? chosen_tiling<64>::key_tile : chosen_tiling<128>::key_tile;
   const std::int64_t query_tiles = count_tiles(problem.seqlen, query_tile);
   std::int64_t pairs = query_tiles * count_tiles(problem.seqlen, key_tile);
   if (problem.causal) {
