@@ -7,7 +7,7 @@ namespace based {
 std::string row_spec::name() const {
   std::string text = fmt::format("{}/{}/{}", operation, implementation, to_string(device));
   for (const auto& [key, value] : parameters) {
-    std::visit([&](const auto& v) { text += fmt::format("/{}:{}", key, v); }, value);
+    std::visit([&, &name = key](const auto& v) { text += fmt::format("/{}:{}", name, v); }, value);
   }
   return text;
 }
