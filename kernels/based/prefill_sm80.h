@@ -1,0 +1,14 @@
+// Based prefill without Hopper's instructions (sm_80 and later): mma.sync and cp.async.
+#pragma once
+
+#include "kernels/common/prefill.h"
+
+namespace based::sm80 {
+
+/// Enqueues the prefill: one CTA a head. `args` are validated; no workspace.
+void launch_prefill(const prefill_args<bf16>& args, cuda_stream stream);
+
+/// Floating-point operations of the tensor cores' products, padding included.
+double executed_flops(const prefill_problem& problem);
+
+}  // namespace based::sm80

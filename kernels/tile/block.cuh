@@ -1,0 +1,41 @@
+// Operations of a whole block: copies of tiles by cp.async, where there is no copy engine.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/ptx/cp_async.cuh"
+
+namespace based::block {
+
+/// Starts the copy of a tile's rows from `source`, `row_stride` elements apart, by all of the
+/// block's `Threads` threads. Rows from `valid_rows` on become 0 and are not read.
+template <int Threads, class Tile, class T>
+__device__ inline void load_async(Tile& tile, const T* source, std::int64_t row_stride,
+                                  int valid_rows) {
+  constexpr int unit = 16 / sizeof(T);  // elements of a copy
+  constexpr int units_per_row = Tile::cols / unit;
+  constexpr int rows_per_step = Threads / units_per_row;
+  static_assert(Threads % units_per_row == 0 && Tile::rows % rows_per_step == 0);
+  const int first_row = threadIdx.x / units_per_row;
+  const int col = threadIdx.x % units_per_row * unit;
+  const T* from = source + first_row * row_stride + col;
+#pragma unroll
+  for (int row = first_row, i = 0; i < Tile::rows / rows_per_step; ++i, row += rows_per_step) {
+    ptx::cp_async_16(tile.at(row, col), from, row < valid_rows);
+    from += rows_per_step * row_stride;
+  }
+}
+
+/// Closes the group of copies started since the last call; it may be empty.
+__device__ inline void commit_loads() {
+  ptx::cp_async_commit();
+}
+
+/// Until at most `Pending` of the latest groups are in flight, for all threads of the block.
+template <int Pending>
+__device__ inline void wait_loads() {
+  ptx::cp_async_wait<Pending>();
+  __syncthreads();
+}
+
+}  // namespace based::block

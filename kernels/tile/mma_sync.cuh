@@ -1,0 +1,112 @@
+// Operations of one warp on mma.sync: 16x16 operands from and to shared memory, products of them.
+//
+// All products are A B^T. The left operand is an operand_slice and the result sixteen rows of an
+// accumulator_tile (register_tile.cuh); the right operand's rows, the columns of the product, are a
+// right_slice. Both hold the same words in another order: results, once rounded, serve as either.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/ptx/bf16x2.cuh"
+#include "kernels/ptx/ldmatrix.cuh"
+#include "kernels/ptx/mma.cuh"
+#include "kernels/tile/register_tile.cuh"
+#include "kernels/tile/warp.cuh"
+
+namespace based {
+
+/// bf16 [16 x 16]: the right operand of A B^T.
+struct right_slice {
+  std::uint32_t word[4];  ///< (row, columns) g, 2t..; g, 8 + 2t..; g + 8, 2t..; g + 8, 8 + 2t..
+};
+
+namespace warp {
+
+__device__ inline right_slice as_right(const operand_slice& x) {
+  return {{x.word[0], x.word[2], x.word[1], x.word[3]}};
+}
+
+/// Columns 16 slice .. of D [16 x Cols] += A [16 x 16] B^T, B [16 x 16].
+template <int Cols>
+__device__ inline void mma_ABt(accumulator_tile<Cols>& d, int slice, const operand_slice& a,
+                               const right_slice& b) {
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    auto& block = reinterpret_cast<float(&)[4]>(d.value[8 * slice + 4 * half]);
+    ptx::mma_m16n8k16(block, a.word, b.word[2 * half], b.word[2 * half + 1]);
+  }
+}
+
+// Loads of a tile's block [16 x 16]. ldmatrix hands each eighth of a warp's addresses to one 8x8
+// matrix: the two orders of the blocks' quarters are by columns of matrices, and by rows.
+
+template <class Tile>
+__device__ inline auto* quarters_by_columns(const Tile& tile, int row, int col) {
+  return tile.at(row + lane() % 16, col + lane() / 16 * 8);
+}
+template <class Tile>
+__device__ inline auto* quarters_by_rows(const Tile& tile, int row, int col) {
+  return tile.at(row + lane() / 16 * 8 + lane() % 8, col + lane() / 8 % 2 * 8);
+}
+
+/// The block that starts at (row, col).
+template <class Tile>
+__device__ inline operand_slice load(const Tile& tile, int row, int col) {
+  operand_slice block;
+  ptx::ldmatrix_x4(block.word, quarters_by_columns(tile, row, col));
+  return block;
+}
+template <class Tile>
+__device__ inline right_slice load_right(const Tile& tile, int row, int col) {
+  right_slice block;
+  ptx::ldmatrix_x4(block.word, quarters_by_rows(tile, row, col));
+  return block;
+}
+
+/// The transpose of the block that starts at (row, col).
+template <class Tile>
+__device__ inline operand_slice load_transposed(const Tile& tile, int row, int col) {
+  operand_slice block;
+  ptx::ldmatrix_x4_trans(block.word, quarters_by_rows(tile, row, col));
+  return block;
+}
+template <class Tile>
+__device__ inline right_slice load_transposed_right(const Tile& tile, int row, int col) {
+  right_slice block;
+  ptx::ldmatrix_x4_trans(block.word, quarters_by_columns(tile, row, col));
+  return block;
+}
+
+template <class Tile>
+__device__ inline void store(Tile& tile, int row, int col, const operand_slice& block) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    tile.store(row + i % 2 * 8 + lane() / 4, col + i / 2 * 8 + 2 * (lane() % 4), block.word[i]);
+  }
+}
+
+/// Each element times `factor`, rounded once.
+__device__ inline operand_slice scaled(const operand_slice& x, float factor) {
+  operand_slice result;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    result.word[i] =
+        ptx::to_bf16x2(ptx::low_half(x.word[i]) * factor, ptx::high_half(x.word[i]) * factor);
+  }
+  return result;
+}
+
+/// Adds the elements of rows g and g + 8 that this lane holds.
+__device__ inline void add_rows(float (&sums)[2], const operand_slice& x) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i) sums[i % 2] += ptx::low_half(x.word[i]) + ptx::high_half(x.word[i]);
+}
+
+/// Sum over the four lanes that share a row.
+__device__ inline float sum_of_row(float part) {
+  part += __shfl_xor_sync(~0u, part, 1);
+  return part + __shfl_xor_sync(~0u, part, 2);
+}
+
+}  // namespace warp
+}  // namespace based
