@@ -1,4 +1,4 @@
-"""The command line: `python -m plots render | table | report | compare`."""
+"""The command line: `python -m plots render | table | report | compare | readme`."""
 
 import argparse
 import importlib
@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import plots
-from plots import compare, draw, published, report, results, table
+from plots import compare, draw, published, readme, report, results, table
 from plots.files import UsageError, ready_folder, write_whole
 from plots.model import AbsentError
 
@@ -20,7 +20,8 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(arguments: list[str]) -> int:
-    """Run one command: 0 done, 1 `compare` found a regression, 2 bad usage."""
+    """Run one command: 0 done, 1 `compare` found a regression or `readme --check` a difference, 2
+    bad usage."""
     try:
         options = _parser().parse_args(arguments)
         return options.run(options)
@@ -88,6 +89,20 @@ def _parser() -> argparse.ArgumentParser:
         "--force", action="store_true", help="compare different devices, policies or work"
     )
     comparison.set_defaults(run=_compare)
+
+    tables = commands.add_parser("readme", help="rewrite the measured tables of the READMEs")
+    tables.add_argument(
+        "files",
+        type=Path,
+        nargs="*",
+        metavar="FILE.md",
+        help="default: README.md and those under kernels/, where they have markers",
+    )
+    tables.add_argument("--check", action="store_true", help="write nothing; exit 1 on differences")
+    tables.add_argument(
+        "--data", type=Path, default=published.DATA, metavar="DIR", help="default: plots/data"
+    )
+    tables.set_defaults(run=_readme)
     return parser
 
 
@@ -156,3 +171,13 @@ def _compare(options: argparse.Namespace) -> int:
     )
     print(comparison.text(), end="")
     return 1 if comparison.regressions else 0
+
+
+def _readme(options: argparse.Namespace) -> int:
+    files = options.files or readme.marked_files(Path(plots.__path__[0]).parent)
+    differing = readme.update(files, options.data, options.check)
+    for path in differing:
+        print(
+            f"{path}: {'its tables are not those of the results' if options.check else 'updated'}"
+        )
+    return 1 if options.check and differing else 0

@@ -1,0 +1,322 @@
+"""The measured tables of the READMEs, as Markdown, from plots/data alone.
+
+`load` reads our own results (h200*.json, based_bench's files) and the originals' times on the same
+kind of card (peers_h200.json); TABLES has a function for each table. A cell without a measurement
+is a dash with its reason, never a number.
+"""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from plots import style
+from plots.files import UsageError
+from plots.published import DATA
+from plots.results import Group, groups, load_all
+
+HEADS = 16
+NOT_MEASURED = "not measured yet"
+_ABSENT = "–"
+
+# What the prefill kernel is held against: B, N. The first length is one block, the last 128K.
+_HEADLINE = (
+    (16, 1024),
+    (16, 8192),
+    (16, 32768),
+    (8, 8192),
+    (4, 8192),
+    (2, 8192),
+    (1, 8192),
+    (1, 131072),
+    (128, 8192),
+    (1, 128),
+)
+_TK = "thunderkittens_based"
+# A column of the headline -> the originals of which the fastest stands in it.
+_PEERS = {
+    "TK": (_TK,),
+    "FLA": ("fla_parallel_based", "fla_fused_chunk_based"),
+    "Mamba-2": ("mamba2_ssd_triton",),
+    "Mamba": ("mamba_selective_scan",),
+    "FlashAttention": ("torch_sdpa_flash2", "torch_sdpa_cudnn"),
+}
+_CAUSAL = {"head_dim": 64, "causal": True}  # of softmax attention, where it stands beside Based
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """A baseline, and the original that it reimplements, at one shape."""
+
+    baseline: str
+    original: str
+    size: dict  # as in our rows: B and N or W
+    operation: str = "prefill"
+    extras: str = ""  # of our row
+    theirs: dict | None = None  # what else picks the original's row
+
+
+_LONG = {"B": 16, "N": 8192}
+_PAIRS = (
+    _Pair("naive", "pytorch_naive", {"B": 2, "N": 8192}),
+    _Pair("naive", "pytorch_naive", _LONG),
+    _Pair("causal_dot_product", "fast_transformers_273", _LONG),
+    _Pair("causal_dot_product_153", "fast_transformers_153", _LONG),
+    _Pair("chunked_recurrent", "fla_fused_chunk_based", _LONG),
+    _Pair("chunked_parallel", "fla_parallel_based", _LONG),
+    _Pair("softmax_attention", "torch_sdpa_flash2", _LONG, extras="Dh=64, causal", theirs=_CAUSAL),
+    _Pair("naive", "torch_bmm", {"B": 256}, "decode", "state=bf16"),
+    _Pair("naive", "torch_einsum", {"B": 256, "W": 64}, "sliding_window"),
+)
+_STEP_BATCHES = (1, 8, 16, 32, 64, 128, 256)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Our rows of one GPU under one cache policy, and the originals' as their file has them."""
+
+    ours: Group
+    peers: list[dict]
+    peers_origin: str
+
+    def row(
+        self, operation: str, implementation: str, size: dict, extras: str = ""
+    ) -> pd.Series | None:
+        rows = self.ours.rows
+        chosen = rows["operation"].eq(operation) & rows["implementation"].eq(implementation)
+        chosen &= rows["extras"].eq(extras) & rows["H"].eq(HEADS)
+        for name, value in size.items():
+            chosen &= rows[name].eq(value)
+        found = rows[chosen]
+        return None if found.empty else found.iloc[0]
+
+    def peer(self, names: tuple[str, ...], size: dict, also: dict | None = None) -> dict | None:
+        """The fastest of these originals at this shape, else one that says why there is no time.
+        Mamba has no heads: its shape is B and N."""
+        wanted = {"batch": size["B"]} | (also or {})
+        wanted |= {theirs: size[ours] for ours, theirs in _PEER_SIZES.items() if ours in size}
+        found = [
+            row
+            for row in self.peers
+            if row["implementation"] in names
+            and row.get("heads", HEADS) == HEADS
+            and all(row.get(name) == value for name, value in wanted.items())
+        ]
+        return min(found, key=lambda row: row.get("cold_us", math.inf), default=None)
+
+
+_PEER_SIZES = {"N": "seqlen", "W": "window"}
+
+
+def load(folder: Path = DATA) -> Measured | None:
+    """What `folder` holds; None where our own results are not there yet."""
+    files = sorted(folder.glob("h200*.json"))
+    if not files:
+        return None
+    found = [group for group in groups(load_all(files)) if group.device == "cuda"]
+    if len(found) != 1:
+        raise UsageError(
+            f"{folder}: its h200*.json hold {len(found)} GPUs or cache policies; expected one"
+        )
+    document = json.loads((folder / "peers_h200.json").read_text(encoding="utf-8"))
+    origin = f"originals on an {document['device']}, {document['date']}: {document['method']}"
+    return Measured(found[0], document["rows"], origin)
+
+
+def headline(measured: Measured) -> str:
+    lines = [("kernel", "B", "N", "µs", "floor µs", "roofline", *_PEERS, "over TK")]
+    for kernel, size in [
+        *(("based", {"B": b, "N": n}) for b, n in _HEADLINE),
+        ("based_sm80", _LONG),
+    ]:
+        row = measured.row("prefill", kernel, size)
+        peers = {
+            column: measured.peer(names, size, _CAUSAL if column == "FlashAttention" else None)
+            for column, names in _PEERS.items()
+        }
+        lines.append(
+            (
+                f"`{kernel}`",
+                str(size["B"]),
+                str(size["N"]),
+                _time(row),
+                _floor(row),
+                _roofline(row),
+                *map(_peer_time, peers.values()),
+                _ratio(_peer_us(peers["TK"]), _us(row), "×"),
+            )
+        )
+    return _table(measured, lines, lead=1)
+
+
+def baselines(measured: Measured) -> str:
+    lines = [
+        (
+            "baseline",
+            "original",
+            "shape",
+            "µs",
+            "original µs",
+            "of the original's time",
+            "memory",
+            "original's",
+            "error",
+            "original's",
+        )
+    ]
+    for pair in _PAIRS:
+        row = measured.row(pair.operation, pair.baseline, pair.size, pair.extras)
+        peer = measured.peer((pair.original,), pair.size, pair.theirs)
+        name = pair.baseline if pair.operation == "prefill" else f"{pair.operation} {pair.baseline}"
+        lines.append(
+            (
+                f"`{name}`",
+                f"`{pair.original}`",
+                ", ".join(f"{key} = {value}" for key, value in pair.size.items()),
+                _time(row),
+                _peer_time(peer),
+                _ratio(_us(row), _peer_us(peer), ""),
+                _number(row, "mem_MiB", style.memory_text),
+                _number(peer, "peak_MiB", style.memory_text),
+                _number(row, "rel_err", _error),
+                _number(peer, "rel_err", _error),
+            )
+        )
+    return _table(measured, lines, lead=3)
+
+
+def decode(measured: Measured) -> str:
+    step = [("B", "state", "µs", "floor µs", "roofline", "PyTorch bmm", "over it")]
+    for batch in _STEP_BATCHES:
+        for state in ("bf16", "f32"):
+            row = measured.row("decode", "based", {"B": batch}, f"state={state}")
+            # The sources keep a bf16 state: an fp32 one has no counterpart.
+            peer = measured.peer(("torch_bmm",), {"B": batch}) if state == "bf16" else None
+            step.append(
+                (
+                    str(batch),
+                    state,
+                    _time(row),
+                    _floor(row),
+                    _roofline(row),
+                    _peer_time(peer),
+                    _ratio(_peer_us(peer), _us(row), "×"),
+                )
+            )
+    window = [
+        (
+            "B",
+            "W",
+            "µs",
+            "floor µs",
+            "roofline",
+            "PyTorch einsum",
+            "PyTorch SDPA",
+            "over the faster",
+        )
+    ]
+    for width in (64, 128):
+        for batch in _STEP_BATCHES:
+            size = {"B": batch, "W": width}
+            row = measured.row("sliding_window", "based", size)
+            peers = [measured.peer((name,), size) for name in ("torch_einsum", "torch_sdpa")]
+            fastest = min(map(_peer_us, peers))
+            window.append(
+                (
+                    str(batch),
+                    str(width),
+                    _time(row),
+                    _floor(row),
+                    _roofline(row),
+                    *map(_peer_time, peers),
+                    _ratio(fastest, _us(row), "×"),
+                )
+            )
+    return "\n\n".join(
+        (
+            "Decode step:",
+            _table(measured, step, lead=2),
+            "Sliding window:",
+            _table(measured, window, lead=2),
+        )
+    )
+
+
+TABLES: dict[str, Callable[[Measured], str]] = {
+    "headline": headline,
+    "baselines": baselines,
+    "decode": decode,
+}
+
+
+def _table(measured: Measured, lines: list[tuple[str, ...]], lead: int) -> str:
+    """The Markdown of `lines`, the header first; the first `lead` columns are texts."""
+    header, *rows = lines
+    rules = ["---"] * lead + ["---:"] * (len(header) - lead)
+    parts = ["\n".join("| " + " | ".join(line) + " |" for line in (header, rules, *rows))]
+    cells = [cell for line in rows for cell in line]
+    notes = []
+    if _ABSENT in cells:
+        notes.append(f"{_ABSENT}: not measured.")
+    if any(cell.endswith("\\*") for cell in cells):
+        notes.append("\\*: under ten times the timer's own floor.")
+    notes.append(f"H = {HEADS}. {measured.ours.caption}; {measured.peers_origin}.")
+    return "\n\n".join([*parts, " ".join(notes)])
+
+
+def _us(row: pd.Series | None) -> float:
+    """The row's time; infinity where it has none."""
+    return math.inf if row is None or row["status"] != "ok" else row["time_us"]
+
+
+def _peer_us(row: dict | None) -> float:
+    return math.inf if row is None else row.get("cold_us", math.inf)
+
+
+def _time(row: pd.Series | None) -> str:
+    if row is None:
+        return _ABSENT
+    if row["status"] != "ok":
+        why = row["status"].replace("_", " ")
+        if row["status"] != "out_of_memory" and row["reason"]:
+            why += f": {row['reason']}"
+        return f"{_ABSENT} ({_cell(why)})"
+    return style.significant(row["time_us"], 4) + ("\\*" if row["near_timer_floor"] > 0 else "")
+
+
+def _peer_time(row: dict | None) -> str:
+    if row is not None and "cold_us" not in row:
+        return f"{_ABSENT} ({_cell(row['skipped'])})"
+    return _ABSENT if row is None else style.significant(row["cold_us"], 4)
+
+
+def _floor(row: pd.Series | None) -> str:
+    if math.isinf(_us(row)) or math.isnan(row["roofline_pct"]):
+        return _ABSENT
+    return style.significant(row["time_us"] * row["roofline_pct"] / 100, 3)
+
+
+def _roofline(row: pd.Series | None) -> str:
+    return _number(row, "roofline_pct", lambda value: f"{value:.0f} %")
+
+
+def _ratio(above: float, below: float, suffix: str) -> str:
+    if math.isinf(above) or math.isinf(below):
+        return _ABSENT
+    return f"{above / below:.2f}{suffix}"
+
+
+def _number(row: pd.Series | dict | None, name: str, text: Callable[[float], str]) -> str:
+    value = math.nan if row is None else row.get(name, math.nan)
+    return _ABSENT if math.isnan(value) else text(value)
+
+
+def _error(value: float) -> str:
+    return f"{value:.1e}"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")

@@ -1,0 +1,159 @@
+"""The READMEs' measured tables: what a cell says, and that nothing else is touched."""
+
+import json
+import shutil
+
+import builder
+import pytest
+
+from plots import cli, published, readme, readme_tables
+from plots.files import UsageError
+
+README = """# Title
+
+<!-- table: headline -->
+stale
+<!-- end table -->
+between | the tables
+<!-- table: decode -->
+<!-- end table -->
+"""
+
+
+def rows():
+    long = {"B": 16, "N": 8192}
+    return [
+        builder.row("based", 200.0, **long),
+        builder.row("based", 100.0, N=1024, counters={"near_timer_floor": 1}),
+        builder.row("based", 50.0, B=1, N=8192, options="normalize"),  # another row: no option here
+        builder.row("based", B=1, N=131072, status="error", reason="too | wrong"),
+        builder.row("naive", status="out_of_memory", reason="needs 140 GiB", **long),
+        builder.row("softmax_attention", 7000.0, Dh=64, causal=1, **long),
+        builder.row("softmax_attention", 9000.0, Dh=128, causal=1, **long),
+        builder.row("based", 60.0, operation="decode", B=256, state="bf16"),
+        builder.row("based", 100.0, operation="decode", B=256, state="f32"),
+        builder.row("based", 20.0, operation="sliding_window", B=256, W=64),
+        builder.row("based", 9.0, device="cpu", **long),
+    ]
+
+
+@pytest.fixture
+def data(tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    shutil.copy(published.DATA / "peers_h200.json", folder)
+    builder.write(folder / "h200.json", rows())
+    return folder
+
+
+def cells(table, *starts):
+    """The cells of the only line whose first cells are `starts`."""
+    found = [
+        split
+        for line in table.splitlines()
+        if (split := [cell.strip() for cell in line.strip("|").split(" | ")])[: len(starts)]
+        == list(starts)
+    ]
+    assert len(found) == 1, (starts, table)
+    return found[0]
+
+
+def test_headline_stands_beside_the_fastest_original(data):
+    table = readme_tables.headline(readme_tables.load(data))
+    assert cells(table, "`based`", "16", "8192")[3:] == [
+        "200.0",
+        "100",
+        "50 %",
+        "531.2",
+        "5229",  # the fused chunk; the parallel form takes 5683
+        "1800",
+        "5156",
+        "4675",  # cuDNN, causal, head dimension 64
+        "2.66×",
+    ]
+
+
+def test_headline_names_what_is_missing(data):
+    table = readme_tables.headline(readme_tables.load(data))
+    assert cells(table, "`based`", "16", "1024")[3] == "100.0\\*"
+    wrong = next(line for line in table.splitlines() if "| 131072 |" in line)
+    assert "– (error: too \\| wrong)" in wrong
+    assert cells(table, "`based`", "1", "8192")[3] == "–"
+    assert cells(table, "`based`", "1", "8192")[-1] == "–"
+    assert cells(table, "`based_sm80`", "16", "8192")[3:7] == ["–", "–", "–", "531.2"]
+    assert "–: not measured." in table
+
+
+def test_baselines_beside_their_originals(data):
+    table = readme_tables.baselines(readme_tables.load(data))
+    naive = cells(table, "`naive`", "`pytorch_naive`", "B = 16, N = 8192")
+    assert naive[3:6] == ["– (out of memory)", "– (out of memory)", "–"]
+    softmax = cells(table, "`softmax_attention`")
+    assert softmax[3:6] == ["7000", "7364", "0.95"]
+    assert cells(table, "`causal_dot_product`")[4:10:5] == ["45090", "9.2e-06"]
+
+
+def test_decode_beside_pytorch(data):
+    table = readme_tables.decode(readme_tables.load(data))
+    assert cells(table, "256", "bf16")[2:] == ["60.00", "30.0", "50 %", "238.1", "3.97×"]
+    assert cells(table, "256", "f32")[2:] == ["100.0", "50.0", "50 %", "–", "–"]
+    assert cells(table, "256", "64")[2:] == ["20.00", "10.0", "50 %", "41.30", "39.50", "1.98×"]
+    assert cells(table, "32", "64")[2:] == ["–"] * 6
+
+
+def test_only_the_tables_change(data):
+    measured = readme_tables.load(data)
+    text = readme.rewritten(README, measured, "README.md")
+    assert text.startswith("# Title\n\n<!-- table: headline -->\n| kernel |")
+    assert "\n<!-- end table -->\nbetween | the tables\n<!-- table: decode -->\n" in text
+    assert "stale" not in text
+    assert readme.rewritten(text, measured, "README.md") == text
+
+
+def test_without_results_it_says_so():
+    text = readme.rewritten(README, None, "README.md")
+    assert text.count("-->\nnot measured yet\n<!-- end") == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("<!-- table: nonsense -->\n<!-- end table -->\n", "there are headline, baselines, decode"),
+        ("<!-- table: decode -->\n", "has no '<!-- end table -->'"),
+        ("<!-- table: decode -->\n<!-- table: decode -->\n<!-- end table -->\n", "has no"),
+    ],
+)
+def test_bad_markers_are_refused(text, said):
+    with pytest.raises(UsageError, match=said):
+        readme.rewritten(text, None, "README.md")
+
+
+def test_results_of_two_gpus_are_refused(data):
+    builder.write(data / "h200_other.json", rows(), gpu_name="Another GPU")
+    with pytest.raises(UsageError, match="hold 2 GPUs"):
+        readme_tables.load(data)
+
+
+def test_check_compares_and_update_rewrites(data, tmp_path, capsys):
+    path = tmp_path / "README.md"
+    path.write_text(README)
+    command = ["readme", "--data", str(data), str(path)]
+    assert cli.main([*command, "--check"]) == 1
+    assert path.read_text() == README
+    assert str(path) in capsys.readouterr().out
+    assert cli.main(command) == 0
+    assert cli.main([*command, "--check"]) == 0
+
+    document = json.loads((data / "h200.json").read_text())
+    document["benchmarks"][0]["real_time"] = 201.0
+    (data / "h200.json").write_text(json.dumps(document))
+    assert cli.main([*command, "--check"]) == 1
+
+
+def test_the_committed_tables_are_those_of_the_committed_results():
+    assert cli.main(["readme", "--check"]) == 0
+
+
+def test_a_missing_file_is_bad_usage(tmp_path, capsys):
+    assert cli.main(["readme", str(tmp_path / "none.md")]) == 2
+    assert "cannot be read" in capsys.readouterr().err
