@@ -22,7 +22,7 @@
 #include <type_traits>
 
 #include "kernels/based/circulant.cuh"
-#include "kernels/based/key_moments.cuh"
+#include "kernels/based/key_moments_sm80.cuh"
 #include "kernels/based/kv_state.cuh"
 #include "kernels/common/cuda_check.h"
 #include "kernels/common/error.h"
@@ -226,7 +226,6 @@ __global__ void __launch_bounds__(threads, ctas_per_multiprocessor)
   state_accumulator state;  // S^T [64 x 160]: this warp's 16 rows
   warpgroup::clear(state);
   key_moments moments;
-  if constexpr (Normalize) moments.clear();
   if (p.initial_state.kv != nullptr) {
     warpgroup::load_state(state, p.initial_state.kv_head(range.batch_head));
     if constexpr (Normalize) moments.load(p.initial_state.z_head(range.batch_head));
