@@ -1,0 +1,72 @@
+# Several sweeps of based_bench into one results file, as scripts/bench and scripts/reproduce do.
+# shellcheck shell=bash
+# shellcheck source=scripts/lib/build.sh
+source "$(dirname "${BASH_SOURCE[0]}")/build.sh"
+
+# Builds; sets `bench`, the binary, and `device`, what to sweep: cpu or cuda.
+# shellcheck disable=SC2034
+build_bench() {
+  local folder
+  configure default
+  build default based_bench
+  folder=$(build_folder default)
+  use_cuda_libraries "$folder"
+  bench=$folder/based_bench
+  device=cpu
+  if gpu_present; then
+    if built_with_cuda "$folder"; then
+      device=cuda
+    else
+      say "there is a GPU, but no nvcc to build for it: scripts/bench --install-cuda brings one"
+    fi
+  fi
+}
+
+# new_run FOLDER: makes it, for results that are not there yet.
+new_run() {
+  [[ ! -e $1/results.json ]] ||
+    die_usage "'$1' has results already: --resume '$1' goes on with them"
+  require_writable "$1"
+}
+
+# own_options SWEEP [OPTION...]: a sweep's options, less those that the caller gave, one a line.
+own_options() {
+  local sweep=$1 option given
+  shift
+  for option in $sweep; do
+    for given in "$@"; do
+      [[ ${given%%=*} != "${option%%=*}" ]] || continue 2
+    done
+    echo "$option"
+  done
+}
+
+# run_sweeps RESULTS RESUMING [OPTION...]: runs each sweep that standard input names, a line of
+# options, into file RESULTS; the caller's OPTIONs replace a sweep's own. RESUMING is the command
+# that goes on after an interruption. Status: 0, or 1 where a row failed or based_bench crashed.
+run_sweeps() {
+  local results=$1 resuming=$2 sweep options ended failed=0
+  shift 2
+  local kept="the rows measured so far are kept; go on with: $resuming"
+  # shellcheck disable=SC2064
+  trap "$(printf 'say interrupted; say %q; exit 130' "$kept")" INT TERM
+  while read -r sweep; do
+    mapfile -t options < <(own_options "$sweep" "$@")
+    [[ ! -f $results ]] || options+=("--resume=$results")
+    ended=0
+    "$bench" "${options[@]}" "--benchmark_out=$results" "$@" </dev/null || ended=$?
+    case $ended in
+      0) ;;
+      1) failed=$exit_failed ;;
+      2) exit "$exit_usage" ;;  # based_bench has said what is wrong
+      *)
+        say "based_bench ended with status $ended"
+        say "$kept"
+        failed=$exit_failed
+        break
+        ;;
+    esac
+  done
+  [[ -f $results ]] || die "no results were written"
+  return "$failed"
+}
