@@ -22,6 +22,12 @@ row_record ended(row_status status, std::string reason) {
   return {.status = status, .reason = std::move(reason)};
 }
 
+/// What a row does, timed or profiled: what its time and a profiler's counts are set against.
+void count_work(benchmark::State& state, const row_work& work) {
+  state.counters["nominal_GFLOP"] = work.nominal_flops / 1e9;
+  state.counters["compulsory_MB"] = work.compulsory_bytes / 1e6;
+}
+
 }  // namespace
 
 void memory_manager::Start() {
@@ -113,6 +119,7 @@ row_record row_fixture::measure_row(benchmark::State& state) {
     const backend::launch launch = [&](int set) { instance->launch(set); };
     if (run_.profile) {
       device.profile(spec().name(), launch);
+      count_work(state, spec().work);
       state.SetIterationTime(0);
       state.SetLabel("profiled, not timed");
       return {};
@@ -182,8 +189,7 @@ void row_fixture::count(benchmark::State& state, backend& device, const timing& 
   if (!timed.hot_samples.empty()) counters["hot_us"] = median(timed.hot_samples) * 1e6;
   if (seconds < near_floor * timed.floor) counters["near_timer_floor"] = 1;
 
-  counters["nominal_GFLOP"] = work.nominal_flops / 1e9;
-  counters["compulsory_MB"] = work.compulsory_bytes / 1e6;
+  count_work(state, work);
 
   if (readings.sm_mhz) counters["sm_MHz"] = *readings.sm_mhz;
   if (readings.power_w) counters["power_W"] = *readings.power_w;
