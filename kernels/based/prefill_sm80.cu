@@ -252,36 +252,43 @@ __global__ void __launch_bounds__(threads, ctas_per_multiprocessor)
     for (std::uint32_t& word : rounded.slice[0].word) word = multiply_bf16x2(word, two_halves);
     right_slice values[blocks];  // V^T: [16 dims x 16 tokens] each
 #pragma unroll
-    for (int i = 0; i < blocks; ++i) {
-      // Sixteen rows of O [16 x 16 dims], as two sums: half as long a chain of products.
-      accumulator_tile<16> o = {}, other_half = {};
-      const query_features queries(prepared.q, 16 * i);  // phi(Q)   [16 x 160]
-      const key_features keys(prepared.k, 16 * i);       // phi(K)^T [160 x 16]
-      const operand_slice v_transposed = warp::load_transposed(v, 16 * i, first_dim);
-      values[i] = warp::load_transposed_right(v, 16 * i, first_dim);
+    for (int first = 0; first < blocks; first += 2) {  // two at a time: products to interleave
+      const query_features queries[2] = {{prepared.q, 16 * first}, {prepared.q, 16 * first + 16}};
+      const key_features keys[2] = {{prepared.k, 16 * first}, {prepared.k, 16 * first + 16}};
+      operand_slice v_transposed[2];
+      accumulator_tile<16> o[2] = {};  // rows of O [16 x 16 dims]
+#pragma unroll
+      for (int u = 0; u < 2; ++u) {
+        v_transposed[u] = warp::load_transposed(v, 16 * (first + u), first_dim);
+        values[first + u] = warp::load_transposed_right(v, 16 * (first + u), first_dim);
+      }
 #pragma unroll
       for (int s = 0; s < circulant::slices; ++s) {
-        warp::mma_ABt(s % 2 == 0 ? o : other_half, 0, queries.slice(s),
-                      warp::as_right(rounded.slice[s]));
-        warp::mma_ABt(state, s, v_transposed, keys.slice(s));
+#pragma unroll
+        for (int u = 0; u < 2; ++u) {
+          warp::mma_ABt(o[u], 0, queries[u].slice(s), warp::as_right(rounded.slice[s]));
+          warp::mma_ABt(state, s, v_transposed[u], keys[u].slice(s));
+        }
       }
 #pragma unroll
-      for (int j = 0; j <= i; ++j) {
-        const uint4 w = prepared.weights[weight_block(i, j)][warp::lane()];
-        warp::mma_ABt(j % 2 == 0 ? o : other_half, 0, {w.x, w.y, w.z, w.w}, values[j]);
-      }
+      for (int u = 0; u < 2; ++u) {
+        const int i = first + u;
 #pragma unroll
-      for (int e = 0; e < o.size; ++e) o.value[e] += other_half.value[e];
+        for (int j = 0; j <= i; ++j) {
+          const uint4 w = prepared.weights[weight_block(i, j)][warp::lane()];
+          warp::mma_ABt(o[u], 0, {w.x, w.y, w.z, w.w}, values[j]);
+        }
 #pragma unroll
-      for (int half = 0; half < 2; ++half, out += 8 * p.o.token_stride) {
-        const int row = 16 * i + half * 8 + warp::lane() / 4;
-        if (chunk * chunk_tokens + row >= p.seqlen) continue;
-        const float factor = Normalize ? prepared.inverse_sums[row] : 1.0f;
+        for (int half = 0; half < 2; ++half, out += 8 * p.o.token_stride) {
+          const int row = 16 * i + half * 8 + warp::lane() / 4;
+          if (chunk * chunk_tokens + row >= p.seqlen) continue;
+          const float factor = Normalize ? prepared.inverse_sums[row] : 1.0f;
 #pragma unroll
-        for (int side = 0; side < 2; ++side) {
-          const float* pair = o.value + 4 * side + 2 * half;
-          *reinterpret_cast<std::uint32_t*>(out + 8 * side) =
-              ptx::to_bf16x2(pair[0] * factor, pair[1] * factor);
+          for (int side = 0; side < 2; ++side) {
+            const float* pair = o[u].value + 4 * side + 2 * half;
+            *reinterpret_cast<std::uint32_t*>(out + 8 * side) =
+                ptx::to_bf16x2(pair[0] * factor, pair[1] * factor);
+          }
         }
       }
     }
