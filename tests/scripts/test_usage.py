@@ -4,7 +4,18 @@ import os
 
 import pytest
 
-SCRIPTS = ("bench", "generate_vectors", "gpu_check", "lint", "profile_ncu", "profile_nsys", "test")
+SCRIPTS = (
+    "bench",
+    "generate_vectors",
+    "gpu_check",
+    "lint",
+    "peers",
+    "profile_ncu",
+    "profile_nsys",
+    "reproduce",
+    "test",
+    "update_readme",
+)
 # A PATH with a shell and its tools, without GPU tools.
 BARE = {"PATH": "/usr/bin:/bin", "CUDA_HOME": "/nonexistent"}
 
@@ -35,6 +46,12 @@ def test_is_executable(root, path):
         ("gpu_check", ["--build-dir", "/nonexistent"], "'/nonexistent' holds no based_bench"),
         ("gpu_check", ["--out", "/proc/nowhere"], "cannot write to '/proc/nowhere'"),
         ("lint", ["--nonsense"], "unknown argument '--nonsense'"),
+        ("reproduce", ["--nonsense"], "unknown option '--nonsense'"),
+        ("reproduce", ["--out", "a", "--resume", "b"], "give one of them"),
+        ("reproduce", ["--out", "/proc/nowhere"], "cannot write to '/proc/nowhere'"),
+        ("reproduce", ["--resume", "/nonexistent"], "'/nonexistent' is no interrupted run"),
+        ("update_readme", ["--nonsense"], "unrecognized arguments: --nonsense"),
+        ("update_readme", ["/nonexistent.md"], "/nonexistent.md: cannot be read"),
         ("test", ["--nonsense"], "unknown argument '--nonsense'"),
         ("profile_ncu", [], "want a FILTER"),
         ("profile_ncu", ["--set", "full"], "the FILTER comes first, got '--set'"),
@@ -56,9 +73,10 @@ def test_bad_usage(run, script, name, arguments, said):
     assert done.stdout == ""
 
 
-def test_results_are_not_overwritten(run, script, tmp_path):
+@pytest.mark.parametrize("name", ["bench", "reproduce"])
+def test_results_are_not_overwritten(run, script, tmp_path, name):
     (tmp_path / "results.json").write_text("{}")
-    done = run(script("bench"), "--out", tmp_path)
+    done = run(script(name), "--out", tmp_path)
     assert done.returncode == 2
     assert f"--resume '{tmp_path}'" in done.stderr
 

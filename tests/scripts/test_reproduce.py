@@ -1,0 +1,174 @@
+"""scripts/reproduce from end to end, with stubs for CMake, Python, based_bench and peers."""
+
+import json
+
+import pytest
+
+# Lists two rows a sweep, one of them in every sweep; else writes results.
+BENCH = r"""
+for argument in "$@"; do
+  if [[ $argument == --benchmark_list_tests ]]; then
+    echo "prefill/based/every/manual_time"
+    echo "prefill/based/$(cksum <<<"$*" | cut -d ' ' -f 1)/manual_time"
+    exit
+  fi
+done
+echo "bench $*" >>{calls}
+for argument in "$@"; do
+  [[ $argument != --benchmark_out=* ]] || echo '{{"run_type":"iteration"}}' >"${{argument#*=}}"
+done
+{then}
+"""
+
+
+@pytest.fixture
+def suite(tree):
+    def bench(then="exit 0"):
+        tree.stub("build/based_bench", BENCH.format(calls=tree.calls, then=then))
+
+    tree.bench = bench
+    bench()
+    with (tree.path / "scripts/lib/build.sh").open("a") as library:
+        library.write("find_nvcc() { echo; }\n")
+    tree.stub("dpkg-query", "echo 'install ok installed'")
+    tree.stub("nvidia-smi", "exit 9")
+    tree.stub(
+        "cmake",
+        """[[ $1 != --version ]] || { echo cmake version 3.30.0; exit; }
+touch build/build.ninja
+[[ $1 != --fresh ]] || echo "CMAKE_CUDA_COMPILER:STRING=NOTFOUND" >build/CMakeCache.txt""",
+    )
+    tree.stub(
+        "scripts/peers",
+        f"""echo "peers $*" >>{tree.calls}
+while [[ $1 != --out ]]; do shift; done
+echo '{{}}' >"$2" """,
+    )
+    return tree
+
+
+@pytest.fixture
+def gpu_suite(suite):
+    suite.stub("nvidia-smi", "echo 'GPU 0: one'")
+    (suite.path / "build/CMakeCache.txt").write_text("CMAKE_CUDA_COMPILER:STRING=/usr/bin/nvcc\n")
+    (suite.path / "build/build.ninja").write_text("")
+    with (suite.path / "scripts/lib/build.sh").open("a") as library:
+        library.write("find_nvcc() { echo /usr/bin/nvcc; }\n")
+    return suite
+
+
+def calls(tree, program):
+    return [line.split()[1:] for line in tree.logged() if line.split()[0] == program]
+
+
+def expanded(options, name):
+    """The values of a list option of based_bench."""
+    (text,) = [o.partition("=")[2] for o in options if o.startswith(f"--{name}=")]
+    values = []
+    for part in text.split(","):
+        first, *rest = part.split(":")
+        value, last = int(first), int(rest[0]) if rest else int(first)
+        while value <= last:
+            values.append(value)
+            value *= int(rest[1][1:]) if rest else last + 1
+    return values
+
+
+def shapes(sweeps):
+    """(B, N) of every prefill sweep over all implementations."""
+    return {
+        (b, n)
+        for options in sweeps
+        if any("prefill" in option for option in options)
+        and not any(option.startswith("--implementation") for option in options)
+        for b in expanded(options, "batch")
+        for n in expanded(options, "seqlen")
+    }
+
+
+FIGURES = (
+    {(2**i, 8192) for i in range(9)}
+    | {(2**i, 16384) for i in range(1, 7)}
+    | {(2**i, 1024) for i in range(1, 9)}
+    | {(b, 2**i) for b in (4, 16) for i in range(8, 16)}
+    | {(16, n) for n in (1024, 2048, 3072, 6144, 12288)}
+)
+
+
+def test_a_gpu_gets_the_figures_shapes_and_no_others(gpu_suite):
+    done = gpu_suite.run("scripts/reproduce", "--out", "out")
+    assert done.returncode == 0, done.stderr
+    sweeps = calls(gpu_suite, "bench")
+    assert all("--device=cuda" in sweep and "--heads=16" in sweep for sweep in sweeps)
+    assert shapes(sweeps) == FIGURES
+    assert shapes(calls(gpu_suite, "peers")) == FIGURES
+    (steps,) = [s for s in sweeps if "--benchmark_filter=^(decode|sliding_window)/" in s]
+    assert expanded(steps, "batch") == [1, 8, 16, 32, 64, 128, 256]
+    assert {"--window=64,128", "--state=bf16,f32"} <= set(steps)
+    (longest,) = [s for s in sweeps if "--implementation=based" in s]
+    assert expanded(longest, "seqlen") == [128, 131072]
+
+
+def test_originals_go_into_the_pictures(gpu_suite):
+    done = gpu_suite.run("scripts/reproduce", "--quick", "--out", "out")
+    assert done.returncode == 0, done.stderr
+    out = gpu_suite.path / "out"
+    for peers in calls(gpu_suite, "peers"):
+        assert peers[-3:] == ["--out", f"{out}/peers.json", "--resume"]
+    files = [f"{out}/results.json", f"{out}/peers.json"]
+    plots = [call[2:] for call in calls(gpu_suite, "python") if call[:2] == ["-m", "plots"]]
+    assert plots == [
+        ["table", *files],
+        ["render", "--published", *files, "--out", str(out)],
+        ["report", "--published", *files, "--out", str(out)],
+    ]
+    assert f"{out}/report.html" in done.stdout
+
+
+def test_a_failed_original_fails_the_run_but_loses_nothing(gpu_suite):
+    gpu_suite.stub("scripts/peers", "exit 1")
+    done = gpu_suite.run("scripts/reproduce", "--quick", "--out", "out")
+    assert done.returncode == 1
+    assert any("report" in call for call in calls(gpu_suite, "python"))
+
+
+@pytest.mark.parametrize("mode", [[], ["--quick"]])
+def test_without_a_gpu_every_figure_has_its_sizes(suite, mode):
+    done = suite.run("scripts/reproduce", *mode, "--out", "out")
+    assert done.returncode == 0, done.stderr
+    sweeps = calls(suite, "bench")
+    assert all("--device=cpu" in sweep for sweep in sweeps)
+    found = shapes(sweeps)
+    by_batch = {n: {b for b, m in found if m == n} for _, n in found}
+    by_length = {b: {n for c, n in found if c == b} for b, _ in found}
+    assert max(map(len, by_batch.values())) >= 2
+    assert max(map(len, by_length.values())) >= 3
+    (steps,) = [s for s in sweeps if "--benchmark_filter=^(decode|sliding_window)/" in s]
+    assert len(expanded(steps, "batch")) >= 2
+    assert calls(suite, "peers") == []
+    assert "the living originals need a GPU: left out" in done.stderr
+
+
+def test_says_beforehand_how_long_it_takes(suite):
+    done = suite.run("scripts/reproduce", "--quick", "--out", "out")
+    sweeps = len(calls(suite, "bench"))
+    # A row of its own and one in common; 1 s of time cap and 1 s of set-up each.
+    assert f"{sweeps + 1} rows on cpu, 0 of them there already: some 1 min" in done.stderr
+    assert "at most 1 min" in done.stderr
+
+
+def test_resume_repeats_the_sweeps_on_the_rows_there(suite):
+    suite.bench("kill -KILL $$")
+    done = suite.run("scripts/reproduce", "--quick", "--out", "out")
+    assert done.returncode == 1
+    assert f"scripts/reproduce --resume '{suite.path}/out'" in done.stderr
+    asked = calls(suite, "bench")[0]
+    suite.calls.unlink()
+    suite.bench()
+    done = suite.run("scripts/reproduce", "--resume", "out")
+    assert done.returncode == 0, done.stderr
+    results = suite.path / "out" / "results.json"
+    resumed = calls(suite, "bench")[0]
+    assert set(resumed) - {f"--resume={results}"} == set(asked)
+    assert "1 of them there already" in done.stderr
+    assert json.loads(results.read_text()) == {"run_type": "iteration"}
