@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "kernels/based/circulant.h"
+#include "kernels/ptx/opaque.cuh"
 #include "kernels/tile/warpgroup.cuh"
 
 namespace based::circulant {
@@ -32,26 +33,19 @@ class query_features {
  public:
   static constexpr int words = feature_dim / 2;
 
-  __device__ query_features() {
-    const int row = 16 * warpgroup::warp() + warp::lane() / 4;
-    const int col = 2 * (warp::lane() % 4);
-#pragma unroll
-    for (int i = 0; i < words / 2; ++i) {
-      offset_[i] = token_tile::layout::offset(row, (col + 2 * i) % feature_dim);
-    }
-  }
-
   /// Reads a chunk's queries; the slices stay those of the chunk before until use_fetched().
   __device__ void fetch(const token_tile& q) {
-    constexpr int half_row = feature_dim;  // in bytes: the column eight on, in a circle of sixteen
     constexpr int eight_rows = token_tile::layout::offset(8, 0);
+    const int row = 16 * warpgroup::warp() + warp::lane() / 4;
+    const int col = 2 * (warp::lane() % 4);
     const auto load = [&](int offset) {
       return *reinterpret_cast<const std::uint32_t*>(q.at(0, 0) + offset);
     };
 #pragma unroll
     for (int i = 0; i < words / 2; ++i) {
-      const int near = ptx::opaque(offset_[i]);
-      const int far = near ^ half_row;
+      // The columns' bits are XORed into those of the row; eight columns on is one more bit.
+      const int near = ptx::opaque(token_tile::layout::offset(row, (col + 2 * i) % feature_dim));
+      const int far = near ^ token_tile::layout::offset(0, feature_dim / 2);
       fetched_upper_[i] = load(near);
       fetched_lower_[i] = load(near + eight_rows);
       fetched_upper_[i + words / 2] = load(far);
@@ -86,7 +80,6 @@ class query_features {
     return multiply_bf16x2(weighted, rotated(x, first, slice));
   }
 
-  int offset_[words / 2];               // of word i of row g in a tile
   std::uint32_t fetched_upper_[words];  // not yet scaled
   std::uint32_t fetched_lower_[words];
   std::uint32_t upper_[words];  // word i: columns 2 t + 2 i, 2 t + 2 i + 1 (mod 16) of row g
@@ -98,24 +91,28 @@ __device__ inline void store_key_features(feature_tile& features, const token_ti
   constexpr int half_words = feature_dim / 4;
   const int token = warpgroup::thread() / 2;
   const int half = warpgroup::thread() % 2;
-  const int col = half * slice_slots / 2;  // of the first of this thread's slots in each slice
+  // Of this thread's half of the token in k, and of its eight slots in each slice: tiles alike.
+  const int offset = ptx::opaque(token_tile::layout::offset(token, half * slice_slots / 2));
 
-  const uint4 own = k.load<uint4>(token, col);
-  const uint4 other = k.load<uint4>(token, col ^ slice_slots / 2);
+  const uint4 own = *reinterpret_cast<const uint4*>(k.at(0, 0) + offset);
+  const uint4 other = *reinterpret_cast<const uint4*>(
+      k.at(0, 0) + (offset ^ token_tile::layout::offset(0, slice_slots / 2)));
   const std::uint32_t x[2 * half_words] = {own.x,   own.y,   own.z,   own.w,
                                            other.x, other.y, other.z, other.w};
+  const auto store = [&](int slice, uint4 words) {
+    *reinterpret_cast<uint4*>(features.at(0, slice * slice_slots) + offset) = words;
+  };
 #pragma unroll
   for (int s = 0; s < opposite_slice; ++s) {
-    features.store(
-        token, s * slice_slots + col,
-        uint4{multiply_bf16x2(x[0], rotated(x, 0, s)), multiply_bf16x2(x[1], rotated(x, 1, s)),
-              multiply_bf16x2(x[2], rotated(x, 2, s)), multiply_bf16x2(x[3], rotated(x, 3, s))});
+    store(s,
+          uint4{multiply_bf16x2(x[0], rotated(x, 0, s)), multiply_bf16x2(x[1], rotated(x, 1, s)),
+                multiply_bf16x2(x[2], rotated(x, 2, s)), multiply_bf16x2(x[3], rotated(x, 3, s))});
   }
   const uint4 opposite = {multiply_bf16x2(x[0], x[4]), multiply_bf16x2(x[1], x[5]),
                           multiply_bf16x2(x[2], x[6]), multiply_bf16x2(x[3], x[7])};
   const uint4 constant = {two_ones, 0, 0, 0};
-  features.store(token, opposite_slice * slice_slots + col, half == 0 ? opposite : constant);
-  features.store(token, linear_slice * slice_slots + col, own);
+  store(opposite_slice, half == 0 ? opposite : constant);
+  store(linear_slice, own);
 }
 
 }  // namespace based::circulant

@@ -1,11 +1,12 @@
 // The K-state z of the normalisation, as three moments of the keys instead of 153 features:
 //
-//   phi_q(q) . z = n + x . m + x^T M x / 2,   x = scale q,  n = count,  m = sum k,  M = sum k k^T
+//   phi_q(q) . z = n + x . (m + M x / 2),   x = scale q,  n = count,  m = sum k,  M = sum k k^T
 //
-// Each warp keeps all three in fp32 for itself: M [16 x 16] as two accumulators of mma.sync, built
-// from K^T K with one ldmatrix serving as both operands. M is symmetric, so its accumulators are,
-// rounded, the B operand of x M with nothing moved; they are rounded twice, to a bf16 head and a
-// bf16 residual, which keeps sixteen bits.
+// The state warpgroup keeps m and M in fp32, spread over its warps: warp w has one half (w % 2) of
+// M's columns over one half (w / 2) of every chunk's tokens, and m over a quarter of them. A chunk
+// takes three mma.sync a warp, one ldmatrix serving as both operands of K^T K. M and m are handed
+// over, rounded, beside the state: a tile whose product with [x x 1] sums up the parts. M is
+// symmetric, so its accumulators are that tile's words with nothing transposed. n is known.
 #pragma once
 
 #include <cstdint>
@@ -14,139 +15,148 @@
 #include "kernels/based/kv_state.cuh"
 #include "kernels/ptx/ldmatrix.cuh"
 #include "kernels/ptx/mma.cuh"
+#include "kernels/ptx/opaque.cuh"
 #include "kernels/tile/warpgroup.cuh"
 
 namespace based {
+
+/// Columns 16 h + i: row i of M over tokens of half h; columns 32 + 2 w and + 1: 2 m over the
+/// quarter of warp w, as a bf16 head and residual; the others are zero. [16 x 48]
+using moments_tile = shared_tile<feature_dim, 3 * feature_dim, swizzle::bytes32>;
+inline constexpr int token_halves = 2;
 
 class key_moments {
  public:
   __device__ void clear() {
 #pragma unroll
-    for (int i = 0; i < 8; ++i) second_[i / 4][i % 4] = 0;
-#pragma unroll
-    for (int i = 0; i < 4; ++i) first_[i / 2][i % 2] = 0;
-    count_ = 0;
+    for (int i = 0; i < 4; ++i) second_[i] = 0;
+    first_[0] = first_[1] = 0;
   }
 
-  /// Adds a chunk's keys, and all its tokens to the count.
+  /// Adds this warp's part of a chunk's keys [64 x 16].
   __device__ void add(const circulant::token_tile& k) {
-    constexpr std::uint32_t ones[4] = {circulant::two_ones, circulant::two_ones,
-                                       circulant::two_ones, circulant::two_ones};
-    const int lane = warp::lane();
-    const char* matrices = k.at(lane / 16 * 8 + lane % 8, lane / 8 % 2 * 8);
+    const int lane = ptx::opaque(warp::lane());
+    const int first_token = 32 * token_half() + lane / 16 * 8 + lane % 8;
+    const char* matrices = k.at(first_token, lane / 8 % 2 * 8);
 #pragma unroll
-    for (int step = 0; step < k.rows / 16; ++step) {
+    for (int step = 0; step < 2; ++step) {
       std::uint32_t keys[4];  // (tokens, dims) of eight: (0, 0), (0, 1), (1, 0), (1, 1)
       ptx::ldmatrix_x4_trans(keys, matrices + circulant::token_tile::layout::offset(16 * step, 0));
-#pragma unroll
-      for (int block = 0; block < 2; ++block) {
-        ptx::mma_m16n8k16(second_[block], keys, keys[block], keys[2 + block]);
-        float equal_rows[4] = {first_[block][0], first_[block][1],  //
-                               first_[block][0], first_[block][1]};
-        ptx::mma_m16n8k16(equal_rows, ones, keys[block], keys[2 + block]);
-        first_[block][0] = equal_rows[0];
-        first_[block][1] = equal_rows[1];
-      }
-    }
-    add_count(k.rows);
-  }
-
-  /// Adds n + x . m + x^T M x / 2 of rows g and g + 8 to `sums`; a row's four lanes a part each.
-  __device__ void add_weights(float (&sums)[2], const operand_slice& x) const {
-    constexpr float lanes_of_row = 4;
-    sums[0] += count_ / lanes_of_row;
-    sums[1] += count_ / lanes_of_row;
-#pragma unroll
-    for (int block = 0; block < 2; ++block) {
-      float y[4] = {2 * first_[block][0], 2 * first_[block][1],  //
-                    2 * first_[block][0], 2 * first_[block][1]};
-      std::uint32_t head[2], residual[2];  // M's rows of `block`, columns 0..7 and 8..15
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const float low = second_[half][2 * block], high = second_[half][2 * block + 1];
-        head[half] = ptx::to_bf16x2(low, high);
-        residual[half] =
-            ptx::to_bf16x2(low - ptx::low_half(head[half]), high - ptx::high_half(head[half]));
-      }
-      ptx::mma_m16n8k16(y, x.word, head[0], head[1]);
-      ptx::mma_m16n8k16(y, x.word, residual[0], residual[1]);
-#pragma unroll
-      for (int row = 0; row < 2; ++row) {
-        const std::uint32_t word = x.word[2 * block + row];
-        sums[row] +=
-            0.5f * (ptx::low_half(word) * y[2 * row] + ptx::high_half(word) * y[2 * row + 1]);
+      const bool left = column_half() == 0;
+      ptx::mma_m16n8k16(second_, keys, left ? keys[0] : keys[1], left ? keys[2] : keys[3]);
+      if (step == column_half()) {
+        float sums[4] = {first_[0], first_[0], first_[1], first_[1]};  // the same in every column
+        ptx::mma_m16n8k16(sums, keys, circulant::two_ones, circulant::two_ones);
+        first_[0] = sums[0];
+        first_[1] = sums[2];
       }
     }
   }
-  __device__ float count() const {
-    return count_;
+
+  /// Writes this warp's part of the tile.
+  __device__ void hand_over(moments_tile& tile) const {
+    const int lane = ptx::opaque(warp::lane());
+    const int row = lane / 4;
+    const int col = 8 * column_half() + 2 * (lane % 4);
+    char* words = tile.at(row, feature_dim * token_half() + col);
+    char* sums = tile.at(row, feature_dim * token_halves + 2 * warpgroup::warp());
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int rows = moments_tile::layout::offset(8 * half, 0);
+      *reinterpret_cast<std::uint32_t*>(words + rows) =
+          ptx::to_bf16x2(second_[2 * half], second_[2 * half + 1]);
+      const float doubled = 2 * first_[half];
+      const float head = ptx::low_half(ptx::to_bf16x2(doubled, 0));
+      if (lane % 4 == 0) {
+        *reinterpret_cast<std::uint32_t*>(sums + rows) = ptx::to_bf16x2(doubled, doubled - head);
+      }
+    }
   }
 
-  /// z [153] of one head, in the compact order of features.h.
+  /// From z [153] of one head: M's halves into the first two warps, m into the first.
   __device__ void load(const float* z) {
-    for_each_pair([&](int i, int j, float& value) { value = z[pair_row(i, j)]; });
-    for_each_first([&](int i, float& value) { value = z[first_linear_row + i]; });
-    count_ = z[0];
-  }
-  __device__ void store(float* z) {
-    for_each_pair([&](int i, int j, float& value) {
-      if (i <= j) z[pair_row(i, j)] = value;
-    });
-    if (warp::lane() < 4)
-      for_each_first([&](int i, float& value) { z[first_linear_row + i] = value; });
-    if (warp::lane() == 0) z[0] = count_;
+    if (token_half() > 0) return;
+    for_each([&](int row, float& value) { value = z[row]; });
+    if (column_half() > 0) first_[0] = first_[1] = 0;
   }
 
-  /// A segment's part, without the count.
-  __device__ void store_partial(segment_partial& partial) const {
-    const int lane = warp::lane();
-    partial.moments[0][lane] = {second_[0][0], second_[0][1], second_[0][2], second_[0][3]};
-    partial.moments[1][lane] = {second_[1][0], second_[1][1], second_[1][2], second_[1][3]};
-    partial.moments[2][lane] = {first_[0][0], first_[0][1], first_[1][0], first_[1][1]};
+  /// This warp's part to memory, and the part of another warp from there.
+  __device__ void store_part(moment_parts& parts) const {
+    float4* part = parts[warpgroup::warp()][warp::lane()];
+    part[0] = {second_[0], second_[1], second_[2], second_[3]};
+    part[1] = {first_[0], first_[1], 0, 0};
   }
-  __device__ void add_partial(const segment_partial& partial) {
-#pragma unroll
-    for (int block = 0; block < 2; ++block) {
-      const float4 second = partial.moments[block][warp::lane()];
-      second_[block][0] += second.x;
-      second_[block][1] += second.y;
-      second_[block][2] += second.z;
-      second_[block][3] += second.w;
-    }
-    const float4 first = partial.moments[2][warp::lane()];
-    first_[0][0] += first.x;
-    first_[0][1] += first.y;
-    first_[1][0] += first.z;
-    first_[1][1] += first.w;
+  __device__ void add_part(const moment_parts& parts, int warp) {
+    const float4* part = parts[warp][warp::lane()];
+    second_[0] += part[0].x;
+    second_[1] += part[0].y;
+    second_[2] += part[0].z;
+    second_[3] += part[0].w;
+    first_[0] += part[1].x;
+    first_[1] += part[1].y;
   }
-  __device__ void add_count(int tokens) {
-    count_ += static_cast<float>(tokens);
+
+  /// To z [153] of one head, without the count, through `parts`, memory of the warpgroup's own.
+  template <int Barrier>
+  __device__ void store(float* z, moment_parts& parts) {
+    warpgroup::sync<Barrier>();
+    store_part(parts);
+    warpgroup::sync<Barrier>();
+    if (token_half() > 0) return;
+    const int other_columns = warpgroup::warp() ^ 1;
+    first_[0] += parts[other_columns][warp::lane()][1].x;
+    first_[1] += parts[other_columns][warp::lane()][1].y;
+    add_part(parts, warpgroup::warp() + 2);
+    first_[0] += parts[other_columns + 2][warp::lane()][1].x;
+    first_[1] += parts[other_columns + 2][warp::lane()][1].y;
+    for_each([&](int row, float& value) { z[row] = value; });
   }
 
  private:
-  __device__ static int pair_row(int i, int j) {
-    return i <= j ? product_row(i, j) : product_row(j, i);
+  __device__ static int token_half() {
+    return warpgroup::warp() / 2;
   }
-  template <class Function>
-  __device__ void for_each_pair(Function f) {
-#pragma unroll
-    for (int e = 0; e < 8; ++e) {
-      const int row = warp::lane() / 4 + e % 4 / 2 * 8;
-      const int col = e / 4 * 8 + 2 * (warp::lane() % 4) + e % 2;
-      f(row, col, second_[e / 4][e % 4]);
-    }
+  __device__ static int column_half() {
+    return warpgroup::warp() % 2;
   }
+
+  /// Calls f(row of z, value) for what this lane holds; some rows come up twice, M being symmetric.
   template <class Function>
-  __device__ void for_each_first(Function f) {
+  __device__ void for_each(Function f) {
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
-      f(e / 2 * 8 + 2 * (warp::lane() % 4) + e % 2, first_[e / 2][e % 2]);
+      const int i = warp::lane() / 4 + e / 2 * 8;
+      const int j = 8 * column_half() + 2 * (warp::lane() % 4) + e % 2;
+      f(i <= j ? product_row(i, j) : product_row(j, i), second_[e]);
+    }
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      f(first_linear_row + warp::lane() / 4 + 8 * half, first_[half]);
     }
   }
 
-  float second_[2][4];  // M: accumulators of columns 0..7 and 8..15
-  float first_[2][2];   // m, columns 2 t and 2 t + 1 of every eight
-  float count_;
+  float second_[4];  // an accumulator of mma.sync: M's columns 8 c .. 8 c + 7, c the column half
+  float first_[2];   // m: rows g and g + 8
 };
+
+/// y = 2 m + M x of a chunk's rows [64 x 16].
+__device__ inline void start_moment_products(accumulator_tile<16>& y, const operand_slice& x,
+                                             const moments_tile& moments) {
+  constexpr operand_slice ones = {
+      {circulant::two_ones, circulant::two_ones, circulant::two_ones, circulant::two_ones}};
+  warpgroup::mma_ABt<warpgroup::mma_mode::overwrite>(y, ones, moments, token_halves);
+#pragma unroll
+  for (int half = 0; half < token_halves; ++half) warpgroup::mma_ABt(y, x, moments, half);
+}
+
+/// Adds x . y / 2 of rows g and g + 8 to `sums`, each of a row's four lanes its own columns' part.
+__device__ inline void add_moment_weights(float (&sums)[2], const operand_slice& x,
+                                          const accumulator_tile<16>& y) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    sums[i % 2] += 0.5f * (ptx::low_half(x.word[i]) * y.value[2 * i] +
+                           ptx::high_half(x.word[i]) * y.value[2 * i + 1]);
+  }
+}
 
 }  // namespace based

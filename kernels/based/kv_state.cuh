@@ -15,11 +15,18 @@ using state_tile = shared_tile<circulant::slots, value_dim, swizzle::bytes128>; 
 using state_accumulator = accumulator_tile<circulant::slots>;                    // S^T [64 x 160]
 using rounded_state = operand_tile<circulant::slots>;                            // S^T [64 x 160]
 
+/// The warps' parts of the moments of keys, lane by lane; see key_moments.cuh.
+using moment_parts = float4[warpgroup::warps][32][2];
+
+/// A rounded_state, thread by thread: as large as a state_tile.
+using rounded_parts = uint4[rounded_state::slices][warpgroup::threads];
+static_assert(sizeof(rounded_parts) == state_tile::bytes);
+
 /// What a split sequence keeps of one segment: its own tokens' state, and the moments of their
 /// keys.
 struct segment_partial {
-  uint4 state[rounded_state::slices][warpgroup::threads];  ///< a rounded_state, thread by thread
-  float4 moments[3][32];                                   ///< see key_moments.cuh, lane by lane
+  rounded_parts state;
+  moment_parts moments;
 };
 
 namespace warpgroup {
@@ -61,20 +68,20 @@ __device__ inline void store_state(float* kv, state_accumulator& state) {
   });
 }
 
-__device__ inline void store_partial(segment_partial& partial, const state_accumulator& state) {
+__device__ inline void store_parts(rounded_parts& parts, const state_accumulator& state) {
   const rounded_state rounded = round_state(state);
 #pragma unroll
   for (int i = 0; i < rounded.slices; ++i) {
     const auto& word = rounded.slice[i].word;
-    partial.state[i][thread()] = {word[0], word[1], word[2], word[3]};
+    parts[i][thread()] = {word[0], word[1], word[2], word[3]};
   }
 }
 
-__device__ inline void add_partial(state_accumulator& state, const segment_partial& partial) {
+__device__ inline void add_parts(state_accumulator& state, const rounded_parts& parts) {
   float constant[2] = {state.value[constant_element], state.value[constant_element + 2]};
 #pragma unroll
   for (int i = 0; i < rounded_state::slices; ++i) {
-    const uint4 words = partial.state[i][thread()];
+    const uint4 words = parts[i][thread()];
     const std::uint32_t word[4] = {words.x, words.y, words.z, words.w};
 #pragma unroll
     for (int j = 0; j < 4; ++j) {

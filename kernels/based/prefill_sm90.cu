@@ -35,6 +35,7 @@ using output_tile = shared_tile<16, value_dim, swizzle::bytes128>;  // a warp's 
 
 constexpr int stages = 3;
 constexpr int state_buffers = 2;
+constexpr int gather_buffers = 1 + state_buffers;  // of the states of earlier segments
 constexpr int threads = 2 * warpgroup::threads;
 constexpr int ctas_per_multiprocessor = 2;
 
@@ -44,19 +45,25 @@ struct shared_storage {
   value_tile v[stages];                  // [64 x 64]
   feature_tile key_features;             // [64 x 160]
   state_tile state[state_buffers];       // [160 x 64]
+  moments_tile moments[state_buffers];   // [16 x 48]
   output_tile output[warpgroup::warps];  // [16 x 64]
+  float initial_tokens;
   barrier loaded[stages];
   barrier consumed[stages];
   barrier state_ready[state_buffers];
+  barrier gathered[gather_buffers];
 };
 
+constexpr int state_barrier = 1;  // the named barrier of the state warpgroup
 constexpr int loading_warps = 3;  // one each for q, k and v
 constexpr int consumer_warps = threads / 32;
 
 /// Registers of a thread: two CTAs leave 128 at launch, of which the state's warpgroup then gives
 /// some to the output's.
 constexpr int launch_registers = 65536 / (ctas_per_multiprocessor * threads);
-constexpr int moved_registers = 16;
+constexpr int moved_registers(bool normalize) {
+  return normalize ? 8 : 16;
+}
 
 /// The output warpgroup's warps load q, k and v of a chunk, one each.
 __device__ void load_chunk(shared_storage& shared, const parameters& p, tile_coordinates chunk,
@@ -91,15 +98,17 @@ __device__ operand_tile<64> weights(accumulator_tile<64>& scores, std::uint32_t 
   return to_bf16(scores);
 }
 
-/// O / (row sums + eps), the sums being spread over the four lanes that share a row.
-__device__ void normalize(accumulator_tile<64>& o, const float (&partial_sums)[2], float eps) {
+/// O / (row sums + tokens before + eps), the sums being spread over the four lanes that share a
+/// row.
+__device__ void normalize(accumulator_tile<64>& o, const float (&partial_sums)[2],
+                          float tokens_before, float eps) {
   float inverse[2];
 #pragma unroll
   for (int row = 0; row < 2; ++row) {
     float sum = partial_sums[row];
     sum += __shfl_xor_sync(~0u, sum, 1);
     sum += __shfl_xor_sync(~0u, sum, 2);
-    inverse[row] = 1 / (sum + eps);
+    inverse[row] = 1 / (sum + tokens_before + eps);
   }
 #pragma unroll
   for (int i = 0; i < o.size; ++i) o.value[i] *= inverse[i % 4 / 2];
@@ -128,11 +137,6 @@ __device__ void store_output(shared_storage& shared, const parameters& p, tile_c
   warp::store_async(staging, p.o, chunk);
 }
 
-/// Whether this segment's last state is to be written.
-__device__ bool hands_on_state(const parameters& p, const segment_range& range) {
-  return p.final_state.kv != nullptr && range.last == p.chunks;
-}
-
 /// `Normalize`: divides by the sums of the weights. `Stateful`: starts from an initial state or
 /// from the segments before, or ends in a final state.
 template <bool Normalize, bool Stateful>
@@ -141,23 +145,10 @@ __device__ void run_output_warpgroup(shared_storage& shared, const parameters& p
   for (int i = 0; i < stages && range.first + i < range.last; ++i) {
     load_chunk(shared, p, range.chunk(range.first + i), i, warp);
   }
-  ptx::increase_registers<launch_registers + moved_registers>();
+  ptx::increase_registers<launch_registers + moved_registers(Normalize)>();
 
-  key_moments moments;
-  if constexpr (Normalize) {
-    moments.clear();
-    if constexpr (Stateful) {
-      if (p.initial_state.z != nullptr) moments.load(p.initial_state.z_head(range.batch_head));
-      if (range.segment > 0) {
-        ptx::wait_for_prior_grid();
-        const segment_partial* partials =
-            p.partials + static_cast<std::int64_t>(range.batch_head) * (p.segments - 1);
-        for (int i = 0; i < range.segment; ++i) moments.add_partial(partials[i]);
-        moments.add_count(range.first * chunk_tokens);
-      }
-    }
-  }
-
+  constexpr int early_slices = Normalize ? 4 : 4;  // of phi(Q) S, before the products with V
+  float tokens_before = shared.initial_tokens + range.first * chunk_tokens;
   ring_position<stages> stage, previous_stage;
   ring_position<state_buffers> state;
   query_features features;  // phi(Q)                   [64 x 160]
@@ -174,15 +165,20 @@ __device__ void run_output_warpgroup(shared_storage& shared, const parameters& p
     const state_tile& s = shared.state[state.buffer];  // [160 x 64]
     accumulator_tile<64> scores;                       // A [64 x 64]
     accumulator_tile<64> o;                            // O [64 x 64]
+    accumulator_tile<16> y;                            // 2 m + M x [64 x 16]
     float weight_sums[2] = {0, 0};                     // of rows g and g + 8
 
     const operand_slice x = features.slice(circulant::linear_slice);
     warpgroup::mma_fence();
-    warpgroup::mma_ABt<warpgroup::mma_mode::overwrite>(scores, x, k);
-    warpgroup::mma_commit();
+    warpgroup::mma_ABt<warpgroup::mma_mode::overwrite>(scores, x, k, 0);
+    if constexpr (!Normalize) warpgroup::mma_commit();
 
     shared.state_ready[state.buffer].wait(state.parity);
-    add_inter_chunk<0, 4, warpgroup::mma_mode::overwrite>(o, features, s);
+    if constexpr (Normalize) {
+      start_moment_products(y, x, shared.moments[state.buffer]);
+      warpgroup::mma_commit();
+    }
+    add_inter_chunk<0, early_slices, warpgroup::mma_mode::overwrite>(o, features, s);
 
     if (chunk > range.first) {
       store_output(shared, p, range.chunk(chunk - 1), warp, finished);
@@ -192,16 +188,16 @@ __device__ void run_output_warpgroup(shared_storage& shared, const parameters& p
         load_chunk(shared, p, range.chunk(next), previous_stage.buffer, warp);
       }
     }
-    if constexpr (Normalize) {
-      moments.add_weights(weight_sums, x);
-      moments.add(k);
-    }
     warpgroup::mma_wait<1>(scores);
+    if constexpr (Normalize) {
+      warpgroup::mma_wait<1>(y);
+      add_moment_weights(weight_sums, x, y);
+    }
     const operand_tile<64> w = weights<Normalize>(scores, mask, weight_sums);  // [64 x 64]
     warpgroup::mma_fence();
 #pragma unroll
     for (int i = 0; i < w.slices; ++i) warpgroup::mma_AB(o, w.slice[i], v, i);
-    add_inter_chunk<4, circulant::slices - 4>(o, features, s);
+    add_inter_chunk<early_slices, circulant::slices - early_slices>(o, features, s);
 
     previous_stage = stage;
     if (chunk + 1 < range.last) stage.advance();  // else the last chunk's queries once more
@@ -212,69 +208,110 @@ __device__ void run_output_warpgroup(shared_storage& shared, const parameters& p
     shared.consumed[previous_stage.buffer].warp_arrive();
     state.advance();
 
-    if constexpr (Normalize) normalize(o, weight_sums, p.eps);
+    if constexpr (Normalize) {
+      normalize(o, weight_sums, tokens_before, p.eps);
+      tokens_before += chunk_tokens;
+    }
     finished = to_bf16(o);
   }
 
   store_output(shared, p, range.chunk(range.last - 1), warp, finished);
   warp::wait_stores_read();
-  if constexpr (Normalize && Stateful) {
-    if (hands_on_state(p, range) && warp == 0) {
-      moments.add_count(p.seqlen - p.chunks * chunk_tokens);  // tokens past the end were none
-      moments.store(p.final_state.z_head(range.batch_head));
+}
+
+/// Adds the states of the segments before. They pass through the tiles that the loop has no use for
+/// yet, all of one size, as many copies at a time.
+__device__ void add_partials(shared_storage& shared, state_accumulator& state,
+                             const segment_partial* partials, int count) {
+  static_assert(sizeof(feature_tile) == sizeof(rounded_parts));
+  const auto buffer = [&](int i) -> void* {
+    return i == 0 ? static_cast<void*>(&shared.key_features) : &shared.state[i - 1];
+  };
+  const auto load = [&](int segment, int i) {
+    if (warpgroup::warp() == 0) {
+      warp::load_async(buffer(i), partials[segment].state, shared.gathered[i]);
     }
+  };
+  ring_position<gather_buffers> position;
+  for (int i = 0; i < min(gather_buffers, count); ++i) load(i, i);
+  for (int segment = 0; segment < count; ++segment) {
+    shared.gathered[position.buffer].wait(position.parity);
+    warpgroup::add_parts(state, *static_cast<const rounded_parts*>(buffer(position.buffer)));
+    warpgroup::sync<state_barrier>();
+    const int next = segment + gather_buffers;
+    if (next < count) load(next, position.buffer);
+    position.advance();
   }
 }
 
 template <bool Normalize, bool Stateful>
 __device__ void run_state_warpgroup(shared_storage& shared, const parameters& p,
                                     const segment_range& range) {
-  constexpr int named_barrier = 1;
   state_accumulator s_transposed;  // S^T [64 x 160]
-  warpgroup::clear(s_transposed);
-  if constexpr (Stateful) {
-    if (p.initial_state.kv != nullptr) {
-      warpgroup::load_state(s_transposed, p.initial_state.kv_head(range.batch_head));
-    }
-    if (range.segment > 0) {
-      ptx::wait_for_prior_grid();
-      const segment_partial* partials =
-          p.partials + static_cast<std::int64_t>(range.batch_head) * (p.segments - 1);
-      for (int i = 0; i < range.segment; ++i) warpgroup::add_partial(s_transposed, partials[i]);
-    }
+  key_moments moments;
+  if constexpr (Normalize) {
+    for (moments_tile& tile : shared.moments) warpgroup::clear(tile);
+    warpgroup::sync<state_barrier>();
   }
-
-  ptx::decrease_registers<launch_registers - moved_registers>();
+  if constexpr (Stateful) {
+    const segment_partial* partials =
+        p.partials + static_cast<std::int64_t>(range.batch_head()) * (p.segments - 1);
+    if (range.segment > 0) ptx::wait_for_prior_grid();
+    if (p.initial_state.kv != nullptr) {
+      warpgroup::load_state(s_transposed, p.initial_state.kv_head(range.batch_head()));
+    } else {
+      warpgroup::clear(s_transposed);
+    }
+    add_partials(shared, s_transposed, partials, range.segment);
+    if constexpr (Normalize) {
+      moments.clear();
+      if (p.initial_state.z != nullptr) moments.load(p.initial_state.z_head(range.batch_head()));
+      for (int i = 0; i < range.segment; ++i) {
+        moments.add_part(partials[i].moments, warpgroup::warp());
+      }
+    }
+  } else {
+    warpgroup::clear(s_transposed);
+    if constexpr (Normalize) moments.clear();
+  }
+  ptx::decrease_registers<launch_registers - moved_registers(Normalize)>();
 
   ring_position<stages> stage;
   ring_position<state_buffers> state;
-  // The chunk that read the S whose buffer is next: two before the first, so a phase already over.
-  ring_position<stages> last_reader = {stages - state_buffers, 1};
-  const bool last_is_wanted = Stateful && hands_on_state(p, range);
   for (int chunk = range.first; chunk < range.last; ++chunk) {
-    shared.consumed[last_reader.buffer].wait(last_reader.parity);
-    last_reader.advance();
+    // The chunk that last read this S buffer had the stage that comes next, a phase ago.
+    static_assert(stages == state_buffers + 1);
+    const ring_position<stages> next_stage = stage.next();
+    shared.consumed[next_stage.buffer].wait(next_stage.parity ^ 1);
     warpgroup::store_transposed(shared.state[state.buffer], warpgroup::round_state(s_transposed));
+    if constexpr (Normalize) moments.hand_over(shared.moments[state.buffer]);
     ptx::fence_proxy_async();
     shared.state_ready[state.buffer].warp_arrive();
     state.advance();
-    if (chunk + 1 == range.last && !last_is_wanted) break;
+    if (!Stateful && chunk + 1 == range.last) break;  // nobody reads the last state
 
     shared.loaded[stage.buffer].wait(stage.parity);
-    warpgroup::sync<named_barrier>();  // all warps' products have read the features before
+    warpgroup::sync<state_barrier>();  // all warps' products have read the features before
     circulant::store_key_features(shared.key_features, shared.k[stage.buffer]);
     ptx::fence_proxy_async();
-    warpgroup::sync<named_barrier>();
+    warpgroup::sync<state_barrier>();
     warpgroup::mma_fence();
     warpgroup::mma_AtB(s_transposed, shared.v[stage.buffer], shared.key_features);
     warpgroup::mma_commit();
+    if constexpr (Normalize) moments.add(shared.k[stage.buffer]);
     warpgroup::mma_wait<0>(s_transposed);
     shared.consumed[stage.buffer].warp_arrive();
-    stage.advance();
+    stage = next_stage;
   }
   if constexpr (Stateful) {
-    if (last_is_wanted)
-      warpgroup::store_state(p.final_state.kv_head(range.batch_head), s_transposed);
+    if (p.final_state.kv != nullptr && range.last == p.chunks) {
+      warpgroup::store_state(p.final_state.kv_head(range.batch_head()), s_transposed);
+      if constexpr (Normalize) {
+        float* z = p.final_state.z_head(range.batch_head());
+        moments.store<state_barrier>(z, reinterpret_cast<moment_parts&>(shared.key_features));
+        if (warpgroup::thread() == 0) z[0] = shared.initial_tokens + static_cast<float>(p.seqlen);
+      }
+    }
   }
 }
 
@@ -283,17 +320,20 @@ __global__ void __launch_bounds__(threads, ctas_per_multiprocessor)
     prefill_kernel(const __grid_constant__ parameters p) {
   extern __shared__ __align__(1024) char shared_bytes[];
   shared_storage& shared = *reinterpret_cast<shared_storage*>(shared_bytes);
-  const segment_range range(p, blockIdx.x / p.segments, blockIdx.x % p.segments);
+  const segment_range range(p);
 
   if (threadIdx.x == 0) {
     for (int i = 0; i < stages; ++i) {
       shared.loaded[i].init(loading_warps);
       shared.consumed[i].init(consumer_warps);
     }
+    for (barrier& gathered : shared.gathered) gathered.init(1);
     for (int i = 0; i < state_buffers; ++i) {
       shared.state_ready[i].init(warpgroup::warps);
     }
     ptx::fence_mbarrier_init();
+    const bool continues = Normalize && p.initial_state.z != nullptr;
+    shared.initial_tokens = continues ? p.initial_state.z_head(range.batch_head())[0] : 0;
   }
   __syncthreads();
 
@@ -371,7 +411,7 @@ void launch_prefill(const prefill_args<bf16>& args, int segments, cuda_stream st
   overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   overlap.val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t launch = {};
-  launch.gridDim = dim3(static_cast<unsigned>(shape.batch_heads() * segments));
+  launch.gridDim = dim3(static_cast<unsigned>(shape.batch_heads()), segments);
   launch.blockDim = dim3(threads);
   launch.dynamicSmemBytes = sizeof(shared_storage);
   launch.stream = stream;

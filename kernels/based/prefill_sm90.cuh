@@ -21,21 +21,20 @@ struct parameters {
   float eps;
 };
 
-/// The chunks first .. last - 1 of one head.
+/// The chunks first .. last - 1 of one head: the work of CTA (x = head of all B * H, y = segment).
 struct segment_range {
   int batch, head;
-  int batch_head;  ///< of all B * H
   int segment;
   int first, last;
 
-  __device__ segment_range(const parameters& p, int batch_head_index, int segment_index)
-      : batch(batch_head_index / p.heads),
-        head(batch_head_index % p.heads),
-        batch_head(batch_head_index),
-        segment(segment_index),
-        first(static_cast<int>(static_cast<std::int64_t>(p.chunks) * segment / p.segments)),
-        last(static_cast<int>(static_cast<std::int64_t>(p.chunks) * (segment + 1) / p.segments)) {}
+  __device__ explicit segment_range(const parameters& p)
+      : batch(blockIdx.x / p.heads),
+        head(blockIdx.x % p.heads),
+        segment(blockIdx.y),
+        first(static_cast<int>(std::int64_t{p.chunks} * segment / p.segments)),
+        last(static_cast<int>(std::int64_t{p.chunks} * (segment + 1) / p.segments)) {}
 
+  __device__ static int batch_head() { return blockIdx.x; }
   __device__ tile_coordinates chunk(int index) const { return {batch, head, index * chunk_tokens}; }
 };
 

@@ -47,7 +47,7 @@ __global__ void __launch_bounds__(threads, ctas_per_multiprocessor)
   constexpr int named_barrier = 1;
   const int warp = warp::uniform_index();
   const int states = p.segments - 1;  // of a head
-  const segment_range range(p, blockIdx.x / states, blockIdx.x % states);
+  const segment_range range(p);
   ptx::launch_dependent_grid();
 
   if (threadIdx.x == 0) {
@@ -61,14 +61,14 @@ __global__ void __launch_bounds__(threads, ctas_per_multiprocessor)
 
   state_accumulator s_transposed;  // S^T [64 x 160]
   warpgroup::clear(s_transposed);
-  key_moments moments;  // of warp 0
+  key_moments moments;
   moments.clear();
   ring_position<stages> stage;
   ring_position<feature_buffers> features;
 
   const auto build_features = [&](int stage_buffer, int feature_buffer) {
     circulant::store_key_features(shared.key_features[feature_buffer], shared.k[stage_buffer]);
-    if (Moments && warp == 0) moments.add(shared.k[stage_buffer]);
+    if constexpr (Moments) moments.add(shared.k[stage_buffer]);
   };
   shared.loaded[0].wait(0);
   build_features(0, 0);
@@ -97,9 +97,9 @@ __global__ void __launch_bounds__(threads, ctas_per_multiprocessor)
   }
 
   segment_partial& partial =
-      p.partials[static_cast<std::int64_t>(range.batch_head) * states + range.segment];
-  warpgroup::store_partial(partial, s_transposed);
-  if (Moments && warp == 0) moments.store_partial(partial);
+      p.partials[static_cast<std::int64_t>(range.batch_head()) * states + range.segment];
+  warpgroup::store_parts(partial.state, s_transposed);
+  if constexpr (Moments) moments.store_part(partial.moments);
 }
 
 }  // namespace
@@ -109,7 +109,7 @@ void launch_segment_states(const parameters& p, std::int64_t batch_heads, bool m
   const auto kernel = moments ? segment_states_kernel<true> : segment_states_kernel<false>;
   BASED_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                   sizeof(shared_storage)));
-  const auto ctas = static_cast<unsigned>(batch_heads * (p.segments - 1));
+  const dim3 ctas(static_cast<unsigned>(batch_heads), p.segments - 1);
   kernel<<<ctas, threads, sizeof(shared_storage), stream>>>(p);
   BASED_CUDA_LAUNCHED();
 }

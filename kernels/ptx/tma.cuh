@@ -1,5 +1,6 @@
-// Bulk tensor copies (the tensor memory accelerator) between global and shared memory, rank 4.
-// PTX ISA, "Data Movement and Conversion Instructions: Tensor copy".
+// Bulk copies (the tensor memory accelerator) between global and shared memory: of bytes, and of
+// boxes of rank-4 tensors. PTX ISA, "Data Movement and Conversion Instructions: Bulk copy, Tensor
+// copy".
 #pragma once
 
 #include <cuda.h>
@@ -22,6 +23,16 @@ __device__ inline void bulk_tensor_load(void* shared, const CUtensorMap* map,
       "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
       " [%0], [%1, {%3, %4, %5, %6}], [%2];" ::"r"(shared_address(shared)),
       "l"(map), "r"(shared_address(barrier)), "r"(x), "r"(y), "r"(z), "r"(w)
+      : "memory");
+}
+
+/// cp.async.bulk, global to shared, a multiple of 16 bytes; completes `barrier` by as many.
+__device__ inline void bulk_load(void* shared, const void* global, int bytes,
+                                 std::uint64_t* barrier) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
+          "r"(shared_address(shared)),
+      "l"(global), "r"(bytes), "r"(shared_address(barrier))
       : "memory");
 }
 

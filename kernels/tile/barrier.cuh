@@ -40,12 +40,10 @@ struct ring_position {
   int buffer = 0;
   std::uint32_t parity = 0;
 
-  __device__ void advance() {
-    if (++buffer == Size) {
-      buffer = 0;
-      parity ^= 1;
-    }
+  __device__ ring_position next() const {
+    return buffer + 1 == Size ? ring_position{0, parity ^ 1} : ring_position{buffer + 1, parity};
   }
+  __device__ void advance() { *this = next(); }
 };
 
 }  // namespace based

@@ -34,6 +34,15 @@ __device__ inline void load_async(Tile& tile, const CUtensorMap& map, tile_coord
   }
 }
 
+/// Starts the copy of an object in global memory to `to` and lets `arrived` expect it: one arrival.
+template <class T>
+__device__ inline void load_async(void* to, const T& from, barrier& arrived) {
+  if (ptx::elect_lane()) {
+    arrived.arrive_expect(sizeof(T));
+    ptx::bulk_load(to, &from, sizeof(T), arrived.word());
+  }
+}
+
 /// Starts the copy of a tile that this warp wrote. Tokens past the end are not written.
 template <class Tile>
 __device__ inline void store_async(const Tile& tile, const CUtensorMap& map, tile_coordinates to) {

@@ -49,12 +49,18 @@ __device__ inline void mma_wait(accumulator_tile<Cols>& results) {
 
 enum class mma_mode { overwrite, accumulate };
 
-/// D [64 x 64] (+)= A [64 x 16] B^T, B [64 x 16]: row n of B is column n of the product.
-template <mma_mode Mode = mma_mode::accumulate, class Tile>
-__device__ inline void mma_ABt(accumulator_tile<64>& d, const operand_slice& a, const Tile& b) {
-  static_assert(Tile::rows == 64 && Tile::cols == 16);
-  ptx::wgmma_m64n64k16<ptx::major::k, Mode == mma_mode::accumulate>(
-      d.value, a.word, b.template operand<ptx::major::k>(0));
+/// D [64 x N] (+)= A [64 x 16] B^T, B being columns 16 step .. 16 step + 15 of a tile [N x .]: row
+/// n of the tile is column n of the product.
+template <mma_mode Mode = mma_mode::accumulate, int N, class Tile>
+__device__ inline void mma_ABt(accumulator_tile<N>& d, const operand_slice& a, const Tile& b,
+                               int step) {
+  static_assert(Tile::rows == N && (N == 16 || N == 64));
+  const std::uint64_t operand = b.template operand<ptx::major::k>(step);
+  if constexpr (N == 16) {
+    ptx::wgmma_m64n16k16<ptx::major::k, Mode == mma_mode::accumulate>(d.value, a.word, operand);
+  } else {
+    ptx::wgmma_m64n64k16<ptx::major::k, Mode == mma_mode::accumulate>(d.value, a.word, operand);
+  }
 }
 
 /// D [64 x 64] (+)= A [64 x 16] B, B being rows 16 step .. 16 step + 15 of a tile [. x 64].
@@ -82,9 +88,9 @@ __device__ inline void mma_AtB(accumulator_tile<160>& d, const TileA& a, const T
 template <int Cols, class Tile>
 __device__ inline void store_transposed(Tile& to, const operand_tile<Cols>& from) {
   static_assert(Tile::rows == Cols && Tile::cols == 64);
-  const int lane = warp::lane();
-  const int row = lane / 16 * 8 + lane % 8;        // of a slice's sixteen columns
-  const int col = 16 * warp() + lane / 8 % 2 * 8;  // the first of eight
+  const int at = ptx::opaque(thread());           // of the warpgroup
+  const int row = at % 32 / 16 * 8 + at % 8;      // of a slice's sixteen columns
+  const int col = at / 32 * 16 + at / 8 % 2 * 8;  // the first of eight
   const std::uint32_t address = ptx::shared_address(to.at(row, col));
 #pragma unroll
   for (int i = 0; i < from.slices; ++i) {
@@ -96,6 +102,13 @@ template <int Cols>
 __device__ inline void clear(accumulator_tile<Cols>& tile) {
 #pragma unroll
   for (int i = 0; i < tile.size; ++i) tile.value[i] = 0;
+}
+
+/// Fills a shared tile with zeros.
+template <int Rows, int Cols, swizzle Swizzle>
+__device__ inline void clear(shared_tile<Rows, Cols, Swizzle>& tile) {
+  auto* words = reinterpret_cast<std::uint32_t*>(tile.elements);
+  for (int i = thread(); i < tile.bytes / 4; i += threads) words[i] = 0;
 }
 
 /// Calls f(row, column, value) for each element that this thread holds.
@@ -118,8 +131,8 @@ template <int Cols, class Tile>
 __device__ inline void store(Tile& to, const operand_tile<Cols>& from) {
   static_assert(Tile::rows == 16 && Tile::cols == Cols && Cols == Tile::layout::panel_cols);
   // A step of 16 columns flips address bits that the tile's alignment leaves to the column.
-  const std::uint32_t address =
-      ptx::opaque(ptx::shared_address(to.at(lane() % 16, lane() / 16 * 8)));
+  const int lane = ptx::opaque(warp::lane());
+  const std::uint32_t address = ptx::shared_address(to.at(lane % 16, lane / 16 * 8));
 #pragma unroll
   for (int i = 0; i < from.slices; ++i) {
     ptx::stmatrix_x4<false>(address ^ Tile::layout::offset(0, 16 * i), from.slice[i].word);
