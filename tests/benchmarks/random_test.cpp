@@ -3,6 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <string_view>
+#include <vector>
+
+#include "benchmarks/study.h"
 
 namespace based {
 namespace {
@@ -23,6 +27,24 @@ TEST(RandomStream, HasTheMomentsItPromises) {
 TEST(RandomStream, ValuesAreBf16) {
   const random_stream values(3, 4, 1.0f);
   for (int i = 0; i < 1000; ++i) EXPECT_EQ(values(i), to_float(to_bf16(values(i))));
+}
+
+// The same table stands in tests/scripts/test_peers.py, whose generator must give these bits too.
+TEST(RandomStream, BitsAreThoseThatThePeersGet) {
+  const auto bits = [](std::string_view name, float stddev, std::uint64_t seed) {
+    const random_stream values =
+        tensor_spec{name, tensor_role::input, element_type::bf16, 1, stddev}.values(seed);
+    std::vector<unsigned> found;
+    for (std::int64_t i :
+         {std::int64_t{0}, std::int64_t{1}, std::int64_t{1000}, std::int64_t{1} << 40}) {
+      found.push_back(to_bf16(values(i)).bits);
+    }
+    return found;
+  };
+  EXPECT_EQ(bits("q", 0.25f, 1), (std::vector<unsigned>{0x3b34, 0x3e34, 0x3d8f, 0xbe92}));
+  EXPECT_EQ(bits("k_cache", 1.0f, 1), (std::vector<unsigned>{0x3f83, 0xbfb3, 0xbe4a, 0xbee6}));
+  EXPECT_EQ(bits("v", 1.0f, ~std::uint64_t{0}),
+            (std::vector<unsigned>{0x3f98, 0xbf27, 0xbf5f, 0xbfba}));
 }
 
 TEST(RandomStream, SeedTensorAndIndexEachMatter) {

@@ -25,9 +25,9 @@ struct outcome {
   std::string output;  // stdout and stderr
 };
 
-outcome run(const std::string& arguments) {
+outcome run(const std::string& arguments, const std::string& device = "cpu") {
   const std::string command =
-      std::string(BASED_FAKE_BENCH) + " --device=cpu " + arguments + " 2>&1";
+      std::string(BASED_FAKE_BENCH) + " --device=" + device + " " + arguments + " 2>&1";
   FILE* pipe = popen(command.c_str(), "r");
   outcome result{-1, ""};
   std::array<char, 4096> buffer;
@@ -261,6 +261,70 @@ TEST_F(Suite, CsvGoesThroughToGoogleBenchmark) {
   const outcome result = run(std::string("--implementation=right --benchmark_format=csv") + small);
   EXPECT_EQ(result.exit_status, 0);
   EXPECT_THAT(result.output, HasSubstr("name,iterations,real_time"));
+}
+
+class CudaSuite : public Suite {
+ protected:
+  void SetUp() override {
+    Suite::SetUp();
+    const outcome probe = run("--benchmark_list_tests", "cuda");
+    if (probe.exit_status != 0) GTEST_SKIP() << probe.output;
+  }
+};
+
+TEST_F(CudaSuite, ARightRowCarriesTheDevicesReadings) {
+  const outcome result =
+      run(std::string("--implementation=right --benchmark_out=") + file() + small, "cuda");
+  EXPECT_EQ(result.exit_status, 0) << result.output;
+  const json document = read();
+  const json row = document["benchmarks"].at(0);
+  EXPECT_EQ(row["status"], "ok");
+  EXPECT_EQ(row["row"], "prefill/right/cuda/B:1/H:2/N:65");
+  EXPECT_NEAR(row["mem_MiB"], 2 * 65 * 160 * 2 / 1048576.0, 1e-9);
+  for (const char* key : {"gpu_name", "gpu_uuid", "gpu_sm_count", "gpu_l2_MiB", "gpu_cuda_driver",
+                          "gpu_cuda_runtime", "gpu_copy_GBps", "gpu_timer_floor_us"}) {
+    EXPECT_TRUE(document["context"].contains(key)) << key;
+  }
+}
+
+TEST_F(CudaSuite, AWrongElementIsAnError) {
+  const outcome result = run(std::string("--implementation=corrupted_element") + small, "cuda");
+  EXPECT_EQ(result.exit_status, 1);
+  EXPECT_THAT(result.output, HasSubstr("ERROR: relative error"));
+}
+
+TEST_F(CudaSuite, AGibibyteIsReportedAsAGibibyte) {
+  const outcome result =
+      run(std::string("--implementation=gibibyte --benchmark_out=") + file() + small, "cuda");
+  EXPECT_EQ(result.exit_status, 0) << result.output;
+  EXPECT_EQ(read()["benchmarks"].at(0)["workspace_MiB"], 1024);
+}
+
+TEST_F(CudaSuite, ALaunchThatFailsEndsItsRowAlone) {
+  const outcome result = run(std::string("--implementation=unlaunchable,right "
+                                         "--benchmark_filter='prefill/(right|unlaunchable)' "
+                                         "--benchmark_repetitions=2 --benchmark_out=") +
+                                 file() + small,
+                             "cuda");
+  EXPECT_EQ(result.exit_status, 1);
+  EXPECT_THAT(result.output, HasSubstr("ERROR: cudaErrorInvalidConfiguration"));
+  EXPECT_EQ(read()["benchmarks"].at(0)["status"], "ok");
+}
+
+TEST_F(CudaSuite, AStickyErrorNamesTheRowsThatAreLost) {
+  const outcome result = run(std::string("--implementation=gibibyte,illegal_address,right "
+                                         "--benchmark_out=") +
+                                 file() + small,
+                             "cuda");
+  EXPECT_EQ(result.exit_status, 1);
+  const json document = read();
+  const json& rows = document["benchmarks"];
+  ASSERT_EQ(rows.size(), 3u);
+  EXPECT_EQ(rows[0]["status"], "ok");
+  EXPECT_THAT(rows[1]["reason"].get<std::string>(), HasSubstr("cudaErrorIllegalAddress"));
+  EXPECT_THAT(rows[2]["reason"].get<std::string>(),
+              AllOf(HasSubstr("not run: cuda was lost with cudaErrorIllegalAddress"),
+                    HasSubstr("prefill/illegal_address/cuda")));
 }
 
 }  // namespace

@@ -1,0 +1,89 @@
+// The CUDA side of fake_implementations.cpp: implementations that behave in one known way each.
+#include <cuda_bf16.h>
+
+#include "kernels/common/cuda_check.h"
+#include "kernels/common/prefill.h"
+
+namespace based {
+namespace {
+
+/// The definition: a thread an output element, a block an output row.
+__global__ void right_kernel(prefill_args<bf16> args) {
+  const std::int64_t seqlen = args.problem.shape.seqlen;
+  const std::int64_t i = blockIdx.x, h = blockIdx.y, b = blockIdx.z;
+  const bf16* q = args.q.token(b, h, i);
+  float sum = 0;
+  for (std::int64_t j = 0; j <= i && j < seqlen; ++j) {
+    const bf16* k = args.k.token(b, h, j);
+    float s = 0;
+    for (int d = 0; d < feature_dim; ++d) s += to_float(q[d]) * to_float(k[d]);
+    s *= args.problem.options.scale;
+    sum += (1 + s + s * s / 2) * to_float(args.v.token(b, h, j)[threadIdx.x]);
+  }
+  args.o.token(b, h, i)[threadIdx.x] = to_bf16(sum);
+}
+
+__global__ void corrupt_kernel(bf16* element) {
+  *element = to_bf16(1e3f);
+}
+
+__global__ void illegal_address_kernel() {
+  *reinterpret_cast<volatile int*>(16) = 1;
+}
+
+void right(const prefill_args<bf16>& args, cuda_stream stream) {
+  const auto& [batch, heads, seqlen] = args.problem.shape;
+  const dim3 grid(static_cast<unsigned>(seqlen), static_cast<unsigned>(heads),
+                  static_cast<unsigned>(batch));
+  right_kernel<<<grid, value_dim, 0, stream>>>(args);
+  BASED_CUDA_LAUNCHED();
+}
+
+void corrupted_element(const prefill_args<bf16>& args, cuda_stream stream) {
+  right(args, stream);
+  corrupt_kernel<<<1, 1, 0, stream>>>(args.o.token(0, 0, 0));
+  BASED_CUDA_LAUNCHED();
+}
+
+void illegal_address(const prefill_args<bf16>&, cuda_stream stream) {
+  illegal_address_kernel<<<1, 1, 0, stream>>>();
+  BASED_CUDA_LAUNCHED();
+}
+
+void unlaunchable(const prefill_args<bf16>&, cuda_stream stream) {
+  right_kernel<<<1, 4096, 0, stream>>>({});  // more threads than a block has
+  BASED_CUDA_LAUNCHED();
+}
+
+constexpr double tolerance = 5e-3;
+
+implementation<based_prefill> fake(std::string_view name,
+                                   implementation<based_prefill>::cuda_function run,
+                                   std::size_t (*workspace_bytes)(const prefill_problem&)) {
+  return {name,
+          "",
+          tolerance,
+          [](const prefill_problem&) -> unsupported_reason { return std::nullopt; },
+          workspace_bytes,
+          [](const prefill_problem&) { return 0.0; },
+          run};
+}
+
+std::size_t no_workspace(const prefill_problem&) {
+  return 0;
+}
+std::size_t one_gibibyte(const prefill_problem&) {
+  return std::size_t{1} << 30;
+}
+
+// In the order of their names, which is the order in which they run.
+const registration<based_prefill> registered[] = {
+    registration<based_prefill>(fake("corrupted_element", corrupted_element, no_workspace)),
+    registration<based_prefill>(fake("gibibyte", right, one_gibibyte)),
+    registration<based_prefill>(fake("illegal_address", illegal_address, no_workspace)),
+    registration<based_prefill>(fake("right", right, no_workspace)),
+    registration<based_prefill>(fake("unlaunchable", unlaunchable, no_workspace)),
+};
+
+}  // namespace
+}  // namespace based
