@@ -261,8 +261,10 @@ def _table(measured: Measured, lines: list[tuple[str, ...]], lead: int) -> str:
     notes = []
     if _ABSENT in cells:
         notes.append(f"{_ABSENT}: not measured.")
-    if any(cell.endswith("\\*") for cell in cells):
+    if any("\\*" in cell for cell in cells):
         notes.append("\\*: under ten times the timer's own floor.")
+    if any(cell.endswith("†") for cell in cells):
+        notes.append("†: the driver held the clock down.")
     notes.append(f"H = {HEADS}. {measured.ours.caption}; {measured.peers_origin}.")
     return "\n\n".join([*parts, " ".join(notes)])
 
@@ -284,7 +286,8 @@ def _time(row: pd.Series | None) -> str:
         if row["status"] != "out_of_memory" and row["reason"]:
             why += f": {row['reason']}"
         return f"{_ABSENT} ({_cell(why)})"
-    return style.significant(row["time_us"], 4) + ("\\*" if row["near_timer_floor"] > 0 else "")
+    marks = ("\\*" if row["near_timer_floor"] > 0 else "") + ("†" if row["throttled"] else "")
+    return style.significant(row["time_us"], 4) + marks
 
 
 def _peer_time(row: dict | None) -> str:

@@ -111,8 +111,8 @@ class Document:
     context: dict
     rows: list[dict] = field(default_factory=list)
 
-    def keep(self, earlier: Path) -> None:
-        """Take over the rows of `earlier`, but those that failed."""
+    def keep(self, earlier: Path, selected: set[str]) -> None:
+        """Take over the rows of `earlier`, but those of `selected` that are to be tried again."""
         try:
             document = json.loads(earlier.read_text(encoding="utf-8"))
             context, rows = document["context"], document["benchmarks"]
@@ -124,7 +124,11 @@ class Document:
                     f"{earlier}: was measured with {key} {context.get(key)!r}, this run has "
                     f"{self.context.get(key)!r}"
                 )
-        self.rows = [row for row in rows if row["status"] in ("ok", "out_of_memory")]
+        self.rows = [
+            row
+            for row in rows
+            if row["row"] not in selected or row["status"] in ("ok", "out_of_memory")
+        ]
 
     def has(self, name: str) -> bool:
         return any(row["row"] == name for row in self.rows)

@@ -25,6 +25,7 @@ def rows():
     return [
         builder.row("based", 200.0, **long),
         builder.row("based", 100.0, N=1024, counters={"near_timer_floor": 1}),
+        builder.row("based", 90.0, B=8, N=8192) | {"throttle_reasons": "power cap"},
         builder.row("based", 50.0, B=1, N=8192, options="normalize"),  # another row: no option here
         builder.row("based", B=1, N=131072, status="error", reason="too | wrong"),
         builder.row("naive", status="out_of_memory", reason="needs 140 GiB", **long),
@@ -76,6 +77,8 @@ def test_headline_stands_beside_the_fastest_original(data):
 def test_headline_names_what_is_missing(data):
     table = readme_tables.headline(readme_tables.load(data))
     assert cells(table, "`based`", "16", "1024")[3] == "100.0\\*"
+    assert cells(table, "`based`", "8", "8192")[3] == "90.00†"
+    assert "†: the driver held the clock down." in table
     wrong = next(line for line in table.splitlines() if "| 131072 |" in line)
     assert "– (error: too \\| wrong)" in wrong
     assert cells(table, "`based`", "1", "8192")[3] == "–"

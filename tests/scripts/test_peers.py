@@ -329,23 +329,23 @@ def test_times_near_the_timers_floor_are_marked():
 
 def test_resuming_keeps_rows_but_those_to_try_again(written, tmp_path):
     resumed = document.Document(tmp_path / "more.json", CONTEXT)
-    resumed.keep(written.path)
-    assert {row["implementation"] for row in resumed.rows} == {"peer"}
-    assert resumed.has(document.row_name("prefill", "peer", PREFILL))
-    assert not resumed.has(document.row_name("prefill", "other", PREFILL))
+    again = [document.row_name("prefill", name, PREFILL) for name in ("peer", "broken")]
+    resumed.keep(written.path, set(again))
+    assert [resumed.has(name) for name in again] == [True, False]
+    assert resumed.has(document.row_name("prefill", "other", PREFILL))
 
 
 @pytest.mark.parametrize("changed", [{"seed": "2"}, {"gpu_name": "Another"}])
 def test_resuming_refuses_other_runs(written, tmp_path, changed):
     other = document.Document(tmp_path / "more.json", CONTEXT | changed)
     with pytest.raises(document.ForeignFileError, match=next(iter(changed))):
-        other.keep(written.path)
+        other.keep(written.path, set())
 
 
 def test_resuming_refuses_what_is_no_results_file(tmp_path):
     (tmp_path / "x.json").write_text("{")
     with pytest.raises(document.ForeignFileError, match="is no results file"):
-        document.Document(tmp_path / "y.json", CONTEXT).keep(tmp_path / "x.json")
+        document.Document(tmp_path / "y.json", CONTEXT).keep(tmp_path / "x.json", set())
 
 
 # The command.
