@@ -3,8 +3,11 @@
 The CPU stands for the GPU, so no time means anything here.
 """
 
+import dataclasses
 import sys
 import time
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,7 +21,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 from peers_lib import inputs, measure  # noqa: E402
 from peers_lib.document import Document  # noqa: E402
 from peers_lib.operations import Axes  # noqa: E402
-from peers_lib.originals import ORIGINALS  # noqa: E402
+from peers_lib.originals import ORIGINALS, _sdpa  # noqa: E402
 from peers_lib.run import Runner  # noqa: E402
 
 from plots import results  # noqa: E402
@@ -57,7 +60,10 @@ class CpuTorch:
             memory_allocated=lambda: 0,
             max_memory_allocated=lambda: 5 << 20,
             mem_get_info=lambda: (1 << 33, 1 << 34),
-            get_device_properties=lambda _: SimpleNamespace(L2_cache_size=1 << 16),
+            is_available=lambda: True,
+            get_device_properties=lambda _: SimpleNamespace(
+                L2_cache_size=1 << 16, name="CPU", multi_processor_count=1
+            ),
         )
 
     def __getattr__(self, name):
@@ -88,9 +94,7 @@ def test_the_generator_is_numpys():
 def test_an_original_computes_what_it_should(runner, name):
     original = named(name.replace("_math", "_flash2"))
     if name.endswith("_math"):  # flash and cuDNN want a GPU; the call is the same
-        from peers_lib.originals import Original, _sdpa
-
-        original = Original(name, original.operation, "torch", "", _sdpa("MATH"))
+        original = dataclasses.replace(original, prepare=_sdpa("MATH"))
     for params in original.operation.parameters(AXES):
         row = runner.row(original, params)
         assert row["status"] == "ok", row["reason"]
@@ -109,9 +113,7 @@ def test_another_function_is_an_error(runner):
 
 
 def replaced(**changes):
-    from dataclasses import replace
-
-    return replace(named("fla_parallel_based"), **changes)
+    return dataclasses.replace(named("fla_parallel_based"), **changes)
 
 
 def test_failures_stay_in_their_rows(runner):
@@ -180,6 +182,54 @@ def test_short_calls_rotate(runner):
     timing = runner.timer.measure(lambda: None, replicate, measure.Rule(cap_s=0.2))
     assert timing.rotated
     assert len(made) == measure.ROTATION_CALLS
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """command(arguments...): scripts/peers in this process; its status and what it said."""
+    loader = SourceFileLoader("peers_command", str(ROOT / "scripts" / "peers"))
+    module = module_from_spec(spec_from_loader(loader.name, loader))
+    loader.exec_module(module)
+    monkeypatch.setattr(module, "ceilings", lambda _: (4000.0, 800.0))
+    monkeypatch.setitem(sys.modules, "torch", CpuTorch())
+
+    def execute(*arguments):
+        monkeypatch.setattr(sys, "argv", ["peers", *map(str, arguments)])
+        return module.main(), capsys.readouterr().err
+
+    return execute
+
+
+SMALL = ("--batch=1", "--heads=2", "--seqlen=64", "--time-cap=0.1")
+
+
+def test_sweeps_go_into_one_file(command, tmp_path):
+    out = tmp_path / "peers.json"
+    status, said = command(*SMALL, "--operation=decode", "--out", out)
+    assert status == 0, said
+    assert "[1/1] decode/torch_bmm/cuda/B:1/H:2/state:bf16: " in said
+    status, said = command(*SMALL, "--peer=pytorch_naive", "--budget=0", "--out", out, "--resume")
+    assert status == 0, said
+    status, said = command(*SMALL, "--peer=mamba,pytorch_naive", "--out", out, "--resume")
+    assert status == 0, said
+    assert "mamba: mamba_ssm.ops.selective_scan_interface does not import" in said
+    loaded = results.load(out)
+    assert dict(zip(loaded.rows["key"], loaded.rows["status"], strict=True)) == {
+        "decode/torch_bmm/cuda/B:1/H:2/state:bf16": "ok",
+        "prefill/pytorch_naive/cuda/B:1/H:2/N:64": "ok",
+    }
+    (context,) = loaded.contexts
+    assert "does not import" in context["missing_mamba"]
+    _, said = command(*SMALL, "--peer=pytorch_naive", "--out", out, "--resume")
+    assert "[1/1]" not in said  # it is there
+
+
+def test_the_budget_ends_the_sweep(command, tmp_path):
+    out = tmp_path / "peers.json"
+    status, _ = command(*SMALL, "--operation=decode", "--budget=0", "--out", out)
+    assert status == 0
+    row = results.load(out).rows.iloc[0]
+    assert (row["status"], row["reason"]) == ("skipped", "the budget of 0 s was spent")
 
 
 def test_rows_make_a_file_that_plots_read(runner, tmp_path):
