@@ -122,7 +122,7 @@ def load(folder: Path = DATA) -> Measured | None:
             f"{folder}: its h200*.json hold {len(found)} GPUs or cache policies; expected one"
         )
     document = json.loads((folder / "peers_h200.json").read_text(encoding="utf-8"))
-    origin = f"originals on an {document['device']}, {document['date']}: {document['method']}"
+    origin = f"originals on an {document['device']}, {document['date']}"
     return Measured(found[0], document["rows"], origin)
 
 
