@@ -162,9 +162,9 @@ def baselines(measured: Measured) -> str:
             "original µs",
             "of the original's time",
             "memory",
-            "original's",
+            "original's memory",
             "error",
-            "original's",
+            "original's error",
         )
     ]
     for pair in _PAIRS:
