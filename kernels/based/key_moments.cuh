@@ -20,9 +20,9 @@
 
 namespace based {
 
-/// Columns 16 h + i: row i of M over tokens of half h; columns 32 + 2 w and + 1: 2 m over the
-/// quarter of warp w, as a bf16 head and residual; the others are zero. [16 x 48]
-using moments_tile = shared_tile<feature_dim, 3 * feature_dim, swizzle::bytes32>;
+/// Columns 16 h + i: row i of M / 2 over tokens of half h; columns 32 + 2 w and + 1: m over the
+/// quarter of warp w, as a bf16 head and residual; the others are zero.                  [16 x 48]
+using moments_tile = shared_tile<feature_dim, 3 * feature_dim, swizzle::none>;
 inline constexpr int token_halves = 2;
 
 class key_moments {
@@ -53,22 +53,21 @@ class key_moments {
     }
   }
 
-  /// Writes this warp's part of the tile.
+  /// Writes this warp's part of the tile. Without a swizzle a warp's accumulator, eight rows of
+  /// eight columns at a time, is in the order of its lanes.
   __device__ void hand_over(moments_tile& tile) const {
-    const int lane = ptx::opaque(warp::lane());
-    const int row = lane / 4;
-    const int col = 8 * column_half() + 2 * (lane % 4);
-    char* words = tile.at(row, feature_dim * token_half() + col);
-    char* sums = tile.at(row, feature_dim * token_halves + 2 * warpgroup::warp());
+    const int warp = warpgroup::warp();
+    auto* words = reinterpret_cast<std::uint32_t*>(tile.at(0, 8 * warp)) + warp::lane();
+    auto* sums = reinterpret_cast<std::uint32_t*>(tile.at(0, feature_dim * token_halves)) +
+                 warp::lane() + warp;
+    constexpr int eight_rows = moments_tile::layout::offset(8, 0) / sizeof(std::uint32_t);
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const int rows = moments_tile::layout::offset(8 * half, 0);
-      *reinterpret_cast<std::uint32_t*>(words + rows) =
-          ptx::to_bf16x2(second_[2 * half], second_[2 * half + 1]);
-      const float doubled = 2 * first_[half];
-      const float head = ptx::low_half(ptx::to_bf16x2(doubled, 0));
-      if (lane % 4 == 0) {
-        *reinterpret_cast<std::uint32_t*>(sums + rows) = ptx::to_bf16x2(doubled, doubled - head);
+      words[half * eight_rows] =
+          ptx::to_bf16x2(0.5f * second_[2 * half], 0.5f * second_[2 * half + 1]);
+      const float head = ptx::low_half(ptx::to_bf16x2(first_[half], 0));
+      if (warp::lane() % 4 == 0) {
+        sums[half * eight_rows] = ptx::to_bf16x2(head, first_[half] - head);
       }
     }
   }
@@ -139,7 +138,7 @@ class key_moments {
   float first_[2];   // m: rows g and g + 8
 };
 
-/// y = 2 m + M x of a chunk's rows [64 x 16].
+/// y = m + M x / 2 of a chunk's rows [64 x 16].
 __device__ inline void start_moment_products(accumulator_tile<16>& y, const operand_slice& x,
                                              const moments_tile& moments) {
   constexpr operand_slice ones = {
@@ -149,13 +148,13 @@ __device__ inline void start_moment_products(accumulator_tile<16>& y, const oper
   for (int half = 0; half < token_halves; ++half) warpgroup::mma_ABt(y, x, moments, half);
 }
 
-/// Adds x . y / 2 of rows g and g + 8 to `sums`, each of a row's four lanes its own columns' part.
+/// Adds x . y of rows g and g + 8 to `sums`, each of a row's four lanes its own columns' part.
 __device__ inline void add_moment_weights(float (&sums)[2], const operand_slice& x,
                                           const accumulator_tile<16>& y) {
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    sums[i % 2] += 0.5f * (ptx::low_half(x.word[i]) * y.value[2 * i] +
-                           ptx::high_half(x.word[i]) * y.value[2 * i + 1]);
+    sums[i % 2] += ptx::low_half(x.word[i]) * y.value[2 * i];
+    sums[i % 2] += ptx::high_half(x.word[i]) * y.value[2 * i + 1];
   }
 }
 

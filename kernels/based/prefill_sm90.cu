@@ -108,7 +108,7 @@ __device__ void normalize(accumulator_tile<64>& o, const float (&partial_sums)[2
     float sum = partial_sums[row];
     sum += __shfl_xor_sync(~0u, sum, 1);
     sum += __shfl_xor_sync(~0u, sum, 2);
-    inverse[row] = 1 / (sum + tokens_before + eps);
+    inverse[row] = __fdividef(1.0f, sum + tokens_before + eps);
   }
 #pragma unroll
   for (int i = 0; i < o.size; ++i) o.value[i] *= inverse[i % 4 / 2];
@@ -147,7 +147,7 @@ __device__ void run_output_warpgroup(shared_storage& shared, const parameters& p
   }
   ptx::increase_registers<launch_registers + moved_registers(Normalize)>();
 
-  constexpr int early_slices = Normalize ? 4 : 4;  // of phi(Q) S, before the products with V
+  constexpr int early_slices = Normalize ? 2 : 4;  // of phi(Q) S, before the products with V
   float tokens_before = shared.initial_tokens + range.first * chunk_tokens;
   ring_position<stages> stage, previous_stage;
   ring_position<state_buffers> state;
@@ -165,7 +165,7 @@ __device__ void run_output_warpgroup(shared_storage& shared, const parameters& p
     const state_tile& s = shared.state[state.buffer];  // [160 x 64]
     accumulator_tile<64> scores;                       // A [64 x 64]
     accumulator_tile<64> o;                            // O [64 x 64]
-    accumulator_tile<16> y;                            // 2 m + M x [64 x 16]
+    accumulator_tile<16> y;                            // m + M x / 2 [64 x 16]
     float weight_sums[2] = {0, 0};                     // of rows g and g + 8
 
     const operand_slice x = features.slice(circulant::linear_slice);
@@ -188,10 +188,11 @@ __device__ void run_output_warpgroup(shared_storage& shared, const parameters& p
         load_chunk(shared, p, range.chunk(next), previous_stage.buffer, warp);
       }
     }
-    warpgroup::mma_wait<1>(scores);
     if constexpr (Normalize) {
-      warpgroup::mma_wait<1>(y);
+      warpgroup::mma_wait<1>(scores, y);
       add_moment_weights(weight_sums, x, y);
+    } else {
+      warpgroup::mma_wait<1>(scores);
     }
     const operand_tile<64> w = weights<Normalize>(scores, mask, weight_sums);  // [64 x 64]
     warpgroup::mma_fence();

@@ -18,10 +18,10 @@ namespace {
 using circulant::feature_tile;
 using circulant::token_tile;
 
-constexpr int stages = 3;
+constexpr int stages = 6;
 constexpr int feature_buffers = 2;
 constexpr int threads = warpgroup::threads;
-constexpr int ctas_per_multiprocessor = 3;
+constexpr int ctas_per_multiprocessor = 2;
 
 struct shared_storage {
   token_tile k[stages];                        // [64 x 16]

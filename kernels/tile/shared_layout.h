@@ -1,19 +1,19 @@
 // Where the elements of a shared-memory tile are, and how wgmma is told: constexpr,
 // host-includable.
 //
-// A tile [Rows x Cols] of 16-bit elements is cut into panels as wide as its swizzle (32, 64 or 128
-// bytes). A panel is Rows rows of that width, contiguous; panels follow one another. Within a panel
-// the 16-byte units of a row are permuted by the row, so that eight rows of a column, or a row,
-// meet every bank once: the pattern of the copy engine and of wgmma. PTX ISA, "Swizzling modes" and
-// "Asynchronous Warpgroup Level Matrix Shared Memory Layout".
+// A tile [Rows x Cols] of 16-bit elements is cut into panels as wide as its swizzle (16, 32, 64 or
+// 128 bytes). A panel is Rows rows of that width, contiguous; panels follow one another. Within a
+// panel the 16-byte units of a row are permuted by the row, so that eight rows of a column, or a
+// row, meet every bank once: the pattern of the copy engine and of wgmma. PTX ISA, "Swizzling
+// modes" and "Asynchronous Warpgroup Level Matrix Shared Memory Layout".
 #pragma once
 
 #include <cstdint>
 
 namespace based {
 
-/// Width of a swizzled row in bytes.
-enum class swizzle : int { bytes32 = 32, bytes64 = 64, bytes128 = 128 };
+/// Width of a swizzled row in bytes; `none`: panels of one 16-byte unit, nothing to permute.
+enum class swizzle : int { none = 16, bytes32 = 32, bytes64 = 64, bytes128 = 128 };
 
 /// The address bits of a 16-byte unit within its row, XORed with those of the row.
 constexpr int swizzled(swizzle width, int byte) {
@@ -44,11 +44,16 @@ struct shared_layout {
   static constexpr int group_bytes = 8 * row_bytes;
 };
 
-/// A wgmma matrix descriptor without its address.
+/// A wgmma matrix descriptor is 64 bits: the tile's address / 16 in its lowest, the strides and the
+/// swizzle's mode above. This is the latter, without the address.
 template <class Layout>
 constexpr std::uint64_t descriptor_template() {
-  constexpr std::uint64_t mode = Layout::row_bytes == 128 ? 1 : Layout::row_bytes == 64 ? 2 : 3;
   constexpr auto encoded = [](int bytes) { return static_cast<std::uint64_t>(bytes) >> 4; };
+  constexpr std::uint64_t modes[] = {1, 2, 3, 0};  // of 128, 64, 32 and 16 bytes
+  std::uint64_t mode = 0;
+  for (int i = 0; i < 4; ++i) {
+    if (Layout::row_bytes == 128 >> i) mode = modes[i];
+  }
   return encoded(Layout::panel_bytes) << 16 | encoded(Layout::group_bytes) << 32 | mode << 62;
 }
 

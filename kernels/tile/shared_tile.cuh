@@ -37,10 +37,13 @@ struct alignas(1024) shared_tile {
   /// The wgmma operand of K indices 16 step .. 16 step + 15, which are columns (K-major) or rows.
   template <ptx::major Major>
   __device__ std::uint64_t operand(int step) const {
+    constexpr std::uint64_t fields = descriptor_template<layout>();
     const int start =
         Major == ptx::major::k ? layout::offset(0, 16 * step) : layout::offset(16 * step, 0);
-    const std::uint32_t address = ptx::shared_address(elements) + start;
-    return descriptor_template<layout>() | (address & 0x3ffff) >> 4;
+    // One descriptor a tile; its steps add a constant to the lower word, in units of 16 bytes.
+    const std::uint32_t tile =
+        static_cast<std::uint32_t>(fields) | (ptx::shared_address(elements) & 0x3ffff) >> 4;
+    return fields >> 32 << 32 | (tile + start / 16);
   }
 };
 

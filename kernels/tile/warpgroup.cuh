@@ -40,11 +40,14 @@ __device__ inline void mma_commit() {
 }
 
 /// Until at most `Pending` committed groups are in flight; `results` may be read from here on.
-template <int Pending, int Cols>
-__device__ inline void mma_wait(accumulator_tile<Cols>& results) {
+template <int Pending, int... Cols>
+__device__ inline void mma_wait(accumulator_tile<Cols>&... results) {
   ptx::wgmma_wait_group<Pending>();
+  const auto use = [](auto& tile) {
 #pragma unroll
-  for (int i = 0; i < results.size; ++i) asm volatile("" : "+f"(results.value[i])::"memory");
+    for (int i = 0; i < tile.size; ++i) asm volatile("" : "+f"(tile.value[i])::"memory");
+  };
+  (use(results), ...);
 }
 
 enum class mma_mode { overwrite, accumulate };

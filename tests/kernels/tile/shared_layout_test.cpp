@@ -17,7 +17,7 @@ template <class Layout>
 class layout_test : public ::testing::Test {};
 using layouts =
     ::testing::Types<tokens, values, features, state, shared_layout<16, 64, swizzle::bytes128>,
-                     shared_layout<8, 64, swizzle::bytes64>>;
+                     shared_layout<8, 64, swizzle::bytes64>, shared_layout<16, 48, swizzle::none>>;
 TYPED_TEST_SUITE(layout_test, layouts);
 
 TYPED_TEST(layout_test, holds_each_element_once) {
@@ -61,6 +61,9 @@ TEST(swizzle, follows_the_isa_tables) {
   EXPECT_EQ(tokens::offset(7, 0), 7 * 32 + 16);
   EXPECT_EQ(tokens::offset(8, 0), 8 * 32);
   EXPECT_EQ(features::offset(4, 16), 2048 + 4 * 32 + 16);
+  // None: core matrices of eight rows of 16 bytes, one under the other, then the next eight
+  // columns.
+  EXPECT_EQ((shared_layout<16, 48, swizzle::none>::offset(9, 11)), 256 + 9 * 16 + 3 * 2);
 }
 
 TEST(descriptor, encodes_strides_and_mode) {
@@ -75,6 +78,10 @@ TEST(descriptor, encodes_strides_and_mode) {
   EXPECT_EQ(field(v, 32), 1024);
   EXPECT_EQ(v >> 62, 1u);
   EXPECT_EQ(v & 0x3fff, 0u);
+  constexpr std::uint64_t plain = descriptor_template<shared_layout<16, 48, swizzle::none>>();
+  EXPECT_EQ(field(plain, 16), 256);
+  EXPECT_EQ(field(plain, 32), 128);
+  EXPECT_EQ(plain >> 62, 0u);
 }
 
 }  // namespace
