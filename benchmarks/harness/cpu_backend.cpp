@@ -61,12 +61,15 @@ double measure_peak_flops() {
     const double seconds = seconds_of([&] {
 #pragma omp parallel reduction(+ : sink)
       {
-        std::array<vector, chains> sum{};
+        std::array<vector, chains> sum;  // all different, or the compiler would compute one for all
+        for (int c = 0; c < chains; ++c) sum[c] = vector{} + static_cast<float>(c);
         const vector factor = vector{} + 0.999f, addend = vector{} + 1e-3f;
         for (std::int64_t step = 0; step < steps; ++step) {
           for (vector& chain : sum) chain = chain * factor + addend;
         }
-        for (const vector& chain : sum) sink += chain[0];
+        for (const vector& chain : sum) {
+          for (int lane = 0; lane < lanes; ++lane) sink += chain[lane];
+        }
       }
     });
     const double flops = 2.0 * lanes * chains * static_cast<double>(steps) * omp_get_max_threads();
