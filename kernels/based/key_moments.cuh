@@ -3,10 +3,10 @@
 //   phi_q(q) . z = n + x . (m + M x / 2),   x = scale q,  n = count,  m = sum k,  M = sum k k^T
 //
 // The state warpgroup keeps m and M in fp32, spread over its warps: warp w has one half (w % 2) of
-// M's columns over one half (w / 2) of every chunk's tokens, and m over a quarter of them. A chunk
-// takes three mma.sync a warp, one ldmatrix serving as both operands of K^T K. M and m are handed
-// over, rounded, beside the state: a tile whose product with [x x 1] sums up the parts. M is
-// symmetric, so its accumulators are that tile's words with nothing transposed. n is known.
+// M's columns, and m, over one half (w / 2) of every chunk's tokens. A chunk takes four mma.sync a
+// warp, one ldmatrix serving as both operands of K^T K. M and m are handed over, rounded, beside
+// the state: a tile whose product with [x x 1] sums up the parts. M is symmetric, so its
+// accumulators are that tile's words with nothing transposed. n is known.
 #pragma once
 
 #include <cstdint>
@@ -20,8 +20,9 @@
 
 namespace based {
 
-/// Columns 16 h + i: row i of M / 2 over tokens of half h; columns 32 + 2 w and + 1: m over the
-/// quarter of warp w, as a bf16 head and residual; the others are zero.                  [16 x 48]
+/// Columns 16 h + i: row i of M / 2 over tokens of half h; columns 32 + 2 w and + 1: m / 2 of warp
+/// w (two warps have the same m), as a bf16 head and residual; the others are zero.        [16 x
+/// 48]
 using moments_tile = shared_tile<feature_dim, 3 * feature_dim, swizzle::none>;
 inline constexpr int token_halves = 2;
 
@@ -44,12 +45,10 @@ class key_moments {
       ptx::ldmatrix_x4_trans(keys, matrices + circulant::token_tile::layout::offset(16 * step, 0));
       const bool left = column_half() == 0;
       ptx::mma_m16n8k16(second_, keys, left ? keys[0] : keys[1], left ? keys[2] : keys[3]);
-      if (step == column_half()) {
-        float sums[4] = {first_[0], first_[0], first_[1], first_[1]};  // the same in every column
-        ptx::mma_m16n8k16(sums, keys, circulant::two_ones, circulant::two_ones);
-        first_[0] = sums[0];
-        first_[1] = sums[2];
-      }
+      float sums[4] = {first_[0], first_[0], first_[1], first_[1]};  // the same in every column
+      ptx::mma_m16n8k16(sums, keys, circulant::two_ones, circulant::two_ones);
+      first_[0] = sums[0];
+      first_[1] = sums[2];
     }
   }
 
@@ -65,18 +64,16 @@ class key_moments {
     for (int half = 0; half < 2; ++half) {
       words[half * eight_rows] =
           ptx::to_bf16x2(0.5f * second_[2 * half], 0.5f * second_[2 * half + 1]);
-      const float head = ptx::low_half(ptx::to_bf16x2(first_[half], 0));
-      if (warp::lane() % 4 == 0) {
-        sums[half * eight_rows] = ptx::to_bf16x2(head, first_[half] - head);
-      }
+      const float sum = 0.5f * first_[half];
+      const float head = ptx::low_half(ptx::to_bf16x2(sum, 0));
+      if (warp::lane() % 4 == 0) sums[half * eight_rows] = ptx::to_bf16x2(head, sum - head);
     }
   }
 
-  /// From z [153] of one head: M's halves into the first two warps, m into the first.
+  /// From z [153] of one head, into the warps of the first half of the tokens.
   __device__ void load(const float* z) {
     if (token_half() > 0) return;
     for_each([&](int row, float& value) { value = z[row]; });
-    if (column_half() > 0) first_[0] = first_[1] = 0;
   }
 
   /// This warp's part to memory, and the part of another warp from there.
@@ -102,12 +99,7 @@ class key_moments {
     store_part(parts);
     warpgroup::sync<Barrier>();
     if (token_half() > 0) return;
-    const int other_columns = warpgroup::warp() ^ 1;
-    first_[0] += parts[other_columns][warp::lane()][1].x;
-    first_[1] += parts[other_columns][warp::lane()][1].y;
     add_part(parts, warpgroup::warp() + 2);
-    first_[0] += parts[other_columns + 2][warp::lane()][1].x;
-    first_[1] += parts[other_columns + 2][warp::lane()][1].y;
     for_each([&](int row, float& value) { z[row] = value; });
   }
 

@@ -58,6 +58,11 @@ constexpr int state_barrier = 1;  // the named barrier of the state warpgroup
 constexpr int loading_warps = 3;  // one each for q, k and v
 constexpr int consumer_warps = threads / 32;
 
+/// Shared memory: a CTA's is its storage and what the system reserves.
+constexpr std::size_t half_multiprocessor = 228 * 1024 / ctas_per_multiprocessor;
+constexpr std::size_t reserved_for_system = 1024;
+static_assert(sizeof(shared_storage) + reserved_for_system <= half_multiprocessor);
+
 /// Registers of a thread: two CTAs leave 128 at launch, of which the state's warpgroup then gives
 /// some to the output's.
 constexpr int launch_registers = 65536 / (ctas_per_multiprocessor * threads);
@@ -98,20 +103,15 @@ __device__ operand_tile<64> weights(accumulator_tile<64>& scores, std::uint32_t 
   return to_bf16(scores);
 }
 
-/// O / (row sums + tokens before + eps), the sums being spread over the four lanes that share a
+/// 1 / (sum + added) of rows g and g + 8, the sums being spread over the four lanes that share a
 /// row.
-__device__ void normalize(accumulator_tile<64>& o, const float (&partial_sums)[2],
-                          float tokens_before, float eps) {
-  float inverse[2];
+__device__ void invert(float (&sums)[2], float added) {
 #pragma unroll
-  for (int row = 0; row < 2; ++row) {
-    float sum = partial_sums[row];
+  for (float& sum : sums) {
     sum += __shfl_xor_sync(~0u, sum, 1);
     sum += __shfl_xor_sync(~0u, sum, 2);
-    inverse[row] = __fdividef(1.0f, sum + tokens_before + eps);
+    sum = __fdividef(1.0f, sum + added);
   }
-#pragma unroll
-  for (int i = 0; i < o.size; ++i) o.value[i] *= inverse[i % 4 / 2];
 }
 
 /// O (+)= phi(Q) S over `Count` slices of the features.
@@ -141,7 +141,7 @@ __device__ void store_output(shared_storage& shared, const parameters& p, tile_c
 /// from the segments before, or ends in a final state.
 template <bool Normalize, bool Stateful>
 __device__ void run_output_warpgroup(shared_storage& shared, const parameters& p,
-                                     const segment_range& range, int warp) {
+                                     const chunk_range& range, int warp) {
   for (int i = 0; i < stages && range.first + i < range.last; ++i) {
     load_chunk(shared, p, range.chunk(range.first + i), i, warp);
   }
@@ -166,7 +166,7 @@ __device__ void run_output_warpgroup(shared_storage& shared, const parameters& p
     accumulator_tile<64> scores;                       // A [64 x 64]
     accumulator_tile<64> o;                            // O [64 x 64]
     accumulator_tile<16> y;                            // m + M x / 2 [64 x 16]
-    float weight_sums[2] = {0, 0};                     // of rows g and g + 8
+    float weight_sums[2] = {};                         // of rows g and g + 8
 
     const operand_slice x = features.slice(circulant::linear_slice);
     warpgroup::mma_fence();
@@ -200,6 +200,11 @@ __device__ void run_output_warpgroup(shared_storage& shared, const parameters& p
     for (int i = 0; i < w.slices; ++i) warpgroup::mma_AB(o, w.slice[i], v, i);
     add_inter_chunk<early_slices, circulant::slices - early_slices>(o, features, s);
 
+    if constexpr (Normalize) {
+      invert(weight_sums, tokens_before + p.eps);
+      tokens_before += chunk_tokens;
+    }
+
     previous_stage = stage;
     if (chunk + 1 < range.last) stage.advance();  // else the last chunk's queries once more
     shared.loaded[stage.buffer].wait(stage.parity);
@@ -209,10 +214,7 @@ __device__ void run_output_warpgroup(shared_storage& shared, const parameters& p
     shared.consumed[previous_stage.buffer].warp_arrive();
     state.advance();
 
-    if constexpr (Normalize) {
-      normalize(o, weight_sums, tokens_before, p.eps);
-      tokens_before += chunk_tokens;
-    }
+    if constexpr (Normalize) warpgroup::scale_rows(o, weight_sums);
     finished = to_bf16(o);
   }
 
@@ -220,26 +222,26 @@ __device__ void run_output_warpgroup(shared_storage& shared, const parameters& p
   warp::wait_stores_read();
 }
 
-/// Adds the states of the segments before. They pass through the tiles that the loop has no use for
-/// yet, all of one size, as many copies at a time.
+/// Adds the states of the pieces before a segment. They pass through the tiles that the loop has no
+/// use for yet, all of one size, as many copies at a time.
 __device__ void add_partials(shared_storage& shared, state_accumulator& state,
-                             const segment_partial* partials, int count) {
+                             const piece_state* partials, int count) {
   static_assert(sizeof(feature_tile) == sizeof(rounded_parts));
   const auto buffer = [&](int i) -> void* {
     return i == 0 ? static_cast<void*>(&shared.key_features) : &shared.state[i - 1];
   };
-  const auto load = [&](int segment, int i) {
+  const auto load = [&](int piece, int i) {
     if (warpgroup::warp() == 0) {
-      warp::load_async(buffer(i), partials[segment].state, shared.gathered[i]);
+      warp::load_async(buffer(i), partials[piece].state, shared.gathered[i]);
     }
   };
   ring_position<gather_buffers> position;
   for (int i = 0; i < min(gather_buffers, count); ++i) load(i, i);
-  for (int segment = 0; segment < count; ++segment) {
+  for (int piece = 0; piece < count; ++piece) {
     shared.gathered[position.buffer].wait(position.parity);
     warpgroup::add_parts(state, *static_cast<const rounded_parts*>(buffer(position.buffer)));
     warpgroup::sync<state_barrier>();
-    const int next = segment + gather_buffers;
+    const int next = piece + gather_buffers;
     if (next < count) load(next, position.buffer);
     position.advance();
   }
@@ -247,7 +249,7 @@ __device__ void add_partials(shared_storage& shared, state_accumulator& state,
 
 template <bool Normalize, bool Stateful>
 __device__ void run_state_warpgroup(shared_storage& shared, const parameters& p,
-                                    const segment_range& range) {
+                                    const chunk_range& range) {
   state_accumulator s_transposed;  // S^T [64 x 160]
   key_moments moments;
   if constexpr (Normalize) {
@@ -255,19 +257,20 @@ __device__ void run_state_warpgroup(shared_storage& shared, const parameters& p,
     warpgroup::sync<state_barrier>();
   }
   if constexpr (Stateful) {
-    const segment_partial* partials =
-        p.partials + static_cast<std::int64_t>(range.batch_head()) * (p.segments - 1);
-    if (range.segment > 0) ptx::wait_for_prior_grid();
+    const piece_state* partials =
+        p.partials + std::int64_t{range.batch_head()} * p.pieces_before_last();
+    const int pieces = range.part * p.pieces;
+    if (range.part > 0) ptx::wait_for_prior_grid();
     if (p.initial_state.kv != nullptr) {
       warpgroup::load_state(s_transposed, p.initial_state.kv_head(range.batch_head()));
     } else {
       warpgroup::clear(s_transposed);
     }
-    add_partials(shared, s_transposed, partials, range.segment);
+    add_partials(shared, s_transposed, partials, pieces);
     if constexpr (Normalize) {
       moments.clear();
       if (p.initial_state.z != nullptr) moments.load(p.initial_state.z_head(range.batch_head()));
-      for (int i = 0; i < range.segment; ++i) {
+      for (int i = 0; i < pieces; ++i) {
         moments.add_part(partials[i].moments, warpgroup::warp());
       }
     }
@@ -321,7 +324,7 @@ __global__ void __launch_bounds__(threads, ctas_per_multiprocessor)
     prefill_kernel(const __grid_constant__ parameters p) {
   extern __shared__ __align__(1024) char shared_bytes[];
   shared_storage& shared = *reinterpret_cast<shared_storage*>(shared_bytes);
-  const segment_range range(p);
+  const chunk_range range(p, p.segments);
 
   if (threadIdx.x == 0) {
     for (int i = 0; i < stages; ++i) {
@@ -346,34 +349,38 @@ __global__ void __launch_bounds__(threads, ctas_per_multiprocessor)
   }
 }
 
-void require_device() {
-  int device = 0, major = 0, minor = 0;
+int device_attribute(cudaDeviceAttr attribute) {
+  int device = 0, value = 0;
   BASED_CUDA(cudaGetDevice(&device));
-  BASED_CUDA(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
-  BASED_CUDA(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device));
-  BASED_REQUIRE(major == 9 && minor == 0, "device " + std::to_string(device) +
-                                              " has compute capability " + std::to_string(major) +
-                                              "." + std::to_string(minor) +
+  BASED_CUDA(cudaDeviceGetAttribute(&value, attribute, device));
+  return value;
+}
+
+void require_device() {
+  const int major = device_attribute(cudaDevAttrComputeCapabilityMajor);
+  const int minor = device_attribute(cudaDevAttrComputeCapabilityMinor);
+  BASED_REQUIRE(major == 9 && minor == 0, "the device has compute capability " +
+                                              std::to_string(major) + "." + std::to_string(minor) +
                                               ", this kernel needs 9.0 (Hopper)");
 }
 
 }  // namespace
 
-std::size_t workspace_bytes(const prefill_shape& shape, int segments) {
-  return shape.batch_heads() * (segments - 1) * sizeof(segment_partial);
+std::size_t workspace_bytes(const prefill_shape& shape, split parts) {
+  return shape.batch_heads() * (parts.segments - 1) * parts.pieces * sizeof(piece_state);
 }
 
-double executed_flops(const prefill_shape& shape, int segments) {
+double executed_flops(const prefill_shape& shape, split parts) {
   constexpr double scores = 2.0 * chunk_tokens * chunk_tokens * feature_dim;
   constexpr double intra_chunk = 2.0 * chunk_tokens * chunk_tokens * value_dim;
   constexpr double state_product = 2.0 * chunk_tokens * circulant::slots * value_dim;
   const double chunks = static_cast<double>((shape.seqlen - 1) / chunk_tokens + 1);
-  const double first_pass = chunks * (segments - 1) / segments;
+  const double first_pass = chunks * (parts.segments - 1) / parts.segments;
   return shape.batch_heads() *
          (chunks * (scores + intra_chunk + 2 * state_product) + first_pass * state_product);
 }
 
-void launch_prefill(const prefill_args<bf16>& args, int segments, cuda_stream stream) {
+void launch_prefill(const prefill_args<bf16>& args, split parts, cuda_stream stream) {
   require_device();
   const prefill_shape& shape = args.problem.shape;
   const prefill_options& options = args.problem.options;
@@ -391,33 +398,43 @@ void launch_prefill(const prefill_args<bf16>& args, int segments, cuda_stream st
   p.o = map(outputs, args.o);
   if (options.initial_state) p.initial_state = args.initial_state;
   if (options.final_state) p.final_state = args.final_state;
-  p.partials = static_cast<segment_partial*>(args.workspace);
+  p.partials = static_cast<piece_state*>(args.workspace);
   p.heads = static_cast<int>(shape.heads);
   p.seqlen = static_cast<int>(shape.seqlen);
   p.chunks = (p.seqlen - 1) / chunk_tokens + 1;
-  p.segments = segments;
+  p.segments = parts.segments;
+  p.pieces = parts.pieces;
   p.scale = options.scale;
   p.eps = options.eps;
 
-  const bool split = segments > 1;
-  if (split) launch_segment_states(p, shape.batch_heads(), options.normalize, stream);
+  BASED_REQUIRE(std::int64_t{p.segments} * p.pieces <= p.chunks,
+                std::to_string(p.chunks) + " chunks cannot be cut into " +
+                    std::to_string(p.segments) + " segments of " + std::to_string(p.pieces) +
+                    " pieces");
 
-  const bool stateful = options.initial_state || options.final_state || split;
+  const bool is_split = parts.segments > 1;
+  if (is_split) launch_piece_states(p, shape.batch_heads(), options.normalize, stream);
+
+  const bool stateful = options.initial_state || options.final_state || is_split;
   const auto kernel = options.normalize
                           ? (stateful ? prefill_kernel<true, true> : prefill_kernel<true, false>)
                           : (stateful ? prefill_kernel<false, true> : prefill_kernel<false, false>);
-  BASED_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                  sizeof(shared_storage)));
-  cudaLaunchAttribute overlap = {};  // with the segments' states: both grids' CTAs start together
+  cudaLaunchAttribute overlap = {};  // CTAs start while the pieces' states are being summed up
   overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   overlap.val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t launch = {};
-  launch.gridDim = dim3(static_cast<unsigned>(shape.batch_heads()), segments);
+  launch.gridDim = dim3(static_cast<unsigned>(shape.batch_heads()), parts.segments);
   launch.blockDim = dim3(threads);
-  launch.dynamicSmemBytes = sizeof(shared_storage);
+  // Where every CTA can have a multiprocessor to itself it must: those that start early would
+  // otherwise double up on the few that are free.
+  const std::int64_t ctas = shape.batch_heads() * parts.segments;
+  const bool alone = ctas <= device_attribute(cudaDevAttrMultiProcessorCount);
+  launch.dynamicSmemBytes = alone ? half_multiprocessor : sizeof(shared_storage);
   launch.stream = stream;
   launch.attrs = &overlap;
-  launch.numAttrs = split ? 1 : 0;
+  launch.numAttrs = is_split ? 1 : 0;
+  BASED_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                  static_cast<int>(launch.dynamicSmemBytes)));
   BASED_CUDA(cudaLaunchKernelEx(&launch, kernel, p));
 }
 

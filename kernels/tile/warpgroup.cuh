@@ -107,6 +107,13 @@ __device__ inline void clear(accumulator_tile<Cols>& tile) {
   for (int i = 0; i < tile.size; ++i) tile.value[i] = 0;
 }
 
+/// Multiplies rows g and g + 8 of each warp, by lane, with factors[0] and [1].
+template <int Cols>
+__device__ inline void scale_rows(accumulator_tile<Cols>& tile, const float (&factors)[2]) {
+#pragma unroll
+  for (int i = 0; i < tile.size; ++i) tile.value[i] *= factors[i % 4 / 2];
+}
+
 /// Fills a shared tile with zeros.
 template <int Rows, int Cols, swizzle Swizzle>
 __device__ inline void clear(shared_tile<Rows, Cols, Swizzle>& tile) {
