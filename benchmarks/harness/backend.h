@@ -27,9 +27,10 @@ enum class cache_state { cold, hot };
 
 /// What the device can do at most, measured in this process.
 struct ceilings {
-  double copy_bytes_per_s = 0;  ///< a large copy, bytes read plus bytes written
-  double flops_per_s = 0;       ///< CUDA: a bf16 8192^3 GEMM; CPU: fp32 fused multiply-adds
-  std::string note;             ///< why one of them is 0
+  /// Bytes read plus bytes written; CUDA: a large copy, CPU: an update in place.
+  double copy_bytes_per_s = 0;
+  double flops_per_s = 0;  ///< CUDA: a bf16 8192^3 GEMM; CPU: fp32 fused multiply-adds
+  std::string note;        ///< why one of them is 0
 };
 
 /// Readings of the device while a row ran; empty where it gives none.

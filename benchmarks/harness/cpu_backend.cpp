@@ -95,7 +95,7 @@ class cpu_backend final : public backend {
   const ceilings& measured_ceilings() override {
     if (ceilings_.flops_per_s == 0) {
       ceilings_.flops_per_s = measure_peak_flops();
-      ceilings_.copy_bytes_per_s = measure_copy();
+      ceilings_.copy_bytes_per_s = measure_update();
     }
     return ceilings_;
   }
@@ -195,24 +195,26 @@ class cpu_backend final : public backend {
 #endif
   }
 
-  /// The best of several copies by all threads of as much as the last-level cache holds.
-  double measure_copy() {
-    const std::size_t bytes = std::min(
-        {std::max(cache_bytes(), std::size_t{64} << 20), free_bytes() / 8, std::size_t{1} << 30});
-    const memory from = allocate(bytes), to = allocate(bytes);
-    const auto copy_all = [&] {
-      constexpr std::int64_t block = 1 << 16;
-      const auto blocks = static_cast<std::int64_t>(bytes) / block;
-#pragma omp parallel for schedule(static)
-      for (std::int64_t i = 0; i < blocks; ++i) {
-        std::memcpy(to.data<char>() + i * block, from.data<char>() + i * block, block);
+  /// The best of updates in place, by all threads, of 1 to 64 MiB that no cache holds before: what
+  /// a row can move at most, for unlike a copy it fetches no line only to overwrite it, and like a
+  /// row's its writes may stay in a cache.
+  double measure_update() {
+    double best = 0;
+    for (const std::int64_t mib : {1, 4, 16, 64}) {
+      const std::int64_t bytes = mib << 20;
+      const auto words = bytes / static_cast<std::int64_t>(sizeof(std::uint32_t));
+      const memory updated = allocate(static_cast<std::size_t>(bytes));
+      poison(updated.data(), updated.bytes());  // first touch
+      const auto update = [&](int) {
+        auto* word = updated.data<std::uint32_t>();
+#pragma omp parallel for simd schedule(static)
+        for (std::int64_t i = 0; i < words; ++i) word[i] += 1;
+      };
+      for (const double seconds : time_calls(update, cache_state::cold, 10)) {
+        best = std::max(best, 2.0 * static_cast<double>(bytes) / seconds);
       }
-    };
-    poison(from.data(), bytes);
-    copy_all();  // first touch
-    double best = seconds_of(copy_all);
-    for (int i = 0; i < 10; ++i) best = std::min(best, seconds_of(copy_all));
-    return 2.0 * static_cast<double>(bytes) / best;
+    }
+    return best;
   }
 
   std::map<void*, std::size_t> live_;
