@@ -86,7 +86,6 @@ const registration<based_prefill> registered{{
     .name = "causal_dot_product",
     .summary = "token-serial recurrence over 273 mapped features, after Fast Transformers",
     .tolerance = cpu::tolerance,
-    .unsupported = [](const prefill_problem&) -> unsupported_reason { return std::nullopt; },
     .workspace_bytes = workspace_bytes,
     .executed_flops =
         [](const prefill_problem& problem) {

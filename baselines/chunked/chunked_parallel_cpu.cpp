@@ -67,7 +67,6 @@ const registration<based_prefill> registered{{
     .summary = "quadratic tiles of weights, parallel over queries, after FLA's parallel form",
     .tolerance = cpu::tolerance,
     .unsupported = unsupported,
-    .workspace_bytes = [](const prefill_problem&) -> std::size_t { return 0; },
     .executed_flops = executed_flops,
     .run = prefill,
 }};

@@ -106,8 +106,6 @@ const registration<based_prefill> registered{{
     .name = "chunked_recurrent",
     .summary = "serial over chunks with the state of 273 features carried, after FLA's fused_chunk",
     .tolerance = cpu::tolerance,
-    .unsupported = [](const prefill_problem&) -> unsupported_reason { return std::nullopt; },
-    .workspace_bytes = [](const prefill_problem&) -> std::size_t { return 0; },
     .executed_flops = executed_flops,
     .run = prefill,
 }};

@@ -163,7 +163,6 @@ const registration<based_decode> registered{{
     .summary = "the Based authors' kernel: 320 bf16 rows streamed through shared memory",
     .tolerance = tolerance,
     .unsupported = unsupported,
-    .workspace_bytes = [](const decode_problem&) -> std::size_t { return 0; },
     .executed_flops = executed_flops,
     .run = run,
 }};

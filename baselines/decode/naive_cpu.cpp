@@ -68,7 +68,6 @@ const registration<based_decode> registered{{
     .summary = "state updates and contraction, a pass each",
     .tolerance = cpu::tolerance,
     .unsupported = unsupported,
-    .workspace_bytes = [](const decode_problem&) -> std::size_t { return 0; },
     .executed_flops = executed_flops,
     .run = run,
 }};

@@ -151,7 +151,6 @@ const registration<based_decode> registered{{
     .summary = "eager PyTorch: state updates and contraction, a kernel each",
     .tolerance = tolerance,
     .unsupported = unsupported,
-    .workspace_bytes = [](const decode_problem&) -> std::size_t { return 0; },
     .executed_flops = executed_flops,
     .run = run,
 }};

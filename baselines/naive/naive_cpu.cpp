@@ -148,7 +148,6 @@ const registration<based_prefill> registered{{
     .name = "naive",
     .summary = "feature maps and the running sum of the KV state materialised, 273 features",
     .tolerance = cpu::tolerance,
-    .unsupported = [](const prefill_problem&) -> unsupported_reason { return std::nullopt; },
     .workspace_bytes = workspace_bytes,
     .executed_flops = executed_flops,
     .run = prefill,

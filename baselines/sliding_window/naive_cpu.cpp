@@ -73,7 +73,6 @@ const registration<window_decode> registered{{
     .name = "naive",
     .summary = "append, scores, softmax and weighted sum, a pass each",
     .tolerance = cpu::tolerance,
-    .unsupported = [](const window_problem&) -> unsupported_reason { return {}; },
     .workspace_bytes = workspace_bytes,
     .executed_flops =
         [](const window_problem& problem) { return flops(problem, problem.filled()); },

@@ -211,7 +211,6 @@ const registration<window_decode> registered{{
       if (problem.batch_heads() <= std::numeric_limits<std::int32_t>::max()) return {};
       return "more than 2^31 heads";
     },
-    .workspace_bytes = [](const window_problem&) -> std::size_t { return 0; },
     .executed_flops =
         [](const window_problem& problem) { return flops(problem, slots_of(problem)); },
     .run = run,

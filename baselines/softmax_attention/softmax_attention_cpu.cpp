@@ -122,8 +122,6 @@ const registration<softmax_attention> registered{{
     .name = "softmax_attention",
     .summary = "tiled with online softmax",
     .tolerance = cpu::tolerance,
-    .unsupported = [](const attention_problem&) -> unsupported_reason { return std::nullopt; },
-    .workspace_bytes = [](const attention_problem&) -> std::size_t { return 0; },
     .executed_flops = executed_flops,
     .run = run,
 }};

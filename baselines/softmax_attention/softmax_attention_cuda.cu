@@ -264,8 +264,6 @@ const registration<softmax_attention> registered{
     {.name = "softmax_attention",
      .summary = "FlashAttention-2's algorithm on mma.sync: online softmax, tiles in registers",
      .tolerance = 5e-3,
-     .unsupported = [](const attention_problem&) -> unsupported_reason { return {}; },
-     .workspace_bytes = [](const attention_problem&) -> std::size_t { return 0; },
      .executed_flops = executed_flops,
      .run = run}};
 

@@ -244,7 +244,6 @@ const registration<based_decode> registered{{
     .summary = "one pass over the compact state, features formed in the kernel",
     .tolerance = 5e-3,
     .unsupported = unsupported,
-    .workspace_bytes = [](const decode_problem&) -> std::size_t { return 0; },
     .executed_flops = executed_flops,
     .run = run,
 }};

@@ -84,7 +84,6 @@ const registration<based_decode> registered{{
     .summary = "one pass over the compact state, one task a head",
     .tolerance = cpu::tolerance,
     .unsupported = unsupported,
-    .workspace_bytes = [](const decode_problem&) -> std::size_t { return 0; },
     .executed_flops = executed_flops,
     .run = run,
 }};

@@ -154,8 +154,6 @@ const registration<based_prefill> registered{{
     .name = "based",
     .summary = "chunked over the 153 distinct features, state carried across chunks",
     .tolerance = cpu::tolerance,
-    .unsupported = [](const prefill_problem&) -> unsupported_reason { return std::nullopt; },
-    .workspace_bytes = [](const prefill_problem&) -> std::size_t { return 0; },
     .executed_flops = executed_flops,
     .run = prefill,
 }};

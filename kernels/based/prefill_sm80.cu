@@ -327,7 +327,6 @@ const registration<based_prefill> registered{{
     .summary = "mma.sync over the 153 distinct features, state in registers (Ampere and later)",
     .tolerance = 3e-3,
     .unsupported = unsupported,
-    .workspace_bytes = [](const prefill_problem&) -> std::size_t { return 0; },
     .executed_flops = executed_flops,
     .run = run,
 }};

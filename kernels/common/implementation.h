@@ -46,9 +46,12 @@ struct implementation {
   std::string_view name;     ///< as in a row's name, e.g. "chunked_recurrent"
   std::string_view summary;  ///< one line: what it is, or which original it reimplements
   double tolerance;          ///< largest relative error accepted against the float64 reference
-  unsupported_reason (*unsupported)(const problem&);
-  std::size_t (*workspace_bytes)(const problem&);  ///< device memory beyond inputs and outputs
-  double (*executed_flops)(const problem&);        ///< what it really executes, padding included
+  unsupported_reason (*unsupported)(const problem&) = [](const problem&) {
+    return unsupported_reason{};
+  };
+  /// Device memory beyond inputs and outputs.
+  std::size_t (*workspace_bytes)(const problem&) = [](const problem&) { return std::size_t{0}; };
+  double (*executed_flops)(const problem&);  ///< what it really executes, padding included
   std::variant<cpu_function, cuda_function> run;
   /// Which variant a dispatching implementation picks (the row's label); null: it has one.
   std::string (*variant)(const problem&) = nullptr;

@@ -240,7 +240,6 @@ const registration<window_decode> registered{{
     .summary = "one kernel, the whole ring in flight at once, softmax merged across warps",
     .tolerance = 5e-3,
     .unsupported = unsupported,
-    .workspace_bytes = [](const window_problem&) -> std::size_t { return 0; },
     .executed_flops = executed_flops,
     .run = run,
 }};

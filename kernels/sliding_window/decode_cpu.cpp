@@ -88,8 +88,6 @@ const registration<window_decode> registered{{
     .name = "based",
     .summary = "scores, then weighted values, one task a head",
     .tolerance = cpu::tolerance,
-    .unsupported = [](const window_problem&) -> unsupported_reason { return {}; },
-    .workspace_bytes = [](const window_problem&) -> std::size_t { return 0; },
     .executed_flops = executed_flops,
     .run = run,
 }};
