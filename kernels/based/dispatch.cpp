@@ -72,7 +72,7 @@ std::string variant(const prefill_problem& problem) {
 const registration<based_prefill> registered{{
     .name = "based",
     .summary = "wgmma over the 153 distinct features, state in registers (Hopper)",
-    .tolerance = 3e-3,
+    .tolerance = 5e-3,  // two roundings to bf16: a short sequence averages over none
     .unsupported = unsupported,
     .workspace_bytes = workspace_bytes,
     .executed_flops = executed_flops,

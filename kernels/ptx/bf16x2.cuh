@@ -14,12 +14,17 @@ __device__ inline std::uint32_t to_bf16x2(float low, float high) {
   return word;
 }
 
+/// fma.rn.bf16x2: a b + c, rounded once.
+__device__ inline std::uint32_t fma_bf16x2(std::uint32_t a, std::uint32_t b, std::uint32_t c) {
+  std::uint32_t sum;
+  asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(sum) : "r"(a), "r"(b), "r"(c));
+  return sum;
+}
+
 /// fma.rn.bf16x2 with -0, which is mul.rn.bf16x2 without its need of sm_90.
 __device__ inline std::uint32_t multiply_bf16x2(std::uint32_t a, std::uint32_t b) {
   constexpr std::uint32_t negative_zeros = 0x80008000;
-  std::uint32_t product;
-  asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(product) : "r"(a), "r"(b), "r"(negative_zeros));
-  return product;
+  return fma_bf16x2(a, b, negative_zeros);
 }
 
 /// A bf16 is the upper half of a float.
