@@ -55,18 +55,26 @@ class query_features {
 
   /// Moves on to the fetched queries: no product that reads a slice may be in flight.
   __device__ void use_fetched(float scale) {
-    // A scale that is no power of two is no bf16: its head alone would be a systematic error. With
-    // the residual a scaled query is rounded once, as if the product had been made in fp32.
+    // A scale that is no bf16 is a head and a residual, so that a scaled query is rounded once, as
+    // if the product had been made in fp32; one that is, such as 1/4, costs one product a word.
     const std::uint32_t head = ptx::to_bf16x2(scale, scale);
     const float rest = scale - ptx::low_half(head);
     const std::uint32_t residual = ptx::to_bf16x2(rest, rest);
-    const auto scaled = [&](std::uint32_t word) {
-      return ptx::fma_bf16x2(word, head, multiply_bf16x2(word, residual));
-    };
+    if (rest == 0) {
 #pragma unroll
-    for (int i = 0; i < words; ++i) {
-      upper_[i] = scaled(fetched_upper_[i]);
-      lower_[i] = scaled(fetched_lower_[i]);
+      for (int i = 0; i < words; ++i) {
+        upper_[i] = multiply_bf16x2(fetched_upper_[i], head);
+        lower_[i] = multiply_bf16x2(fetched_lower_[i], head);
+      }
+    } else {
+      const auto scaled = [&](std::uint32_t word) {
+        return ptx::fma_bf16x2(word, head, multiply_bf16x2(word, residual));
+      };
+#pragma unroll
+      for (int i = 0; i < words; ++i) {
+        upper_[i] = scaled(fetched_upper_[i]);
+        lower_[i] = scaled(fetched_lower_[i]);
+      }
     }
   }
 

@@ -23,8 +23,8 @@ int multiprocessors() {
   return count;
 }
 
-sm90::split split_of(const prefill_problem& problem) {
-  return split_of(problem.shape, problem.variant, multiprocessors());
+int segments_of(const prefill_problem& problem) {
+  return segments_of(problem.shape, problem.variant, multiprocessors());
 }
 
 unsupported_reason unsupported(const prefill_problem& problem) {
@@ -37,7 +37,7 @@ unsupported_reason unsupported(const prefill_problem& problem) {
     return "seqlen " + std::to_string(shape.seqlen) + " is more than " + std::to_string(max_seqlen);
   }
   if (shape.batch > max_ctas || shape.heads > max_ctas || shape.batch_heads() > max_ctas ||
-      shape.batch_heads() * split_of(problem).segments > max_ctas) {
+      shape.batch_heads() * segments_of(problem) > max_ctas) {
     return "batch x heads (x segments) is more than " + std::to_string(max_ctas);
   }
   if (problem.variant == variant_split && chunks_of(shape) < 2) {
@@ -47,11 +47,11 @@ unsupported_reason unsupported(const prefill_problem& problem) {
 }
 
 std::size_t workspace_bytes(const prefill_problem& problem) {
-  return sm90::workspace_bytes(problem.shape, split_of(problem));
+  return sm90::workspace_bytes(problem.shape, segments_of(problem));
 }
 
 double executed_flops(const prefill_problem& problem) {
-  return sm90::executed_flops(problem.shape, split_of(problem));
+  return sm90::executed_flops(problem.shape, segments_of(problem));
 }
 
 void run(const prefill_args<bf16>& args, cuda_stream stream) {
@@ -60,11 +60,11 @@ void run(const prefill_args<bf16>& args, cuda_stream stream) {
   // In place, a segment could read the initial state after the last one has replaced it.
   const bool in_place = args.problem.options.initial_state && args.problem.options.final_state &&
                         args.initial_state.kv == args.final_state.kv;
-  sm90::launch_prefill(args, in_place ? sm90::split{} : split_of(args.problem), stream);
+  sm90::launch_prefill(args, in_place ? 1 : segments_of(args.problem), stream);
 }
 
 std::string variant(const prefill_problem& problem) {
-  const int segments = split_of(problem).segments;
+  const int segments = segments_of(problem);
   if (segments == 1) return std::string(variant_whole);
   return std::string(variant_split) + " in " + std::to_string(segments);
 }

@@ -28,36 +28,26 @@ constexpr std::int64_t chunks_of(const prefill_shape& shape) {
   return (shape.seqlen - 1) / sm90::chunk_tokens + 1;
 }
 
-/// The split that fills the card: one CTA a multiprocessor, or two where segments stay long.
-/// Measured: a segment pays for the states of those before it, and one in two is worth less than it
-/// costs.
-constexpr sm90::split fitting_split(const prefill_shape& shape, std::int64_t multiprocessors) {
-  constexpr std::int64_t min_chunks = 2, min_chunks_shared = 16, min_segments_shared = 3;
-  constexpr std::int64_t min_chunks_piece = 4;
+/// Segments that fill the card: with one CTA a multiprocessor, or with two where segments stay
+/// long. Measured: each segment pays for the states of those before it, and a few chunks of one for
+/// the first kernel.
+constexpr int fitting_segments(const prefill_shape& shape, std::int64_t multiprocessors) {
+  constexpr std::int64_t min_chunks_to_split = 8, min_chunks = 2;
+  constexpr std::int64_t min_chunks_shared = 16, min_segments_shared = 3;
   const std::int64_t heads = shape.batch_heads(), chunks = chunks_of(shape);
+  if (chunks < min_chunks_to_split) return 1;
   const std::int64_t shared = 2 * multiprocessors / heads;
   const bool share = shared >= min_segments_shared && chunks / shared >= min_chunks_shared;
-  const std::int64_t segments =
-      share ? shared : std::min(multiprocessors / heads, chunks / min_chunks);
-  if (segments < 2) return {};
-
-  // Whole rounds of the multiprocessors for the first kernel: halves, where wholes leave a gap.
-  const auto rounds = [&](std::int64_t ctas) {
-    return (ctas + multiprocessors - 1) / multiprocessors;
-  };
-  const std::int64_t ctas = heads * (segments - 1);
-  const bool halve =
-      rounds(2 * ctas) < 2 * rounds(ctas) && chunks / (2 * segments) >= min_chunks_piece;
-  return {static_cast<int>(segments), halve ? 2 : 1};
+  const std::int64_t alone = std::min(multiprocessors / heads, chunks / min_chunks);
+  return static_cast<int>(std::max<std::int64_t>(share ? shared : alone, 1));
 }
 
-/// The split that `variant` (empty: the dispatcher's choice) makes.
-constexpr sm90::split split_of(const prefill_shape& shape, std::string_view variant,
-                               std::int64_t multiprocessors) {
-  if (variant == variant_whole) return {};
-  const sm90::split fitting = fitting_split(shape, multiprocessors);
-  if (variant == variant_split && fitting.segments == 1) return {.segments = 2};
-  return fitting;
+/// Segments that `variant` (empty: the dispatcher's choice) cuts a sequence into.
+constexpr int segments_of(const prefill_shape& shape, std::string_view variant,
+                          std::int64_t multiprocessors) {
+  if (variant == variant_whole) return 1;
+  const int fitting = fitting_segments(shape, multiprocessors);
+  return variant == variant_split ? std::max(fitting, 2) : fitting;
 }
 
 }  // namespace based

@@ -5,7 +5,7 @@
 // The state warpgroup keeps m and M in fp32, spread over its warps: warp w has one half (w % 2) of
 // M's columns, and m, over one half (w / 2) of every chunk's tokens. A chunk takes four mma.sync a
 // warp, one ldmatrix serving as both operands of K^T K. M and m are handed over, rounded, beside
-// the state: a tile whose product with [x x 1] sums up the parts. M is symmetric, so its
+// the state: a tile whose product with [x x 1 1] sums up the parts. M is symmetric, so its
 // accumulators are that tile's words with nothing transposed. n is known.
 #pragma once
 
@@ -20,10 +20,10 @@
 
 namespace based {
 
-/// Columns 16 h + i: row i of M / 2 over tokens of half h; columns 32 + 2 w and + 1: m / 2 of warp
+/// Columns 16 h + i: row i of M / 2 over tokens of half h; columns 32 + 8 w and + 1: m / 2 of warp
 /// w (two warps have the same m), as a bf16 head and residual; the others are zero.        [16 x
-/// 48]
-using moments_tile = shared_tile<feature_dim, 3 * feature_dim, swizzle::none>;
+/// 64]
+using moments_tile = shared_tile<feature_dim, 4 * feature_dim, swizzle::none>;
 inline constexpr int token_halves = 2;
 
 class key_moments {
@@ -55,18 +55,21 @@ class key_moments {
   /// Writes this warp's part of the tile. Without a swizzle a warp's accumulator, eight rows of
   /// eight columns at a time, is in the order of its lanes.
   __device__ void hand_over(moments_tile& tile) const {
-    const int warp = warpgroup::warp();
-    auto* words = reinterpret_cast<std::uint32_t*>(tile.at(0, 8 * warp)) + warp::lane();
-    auto* sums = reinterpret_cast<std::uint32_t*>(tile.at(0, feature_dim * token_halves)) +
-                 warp::lane() + warp;
-    constexpr int eight_rows = moments_tile::layout::offset(8, 0) / sizeof(std::uint32_t);
+    using layout = moments_tile::layout;
+    constexpr int word_bytes = sizeof(std::uint32_t);
+    constexpr int eight_rows = layout::offset(8, 0) / word_bytes;
+    constexpr int to_sums = layout::offset(0, feature_dim * token_halves) / word_bytes;
+    auto* words =
+        reinterpret_cast<std::uint32_t*>(tile.at(0, 8 * warpgroup::warp())) + warp::lane();
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       words[half * eight_rows] =
           ptx::to_bf16x2(0.5f * second_[2 * half], 0.5f * second_[2 * half + 1]);
       const float sum = 0.5f * first_[half];
       const float head = ptx::low_half(ptx::to_bf16x2(sum, 0));
-      if (warp::lane() % 4 == 0) sums[half * eight_rows] = ptx::to_bf16x2(head, sum - head);
+      if (warp::lane() % 4 == 0) {
+        words[to_sums + half * eight_rows] = ptx::to_bf16x2(head, sum - head);
+      }
     }
   }
 
@@ -136,6 +139,7 @@ __device__ inline void start_moment_products(accumulator_tile<16>& y, const oper
   constexpr operand_slice ones = {
       {circulant::two_ones, circulant::two_ones, circulant::two_ones, circulant::two_ones}};
   warpgroup::mma_ABt<warpgroup::mma_mode::overwrite>(y, ones, moments, token_halves);
+  warpgroup::mma_ABt(y, ones, moments, token_halves + 1);
 #pragma unroll
   for (int half = 0; half < token_halves; ++half) warpgroup::mma_ABt(y, x, moments, half);
 }

@@ -22,8 +22,8 @@ using moment_parts = float4[warpgroup::warps][32][2];
 using rounded_parts = uint4[rounded_state::slices][warpgroup::threads];
 static_assert(sizeof(rounded_parts) == state_tile::bytes);
 
-/// What a split sequence keeps of a piece: its own tokens' state, and the moments of their keys.
-struct piece_state {
+/// What a split sequence keeps of a segment: its own tokens' state, and the moments of their keys.
+struct segment_state {
   rounded_parts state;
   moment_parts moments;
 };

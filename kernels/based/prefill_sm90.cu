@@ -45,7 +45,7 @@ struct shared_storage {
   value_tile v[stages];                  // [64 x 64]
   feature_tile key_features;             // [64 x 160]
   state_tile state[state_buffers];       // [160 x 64]
-  moments_tile moments[state_buffers];   // [16 x 48]
+  moments_tile moments[state_buffers];   // [16 x 64]
   output_tile output[warpgroup::warps];  // [16 x 64]
   float initial_tokens;
   barrier loaded[stages];
@@ -55,6 +55,7 @@ struct shared_storage {
 };
 
 constexpr int state_barrier = 1;  // the named barrier of the state warpgroup
+constexpr int early_slices = 4;   // of phi(Q) S, before the products with V
 constexpr int loading_warps = 3;  // one each for q, k and v
 constexpr int consumer_warps = threads / 32;
 
@@ -66,9 +67,7 @@ static_assert(sizeof(shared_storage) + reserved_for_system <= half_multiprocesso
 /// Registers of a thread: two CTAs leave 128 at launch, of which the state's warpgroup then gives
 /// some to the output's.
 constexpr int launch_registers = 65536 / (ctas_per_multiprocessor * threads);
-constexpr int moved_registers(bool normalize) {
-  return normalize ? 8 : 16;
-}
+constexpr int moved_registers = 16;
 
 /// The output warpgroup's warps load q, k and v of a chunk, one each.
 __device__ void load_chunk(shared_storage& shared, const parameters& p, tile_coordinates chunk,
@@ -141,13 +140,12 @@ __device__ void store_output(shared_storage& shared, const parameters& p, tile_c
 /// from the segments before, or ends in a final state.
 template <bool Normalize, bool Stateful>
 __device__ void run_output_warpgroup(shared_storage& shared, const parameters& p,
-                                     const chunk_range& range, int warp) {
+                                     const segment_range& range, int warp) {
   for (int i = 0; i < stages && range.first + i < range.last; ++i) {
     load_chunk(shared, p, range.chunk(range.first + i), i, warp);
   }
-  ptx::increase_registers<launch_registers + moved_registers(Normalize)>();
+  ptx::increase_registers<launch_registers + moved_registers>();
 
-  constexpr int early_slices = Normalize ? 2 : 4;  // of phi(Q) S, before the products with V
   float tokens_before = shared.initial_tokens + range.first * chunk_tokens;
   ring_position<stages> stage, previous_stage;
   ring_position<state_buffers> state;
@@ -222,26 +220,26 @@ __device__ void run_output_warpgroup(shared_storage& shared, const parameters& p
   warp::wait_stores_read();
 }
 
-/// Adds the states of the pieces before a segment. They pass through the tiles that the loop has no
+/// Adds the states of the segments before. They pass through the tiles that the loop has no
 /// use for yet, all of one size, as many copies at a time.
 __device__ void add_partials(shared_storage& shared, state_accumulator& state,
-                             const piece_state* partials, int count) {
+                             const segment_state* partials, int count) {
   static_assert(sizeof(feature_tile) == sizeof(rounded_parts));
   const auto buffer = [&](int i) -> void* {
     return i == 0 ? static_cast<void*>(&shared.key_features) : &shared.state[i - 1];
   };
-  const auto load = [&](int piece, int i) {
+  const auto load = [&](int segment, int i) {
     if (warpgroup::warp() == 0) {
-      warp::load_async(buffer(i), partials[piece].state, shared.gathered[i]);
+      warp::load_async(buffer(i), partials[segment].state, shared.gathered[i]);
     }
   };
   ring_position<gather_buffers> position;
   for (int i = 0; i < min(gather_buffers, count); ++i) load(i, i);
-  for (int piece = 0; piece < count; ++piece) {
+  for (int segment = 0; segment < count; ++segment) {
     shared.gathered[position.buffer].wait(position.parity);
     warpgroup::add_parts(state, *static_cast<const rounded_parts*>(buffer(position.buffer)));
     warpgroup::sync<state_barrier>();
-    const int next = piece + gather_buffers;
+    const int next = segment + gather_buffers;
     if (next < count) load(next, position.buffer);
     position.advance();
   }
@@ -249,7 +247,7 @@ __device__ void add_partials(shared_storage& shared, state_accumulator& state,
 
 template <bool Normalize, bool Stateful>
 __device__ void run_state_warpgroup(shared_storage& shared, const parameters& p,
-                                    const chunk_range& range) {
+                                    const segment_range& range) {
   state_accumulator s_transposed;  // S^T [64 x 160]
   key_moments moments;
   if constexpr (Normalize) {
@@ -257,20 +255,19 @@ __device__ void run_state_warpgroup(shared_storage& shared, const parameters& p,
     warpgroup::sync<state_barrier>();
   }
   if constexpr (Stateful) {
-    const piece_state* partials =
-        p.partials + std::int64_t{range.batch_head()} * p.pieces_before_last();
-    const int pieces = range.part * p.pieces;
-    if (range.part > 0) ptx::wait_for_prior_grid();
+    const segment_state* partials =
+        p.partials + std::int64_t{range.batch_head()} * (p.segments - 1);
+    if (range.segment > 0) ptx::wait_for_prior_grid();
     if (p.initial_state.kv != nullptr) {
       warpgroup::load_state(s_transposed, p.initial_state.kv_head(range.batch_head()));
     } else {
       warpgroup::clear(s_transposed);
     }
-    add_partials(shared, s_transposed, partials, pieces);
+    add_partials(shared, s_transposed, partials, range.segment);
     if constexpr (Normalize) {
       moments.clear();
       if (p.initial_state.z != nullptr) moments.load(p.initial_state.z_head(range.batch_head()));
-      for (int i = 0; i < pieces; ++i) {
+      for (int i = 0; i < range.segment; ++i) {
         moments.add_part(partials[i].moments, warpgroup::warp());
       }
     }
@@ -278,7 +275,7 @@ __device__ void run_state_warpgroup(shared_storage& shared, const parameters& p,
     warpgroup::clear(s_transposed);
     if constexpr (Normalize) moments.clear();
   }
-  ptx::decrease_registers<launch_registers - moved_registers(Normalize)>();
+  ptx::decrease_registers<launch_registers - moved_registers>();
 
   ring_position<stages> stage;
   ring_position<state_buffers> state;
@@ -324,7 +321,7 @@ __global__ void __launch_bounds__(threads, ctas_per_multiprocessor)
     prefill_kernel(const __grid_constant__ parameters p) {
   extern __shared__ __align__(1024) char shared_bytes[];
   shared_storage& shared = *reinterpret_cast<shared_storage*>(shared_bytes);
-  const chunk_range range(p, p.segments);
+  const segment_range range(p);
 
   if (threadIdx.x == 0) {
     for (int i = 0; i < stages; ++i) {
@@ -366,21 +363,21 @@ void require_device() {
 
 }  // namespace
 
-std::size_t workspace_bytes(const prefill_shape& shape, split parts) {
-  return shape.batch_heads() * (parts.segments - 1) * parts.pieces * sizeof(piece_state);
+std::size_t workspace_bytes(const prefill_shape& shape, int segments) {
+  return shape.batch_heads() * (segments - 1) * sizeof(segment_state);
 }
 
-double executed_flops(const prefill_shape& shape, split parts) {
+double executed_flops(const prefill_shape& shape, int segments) {
   constexpr double scores = 2.0 * chunk_tokens * chunk_tokens * feature_dim;
   constexpr double intra_chunk = 2.0 * chunk_tokens * chunk_tokens * value_dim;
   constexpr double state_product = 2.0 * chunk_tokens * circulant::slots * value_dim;
   const double chunks = static_cast<double>((shape.seqlen - 1) / chunk_tokens + 1);
-  const double first_pass = chunks * (parts.segments - 1) / parts.segments;
+  const double first_pass = chunks * (segments - 1) / segments;
   return shape.batch_heads() *
          (chunks * (scores + intra_chunk + 2 * state_product) + first_pass * state_product);
 }
 
-void launch_prefill(const prefill_args<bf16>& args, split parts, cuda_stream stream) {
+void launch_prefill(const prefill_args<bf16>& args, int segments, cuda_stream stream) {
   require_device();
   const prefill_shape& shape = args.problem.shape;
   const prefill_options& options = args.problem.options;
@@ -398,36 +395,34 @@ void launch_prefill(const prefill_args<bf16>& args, split parts, cuda_stream str
   p.o = map(outputs, args.o);
   if (options.initial_state) p.initial_state = args.initial_state;
   if (options.final_state) p.final_state = args.final_state;
-  p.partials = static_cast<piece_state*>(args.workspace);
+  p.partials = static_cast<segment_state*>(args.workspace);
   p.heads = static_cast<int>(shape.heads);
   p.seqlen = static_cast<int>(shape.seqlen);
   p.chunks = (p.seqlen - 1) / chunk_tokens + 1;
-  p.segments = parts.segments;
-  p.pieces = parts.pieces;
+  p.segments = segments;
   p.scale = options.scale;
   p.eps = options.eps;
 
-  BASED_REQUIRE(std::int64_t{p.segments} * p.pieces <= p.chunks,
-                std::to_string(p.chunks) + " chunks cannot be cut into " +
-                    std::to_string(p.segments) + " segments of " + std::to_string(p.pieces) +
-                    " pieces");
+  BASED_REQUIRE(segments >= 1 && segments <= p.chunks, std::to_string(p.chunks) +
+                                                           " chunks cannot be cut into " +
+                                                           std::to_string(segments) + " segments");
 
-  const bool is_split = parts.segments > 1;
-  if (is_split) launch_piece_states(p, shape.batch_heads(), options.normalize, stream);
+  const bool is_split = segments > 1;
+  if (is_split) launch_segment_states(p, shape.batch_heads(), options.normalize, stream);
 
   const bool stateful = options.initial_state || options.final_state || is_split;
   const auto kernel = options.normalize
                           ? (stateful ? prefill_kernel<true, true> : prefill_kernel<true, false>)
                           : (stateful ? prefill_kernel<false, true> : prefill_kernel<false, false>);
-  cudaLaunchAttribute overlap = {};  // CTAs start while the pieces' states are being summed up
+  cudaLaunchAttribute overlap = {};  // CTAs start while the segments' states are being summed up
   overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   overlap.val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t launch = {};
-  launch.gridDim = dim3(static_cast<unsigned>(shape.batch_heads()), parts.segments);
+  launch.gridDim = dim3(static_cast<unsigned>(shape.batch_heads()), segments);
   launch.blockDim = dim3(threads);
   // Where every CTA can have a multiprocessor to itself it must: those that start early would
   // otherwise double up on the few that are free.
-  const std::int64_t ctas = shape.batch_heads() * parts.segments;
+  const std::int64_t ctas = shape.batch_heads() * segments;
   const bool alone = ctas <= device_attribute(cudaDevAttrMultiProcessorCount);
   launch.dynamicSmemBytes = alone ? half_multiprocessor : sizeof(shared_storage);
   launch.stream = stream;

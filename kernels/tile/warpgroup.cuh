@@ -1,7 +1,6 @@
 // Operations of a warpgroup (four warps) on tiles: asynchronous products, stores, element access.
 #pragma once
 
-#include "kernels/ptx/opaque.cuh"
 #include "kernels/ptx/stmatrix.cuh"
 #include "kernels/ptx/sync.cuh"
 #include "kernels/ptx/wgmma.cuh"
@@ -91,7 +90,7 @@ __device__ inline void mma_AtB(accumulator_tile<160>& d, const TileA& a, const T
 template <int Cols, class Tile>
 __device__ inline void store_transposed(Tile& to, const operand_tile<Cols>& from) {
   static_assert(Tile::rows == Cols && Tile::cols == 64);
-  const int at = ptx::opaque(thread());           // of the warpgroup
+  const int at = thread();           // of the warpgroup
   const int row = at % 32 / 16 * 8 + at % 8;      // of a slice's sixteen columns
   const int col = at / 32 * 16 + at / 8 % 2 * 8;  // the first of eight
   const std::uint32_t address = ptx::shared_address(to.at(row, col));
@@ -141,7 +140,7 @@ template <int Cols, class Tile>
 __device__ inline void store(Tile& to, const operand_tile<Cols>& from) {
   static_assert(Tile::rows == 16 && Tile::cols == Cols && Cols == Tile::layout::panel_cols);
   // A step of 16 columns flips address bits that the tile's alignment leaves to the column.
-  const int lane = ptx::opaque(warp::lane());
+  const int lane = warp::lane();
   const std::uint32_t address = ptx::shared_address(to.at(lane % 16, lane / 16 * 8));
 #pragma unroll
   for (int i = 0; i < from.slices; ++i) {

@@ -61,40 +61,40 @@ TEST(circulant, slots_are_the_rows_that_features_h_says) {
 }
 
 constexpr int multiprocessors = 132;
-constexpr sm90::split chosen(const prefill_shape& shape, std::string_view variant = "") {
-  return split_of(shape, variant, multiprocessors);
+constexpr int chosen(const prefill_shape& shape, std::string_view variant = "") {
+  return segments_of(shape, variant, multiprocessors);
 }
 
 TEST(dispatch, keeps_sequences_whole_where_heads_fill_the_card) {
-  for (const int batch : {6, 8, 16, 128}) EXPECT_EQ(chosen({batch, 16, 8192}).segments, 1) << batch;
-  EXPECT_EQ(chosen({16, 16, 1}).segments, 1);
+  for (const int batch : {6, 8, 16, 128}) EXPECT_EQ(chosen({batch, 16, 8192}), 1) << batch;
+  EXPECT_EQ(chosen({16, 16, 1}), 1);
 }
 
 TEST(dispatch, splits_long_sequences_of_few_heads) {
-  EXPECT_EQ(chosen({4, 16, 8192}).segments, 4);
-  EXPECT_EQ(chosen({2, 16, 8192}).segments, 8);
-  EXPECT_EQ(chosen({1, 16, 8192}).segments, 8);
-  EXPECT_EQ(chosen({1, 16, 131072}).segments, 16);
+  EXPECT_EQ(chosen({4, 16, 8192}), 4);
+  EXPECT_EQ(chosen({2, 16, 8192}), 8);
+  EXPECT_EQ(chosen({1, 16, 8192}), 8);
+  EXPECT_EQ(chosen({1, 16, 131072}), 16);
 }
 
 TEST(dispatch, keeps_short_sequences_whole) {
-  EXPECT_EQ(chosen({1, 1, 64}).segments, 1);
-  EXPECT_EQ(chosen({1, 16, 128}).segments, 1);
+  EXPECT_EQ(chosen({1, 1, 64}), 1);
+  EXPECT_EQ(chosen({1, 16, 128}), 1);
 }
 
 TEST(dispatch, obeys_a_forced_variant) {
-  EXPECT_EQ(chosen({1, 16, 8192}, variant_whole).segments, 1);
-  EXPECT_EQ(chosen({16, 16, 128}, variant_split).segments, 2);
+  EXPECT_EQ(chosen({1, 16, 8192}, variant_whole), 1);
+  EXPECT_EQ(chosen({16, 16, 128}, variant_split), 2);
 }
 
-TEST(dispatch, leaves_no_part_without_a_chunk_and_no_card_overfull) {
+TEST(dispatch, leaves_no_segment_without_a_chunk_and_no_card_overfull) {
   for (std::int64_t heads = 1; heads < 300; ++heads) {
     for (std::int64_t seqlen = 1; seqlen < 200000; seqlen = seqlen * 5 / 4 + 1) {
       const prefill_shape shape = {1, heads, seqlen};
-      const sm90::split split = chosen(shape);
-      ASSERT_LE(split.segments * split.pieces, chunks_of(shape)) << heads << " x " << seqlen;
-      if (split.segments > 1) {
-        ASSERT_LE(heads * split.segments, 2 * multiprocessors);
+      const int segments = chosen(shape);
+      ASSERT_LE(segments, chunks_of(shape)) << heads << " x " << seqlen;
+      if (segments > 1) {
+        ASSERT_LE(heads * segments, 2 * multiprocessors);
       }
     }
   }

@@ -432,7 +432,7 @@ TEST_F(tile_test, keeps_key_moments) {
 }
 
 /// S^T [64 x 160] from compact rows, through its rounded form, and back to compact rows.
-__global__ void state_kernel(const float* from, piece_state* partial, float* to) {
+__global__ void state_kernel(const float* from, segment_state* partial, float* to) {
   state_accumulator state;
   warpgroup::load_state(state, from);
   warpgroup::store_parts(partial->state, state);
@@ -443,7 +443,7 @@ __global__ void state_kernel(const float* from, piece_state* partial, float* to)
 TEST_F(tile_test, moves_states) {
   const auto values = support::normal_values(compact_features * value_dim, 13);
   device_array<float> from(values), to(compact_features * value_dim);
-  device_array<piece_state> partial(1);
+  device_array<segment_state> partial(1);
   launch(state_kernel, 0, from.data(), partial.data(), to.data());
   EXPECT_EQ(worst_error(to.read(), compact_features, value_dim,
                         [&](int row, int col) { return 2 * values[row * value_dim + col]; }),

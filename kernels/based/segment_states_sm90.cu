@@ -1,9 +1,9 @@
-// The states that the pieces of a split sequence contribute, each from zero:
+// The states that the segments of a split sequence contribute, each from zero:
 //
-//   S_piece = sum over its chunks of phi(K)^T V
+//   S_segment = sum over its chunks of phi(K)^T V
 //
-// Grid: one CTA, of one warpgroup, per piece before the last segment of each (batch, head). The
-// features of a chunk are built while the tensor cores work on the chunk before.
+// Grid: one CTA, of one warpgroup, per segment but the last of each (batch, head). The features of
+// a chunk are built while the tensor cores work on the chunk before.
 #include "kernels/based/circulant.cuh"
 #include "kernels/based/key_moments.cuh"
 #include "kernels/based/kv_state.cuh"
@@ -41,12 +41,12 @@ __device__ void load_chunk(shared_storage& shared, const parameters& p, tile_coo
 
 template <bool Moments>
 __global__ void __launch_bounds__(threads, ctas_per_multiprocessor)
-    piece_states_kernel(const __grid_constant__ parameters p) {
+    segment_states_kernel(const __grid_constant__ parameters p) {
   extern __shared__ __align__(1024) char shared_bytes[];
   shared_storage& shared = *reinterpret_cast<shared_storage*>(shared_bytes);
   constexpr int named_barrier = 1;
   const int warp = warp::uniform_index();
-  const chunk_range range(p, p.segments * p.pieces);
+  const segment_range range(p);
   ptx::launch_dependent_grid();
 
   if (threadIdx.x == 0) {
@@ -95,20 +95,20 @@ __global__ void __launch_bounds__(threads, ctas_per_multiprocessor)
     warpgroup::mma_wait<0>(s_transposed);
   }
 
-  piece_state& piece =
-      p.partials[std::int64_t{range.batch_head()} * p.pieces_before_last() + range.part];
-  warpgroup::store_parts(piece.state, s_transposed);
-  if constexpr (Moments) moments.store_part(piece.moments);
+  segment_state& partial =
+      p.partials[std::int64_t{range.batch_head()} * (p.segments - 1) + range.segment];
+  warpgroup::store_parts(partial.state, s_transposed);
+  if constexpr (Moments) moments.store_part(partial.moments);
 }
 
 }  // namespace
 
-void launch_piece_states(const parameters& p, std::int64_t batch_heads, bool moments,
-                         cuda_stream stream) {
-  const auto kernel = moments ? piece_states_kernel<true> : piece_states_kernel<false>;
+void launch_segment_states(const parameters& p, std::int64_t batch_heads, bool moments,
+                           cuda_stream stream) {
+  const auto kernel = moments ? segment_states_kernel<true> : segment_states_kernel<false>;
   BASED_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                   sizeof(shared_storage)));
-  const dim3 ctas(static_cast<unsigned>(batch_heads), p.pieces_before_last());
+  const dim3 ctas(static_cast<unsigned>(batch_heads), p.segments - 1);
   kernel<<<ctas, threads, sizeof(shared_storage), stream>>>(p);
   BASED_CUDA_LAUNCHED();
 }
