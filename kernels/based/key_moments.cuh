@@ -20,9 +20,9 @@
 
 namespace based {
 
-/// Columns 16 h + i: row i of M / 2 over tokens of half h; columns 32 + 8 w and + 1: m / 2 of warp
-/// w (two warps have the same m), as a bf16 head and residual; the others are zero.        [16 x
-/// 64]
+/// [16 x 64]: columns 16 h + i are row i of M / 2 over tokens of half h; columns 32 + 8 w and + 1
+/// are m / 2 of warp w (two warps have the same m) as a bf16 head and residual; the others are
+/// zero.
 using moments_tile = shared_tile<feature_dim, 4 * feature_dim, swizzle::none>;
 inline constexpr int token_halves = 2;
 

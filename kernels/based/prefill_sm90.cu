@@ -420,16 +420,16 @@ void launch_prefill(const prefill_args<bf16>& args, int segments, cuda_stream st
   cudaLaunchConfig_t launch = {};
   launch.gridDim = dim3(static_cast<unsigned>(shape.batch_heads()), segments);
   launch.blockDim = dim3(threads);
-  // Where every CTA can have a multiprocessor to itself it must: those that start early would
-  // otherwise double up on the few that are free.
+  // Where every CTA of a split can have a multiprocessor to itself it must: those that start early
+  // would otherwise double up on the few that are free.
   const std::int64_t ctas = shape.batch_heads() * segments;
-  const bool alone = ctas <= device_attribute(cudaDevAttrMultiProcessorCount);
+  const bool alone = is_split && ctas <= device_attribute(cudaDevAttrMultiProcessorCount);
   launch.dynamicSmemBytes = alone ? half_multiprocessor : sizeof(shared_storage);
   launch.stream = stream;
   launch.attrs = &overlap;
   launch.numAttrs = is_split ? 1 : 0;
   BASED_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                  static_cast<int>(launch.dynamicSmemBytes)));
+                                  half_multiprocessor));  // never less: threads may share it
   BASED_CUDA(cudaLaunchKernelEx(&launch, kernel, p));
 }
 
