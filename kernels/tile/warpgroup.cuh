@@ -90,7 +90,7 @@ __device__ inline void mma_AtB(accumulator_tile<160>& d, const TileA& a, const T
 template <int Cols, class Tile>
 __device__ inline void store_transposed(Tile& to, const operand_tile<Cols>& from) {
   static_assert(Tile::rows == Cols && Tile::cols == 64);
-  const int at = thread();           // of the warpgroup
+  const int at = thread();                        // of the warpgroup
   const int row = at % 32 / 16 * 8 + at % 8;      // of a slice's sixteen columns
   const int col = at / 32 * 16 + at / 8 % 2 * 8;  // the first of eight
   const std::uint32_t address = ptx::shared_address(to.at(row, col));
