@@ -2,11 +2,11 @@
 //
 //   phi_q(q) . z = n + x . (m + M x / 2),   x = scale q,  n = count,  m = sum k,  M = sum k k^T
 //
-// The state warpgroup keeps m and M in fp32, spread over its warps: warp w has one half (w % 2) of
-// M's columns, and m, over one half (w / 2) of every chunk's tokens. A chunk takes four mma.sync a
-// warp, one ldmatrix serving as both operands of K^T K. M and m are handed over, rounded, beside
-// the state: a tile whose product with [x x 1 1] sums up the parts. M is symmetric, so its
-// accumulators are that tile's words with nothing transposed. n is known.
+// The state warpgroup keeps m and M in fp32, one accumulator of mma.sync a warp: warps 0 and 1 hold
+// the halves of M's columns, warps 2 and 3 both m, as the product with ones. A chunk takes a chain
+// of four mma.sync, one ldmatrix serving as both operands of K^T K. They are handed over, rounded,
+// beside the state: a tile to be multiplied with [x 1]. M is symmetric, so its accumulators are
+// that tile's words with nothing transposed. n is known.
 #pragma once
 
 #include <cstdint>
@@ -20,117 +20,96 @@
 
 namespace based {
 
-/// [16 x 64]: columns 16 h + i are row i of M / 2 over tokens of half h; columns 32 + 8 w and + 1
-/// are m / 2 of warp w (two warps have the same m) as a bf16 head and residual; the others are
-/// zero.
-using moments_tile = shared_tile<feature_dim, 4 * feature_dim, swizzle::none>;
-inline constexpr int token_halves = 2;
+/// Columns 0 to 15: M / 2; columns 16 and 17: m as a bf16 head and its residual; the others are
+/// zero. [16 x 32]
+using moments_tile = shared_tile<feature_dim, 2 * feature_dim, swizzle::none>;
 
 class key_moments {
  public:
   __device__ void clear() {
 #pragma unroll
-    for (int i = 0; i < 4; ++i) second_[i] = 0;
-    first_[0] = first_[1] = 0;
+    for (float& value : sums_) value = 0;
   }
 
-  /// Adds this warp's part of a chunk's keys [64 x 16].
+  /// Adds a chunk's keys [64 x 16].
   __device__ void add(const circulant::token_tile& k) {
     const int lane = ptx::opaque(warp::lane());
-    const int first_token = 32 * token_half() + lane / 16 * 8 + lane % 8;
-    const char* matrices = k.at(first_token, lane / 8 % 2 * 8);
+    const int warp = warpgroup::warp();
+    const char* matrices = k.at(lane / 16 * 8 + lane % 8, lane / 8 % 2 * 8);
 #pragma unroll
-    for (int step = 0; step < 2; ++step) {
+    for (int step = 0; step < k.rows / 16; ++step) {
       std::uint32_t keys[4];  // (tokens, dims) of eight: (0, 0), (0, 1), (1, 0), (1, 1)
       ptx::ldmatrix_x4_trans(keys, matrices + circulant::token_tile::layout::offset(16 * step, 0));
-      const bool left = column_half() == 0;
-      ptx::mma_m16n8k16(second_, keys, left ? keys[0] : keys[1], left ? keys[2] : keys[3]);
-      float sums[4] = {first_[0], first_[0], first_[1], first_[1]};  // the same in every column
-      ptx::mma_m16n8k16(sums, keys, circulant::two_ones, circulant::two_ones);
-      first_[0] = sums[0];
-      first_[1] = sums[2];
+      const std::uint32_t upper = warp == 0 ? keys[0] : warp == 1 ? keys[1] : circulant::two_ones;
+      const std::uint32_t lower = warp == 0 ? keys[2] : warp == 1 ? keys[3] : circulant::two_ones;
+      ptx::mma_m16n8k16(sums_, keys, upper, lower);
     }
   }
 
   /// Writes this warp's part of the tile. Without a swizzle a warp's accumulator, eight rows of
   /// eight columns at a time, is in the order of its lanes.
   __device__ void hand_over(moments_tile& tile) const {
-    using layout = moments_tile::layout;
-    constexpr int word_bytes = sizeof(std::uint32_t);
-    constexpr int eight_rows = layout::offset(8, 0) / word_bytes;
-    constexpr int to_sums = layout::offset(0, feature_dim * token_halves) / word_bytes;
-    auto* words =
-        reinterpret_cast<std::uint32_t*>(tile.at(0, 8 * warpgroup::warp())) + warp::lane();
+    const int warp = warpgroup::warp();
+    constexpr int eight_rows = moments_tile::layout::offset(8, 0) / sizeof(std::uint32_t);
+    auto* words = reinterpret_cast<std::uint32_t*>(tile.at(0, 0)) +
+                  ptx::opaque(warpgroup::thread()) + 32 * warp;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      words[half * eight_rows] =
-          ptx::to_bf16x2(0.5f * second_[2 * half], 0.5f * second_[2 * half + 1]);
-      const float sum = 0.5f * first_[half];
-      const float head = ptx::low_half(ptx::to_bf16x2(sum, 0));
-      if (warp::lane() % 4 == 0) {
-        words[to_sums + half * eight_rows] = ptx::to_bf16x2(head, sum - head);
+      const float* row = sums_ + 2 * half;
+      if (holds_second()) {
+        words[half * eight_rows] = ptx::to_bf16x2(0.5f * row[0], 0.5f * row[1]);
+      } else if (writes_first()) {
+        const float head = ptx::low_half(ptx::to_bf16x2(row[0], 0));
+        words[half * eight_rows] = ptx::to_bf16x2(head, row[0] - head);
       }
     }
   }
 
-  /// From z [153] of one head, into the warps of the first half of the tokens.
+  /// From and to z [153] of one head, without the count.
   __device__ void load(const float* z) {
-    if (token_half() > 0) return;
-    for_each([&](int row, float& value) { value = z[row]; });
+    for_each([&](int i, int j, float& value) {
+      value = z[holds_second() ? product_row(min(i, j), max(i, j)) : first_linear_row + i];
+    });
+  }
+  __device__ void store(float* z) {
+    for_each([&](int i, int j, float& value) {
+      if (holds_second() && i <= j) z[product_row(i, j)] = value;
+      if (writes_first() && j % 8 == 0) z[first_linear_row + i] = value;
+    });
   }
 
-  /// This warp's part to memory, and the part of another warp from there.
+  /// This warp's part to memory, and from there.
   __device__ void store_part(moment_parts& parts) const {
-    float4* part = parts[warpgroup::warp()][warp::lane()];
-    part[0] = {second_[0], second_[1], second_[2], second_[3]};
-    part[1] = {first_[0], first_[1], 0, 0};
+    parts[warpgroup::warp()][warp::lane()] = {sums_[0], sums_[1], sums_[2], sums_[3]};
   }
-  __device__ void add_part(const moment_parts& parts, int warp) {
-    const float4* part = parts[warp][warp::lane()];
-    second_[0] += part[0].x;
-    second_[1] += part[0].y;
-    second_[2] += part[0].z;
-    second_[3] += part[0].w;
-    first_[0] += part[1].x;
-    first_[1] += part[1].y;
-  }
-
-  /// To z [153] of one head, without the count, through `parts`, memory of the warpgroup's own.
-  template <int Barrier>
-  __device__ void store(float* z, moment_parts& parts) {
-    warpgroup::sync<Barrier>();
-    store_part(parts);
-    warpgroup::sync<Barrier>();
-    if (token_half() > 0) return;
-    add_part(parts, warpgroup::warp() + 2);
-    for_each([&](int row, float& value) { z[row] = value; });
+  __device__ void add_part(const moment_parts& parts) {
+    const float4 part = parts[warpgroup::warp()][warp::lane()];
+    sums_[0] += part.x;
+    sums_[1] += part.y;
+    sums_[2] += part.z;
+    sums_[3] += part.w;
   }
 
  private:
-  __device__ static int token_half() {
-    return warpgroup::warp() / 2;
+  __device__ static bool holds_second() {
+    return warpgroup::warp() < 2;
   }
-  __device__ static int column_half() {
-    return warpgroup::warp() % 2;
+  /// m is in two warps, the same in every column: one warp's lanes of the first column write it.
+  __device__ static bool writes_first() {
+    return warpgroup::warp() == 2 && warp::lane() % 4 == 0;
   }
 
-  /// Calls f(row of z, value) for what this lane holds; some rows come up twice, M being symmetric.
+  /// Calls f(row, column, value) for what this lane holds; of m the columns mean nothing.
   template <class Function>
   __device__ void for_each(Function f) {
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
-      const int i = warp::lane() / 4 + e / 2 * 8;
-      const int j = 8 * column_half() + 2 * (warp::lane() % 4) + e % 2;
-      f(i <= j ? product_row(i, j) : product_row(j, i), second_[e]);
-    }
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      f(first_linear_row + warp::lane() / 4 + 8 * half, first_[half]);
+      f(warp::lane() / 4 + e / 2 * 8, 8 * (warpgroup::warp() % 2) + 2 * (warp::lane() % 4) + e % 2,
+        sums_[e]);
     }
   }
 
-  float second_[4];  // an accumulator of mma.sync: M's columns 8 c .. 8 c + 7, c the column half
-  float first_[2];   // m: rows g and g + 8
+  float sums_[4];  // rows g and g + 8, columns 2 t and 2 t + 1
 };
 
 /// y = m + M x / 2 of a chunk's rows [64 x 16].
@@ -138,10 +117,8 @@ __device__ inline void start_moment_products(accumulator_tile<16>& y, const oper
                                              const moments_tile& moments) {
   constexpr operand_slice ones = {
       {circulant::two_ones, circulant::two_ones, circulant::two_ones, circulant::two_ones}};
-  warpgroup::mma_ABt<warpgroup::mma_mode::overwrite>(y, ones, moments, token_halves);
-  warpgroup::mma_ABt(y, ones, moments, token_halves + 1);
-#pragma unroll
-  for (int half = 0; half < token_halves; ++half) warpgroup::mma_ABt(y, x, moments, half);
+  warpgroup::mma_ABt<warpgroup::mma_mode::overwrite>(y, ones, moments, 1);
+  warpgroup::mma_ABt(y, x, moments, 0);
 }
 
 /// Adds x . y of rows g and g + 8 to `sums`, each of a row's four lanes its own columns' part.

@@ -16,7 +16,7 @@ using state_accumulator = accumulator_tile<circulant::slots>;                   
 using rounded_state = operand_tile<circulant::slots>;                            // S^T [64 x 160]
 
 /// The warps' parts of the moments of keys, lane by lane; see key_moments.cuh.
-using moment_parts = float4[warpgroup::warps][32][2];
+using moment_parts = float4[warpgroup::warps][32];
 
 /// A rounded_state, thread by thread: as large as a state_tile.
 using rounded_parts = uint4[rounded_state::slices][warpgroup::threads];

@@ -45,7 +45,7 @@ struct shared_storage {
   value_tile v[stages];                  // [64 x 64]
   feature_tile key_features;             // [64 x 160]
   state_tile state[state_buffers];       // [160 x 64]
-  moments_tile moments[state_buffers];   // [16 x 64]
+  moments_tile moments[state_buffers];   // [16 x 32]
   output_tile output[warpgroup::warps];  // [16 x 64]
   float initial_tokens;
   barrier loaded[stages];
@@ -268,7 +268,7 @@ __device__ void run_state_warpgroup(shared_storage& shared, const parameters& p,
       moments.clear();
       if (p.initial_state.z != nullptr) moments.load(p.initial_state.z_head(range.batch_head()));
       for (int i = 0; i < range.segment; ++i) {
-        moments.add_part(partials[i].moments, warpgroup::warp());
+        moments.add_part(partials[i].moments);
       }
     }
   } else {
@@ -309,7 +309,7 @@ __device__ void run_state_warpgroup(shared_storage& shared, const parameters& p,
       warpgroup::store_state(p.final_state.kv_head(range.batch_head()), s_transposed);
       if constexpr (Normalize) {
         float* z = p.final_state.z_head(range.batch_head());
-        moments.store<state_barrier>(z, reinterpret_cast<moment_parts&>(shared.key_features));
+        moments.store(z);
         if (warpgroup::thread() == 0) z[0] = shared.initial_tokens + static_cast<float>(p.seqlen);
       }
     }
