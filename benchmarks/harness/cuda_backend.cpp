@@ -270,8 +270,11 @@ class cuda_backend final : public backend {
 
  private:
   static constexpr int floor_samples = 51;
-  static constexpr int cold_cache_multiple = 3;  // of the L2, what a flush writes
-  static constexpr double block_s = 100e-6;      // longer than queueing a few launches
+  // What a flush writes: three times the L2, and no less than what the sources' timers write, for
+  // its length is also the rest that a GPU at its power cap gets between two calls.
+  static constexpr std::size_t cold_cache_multiple = 3;
+  static constexpr std::size_t least_flush_bytes = std::size_t{256} << 20;
+  static constexpr double block_s = 100e-6;  // longer than queueing a few launches
 
   /// What an empty kernel reads is the floor of both ways of timing.
   launch empty_call() {
@@ -285,7 +288,9 @@ class cuda_backend final : public backend {
     BASED_CUDA(cudaMemsetAsync(flush_.get(), value & 1, flush_bytes(), stream()));
   }
 
-  std::size_t flush_bytes() const { return cold_cache_multiple * cache_bytes(); }
+  std::size_t flush_bytes() const {
+    return std::max(cold_cache_multiple * cache_bytes(), least_flush_bytes);
+  }
 
   void copy_and_wait(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
     BASED_CUDA(cudaMemcpyAsync(to, from, bytes, kind, stream()));

@@ -20,6 +20,11 @@ constexpr std::int64_t most_tokens = 16384;  // B * H * N: keeps the float64 ref
 constexpr double longest = 6000;
 constexpr int most_batch_heads = 8;  // of each
 
+// Few tokens average over nothing. A scaled query, the square of its score, the weight and the
+// output are each rounded to bf16 once, by 2^-9 at most: the bound is their sum.
+constexpr std::int64_t few_tokens = 16;
+constexpr double few_tokens_tolerance = 4.0 / 512;
+
 class problem_source {
  public:
   explicit problem_source(std::uint64_t seed) : random_(seed) {}
@@ -64,8 +69,9 @@ TEST(soak, DISABLED_random_problems) {
   ASSERT_FALSE(kernels.empty());
   problem_source source(20241);
   for (int i = 0; i < problems; ++i) {
-    const auto& kernel = kernels[static_cast<std::size_t>(i) % kernels.size()];
+    auto kernel = kernels[static_cast<std::size_t>(i) % kernels.size()];
     const prefill_case test = source.next(kernel);
+    if (test.shape.seqlen < few_tokens) kernel.tolerance = few_tokens_tolerance;
     if (cannot_run_problem(kernel, test.problem())) continue;
     EXPECT_THAT(verify(kernel, test), testing::IsEmpty()) << fmt::format(
         "problem {}: {} {} B={} H={} N={} scale={} normalize={} initial={} final={} "
