@@ -89,27 +89,31 @@ __device__ std::uint32_t causal_mask() {
   return ptx::opaque(mask);  // else the comparisons are made again for every chunk
 }
 
-/// mask(1 + A + A^2 / 2) of the scores A [64 x 64], and its row sums where `Sums` are wanted.
-template <bool Sums>
-__device__ operand_tile<64> weights(accumulator_tile<64>& scores, std::uint32_t mask,
-                                    float (&sums)[2]) {
+/// mask(1 + A + A^2 / 2) of the scores A [64 x 64].
+__device__ operand_tile<64> weights(accumulator_tile<64>& scores, std::uint32_t mask) {
 #pragma unroll
   for (int i = 0; i < scores.size; ++i) {
     const float s = scores.value[i];
     scores.value[i] = mask & 1u << i ? 1 + s * (1 + s / 2) : 0;
-    if constexpr (Sums) sums[i % 4 / 2] += scores.value[i];
   }
   return to_bf16(scores);
 }
 
-/// 1 / (sum + added) of rows g and g + 8, the sums being spread over the four lanes that share a
-/// row.
-__device__ void invert(float (&sums)[2], float added) {
+/// The factors 1 / (sum + earlier sum + added) of rows g and g + 8: the sum of a chunk's weights
+/// W [64 x 64], as they were rounded, and that of earlier tokens, spread over the row's four lanes.
+__device__ void invert_sums(float (&factors)[2], const operand_tile<64>& w,
+                            const float (&earlier_sums)[2], float added) {
+  float sums[4] = {};  // W times ones: rows g, g, g + 8, g + 8
 #pragma unroll
-  for (float& sum : sums) {
-    sum += __shfl_xor_sync(~0u, sum, 1);
-    sum += __shfl_xor_sync(~0u, sum, 2);
-    sum = __fdividef(1.0f, sum + added);
+  for (int i = 0; i < w.slices; ++i) {
+    ptx::mma_m16n8k16(sums, w.slice[i].word, circulant::two_ones, circulant::two_ones);
+  }
+#pragma unroll
+  for (int row = 0; row < 2; ++row) {
+    float earlier = earlier_sums[row];
+    earlier += __shfl_xor_sync(~0u, earlier, 1);
+    earlier += __shfl_xor_sync(~0u, earlier, 2);
+    factors[row] = __fdividef(1.0f, sums[2 * row] + earlier + added);
   }
 }
 
@@ -164,7 +168,8 @@ __device__ void run_output_warpgroup(shared_storage& shared, const parameters& p
     accumulator_tile<64> scores;                       // A [64 x 64]
     accumulator_tile<64> o;                            // O [64 x 64]
     accumulator_tile<16> y;                            // m + M x / 2 [64 x 16]
-    float weight_sums[2] = {};                         // of rows g and g + 8
+    float earlier_sums[2] = {};                        // of rows g and g + 8
+    float factors[2];
 
     const operand_slice x = features.slice(circulant::linear_slice);
     warpgroup::mma_fence();
@@ -188,18 +193,18 @@ __device__ void run_output_warpgroup(shared_storage& shared, const parameters& p
     }
     if constexpr (Normalize) {
       warpgroup::mma_wait<1>(scores, y);
-      add_moment_weights(weight_sums, x, y);
+      add_moment_weights(earlier_sums, x, y);
     } else {
       warpgroup::mma_wait<1>(scores);
     }
-    const operand_tile<64> w = weights<Normalize>(scores, mask, weight_sums);  // [64 x 64]
+    const operand_tile<64> w = weights(scores, mask);  // [64 x 64]
     warpgroup::mma_fence();
 #pragma unroll
     for (int i = 0; i < w.slices; ++i) warpgroup::mma_AB(o, w.slice[i], v, i);
     add_inter_chunk<early_slices, circulant::slices - early_slices>(o, features, s);
 
     if constexpr (Normalize) {
-      invert(weight_sums, tokens_before + p.eps);
+      invert_sums(factors, w, earlier_sums, tokens_before + p.eps);
       tokens_before += chunk_tokens;
     }
 
@@ -212,7 +217,7 @@ __device__ void run_output_warpgroup(shared_storage& shared, const parameters& p
     shared.consumed[previous_stage.buffer].warp_arrive();
     state.advance();
 
-    if constexpr (Normalize) warpgroup::scale_rows(o, weight_sums);
+    if constexpr (Normalize) warpgroup::scale_rows(o, factors);
     finished = to_bf16(o);
   }
 
