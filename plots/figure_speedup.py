@@ -33,6 +33,9 @@ def figure(group: Group, points) -> HeatFigure:
             panel = _panel(title, ours.set_index(["N", "B"]), theirs.set_index(["N", "B"]))
             if any(not math.isnan(value) for line in panel.values for value in line):
                 panels.append(panel)
+    # A map of one or two cells says less than the table does, unless there is no larger one.
+    largest = max((_cells(panel) for panel in panels), default=0)
+    panels = [panel for panel in panels if _cells(panel) >= min(largest, 3)]
     if not panels:
         raise AbsentError(f"based and no other on {group.device} have a time at the same shape")
     return HeatFigure(
@@ -46,12 +49,16 @@ def figure(group: Group, points) -> HeatFigure:
     )
 
 
+def _cells(panel: HeatPanel) -> int:
+    return len(panel.columns) * len(panel.rows)
+
+
 def _options(rows: pd.DataFrame) -> pd.Series:
     return rows["params"].map(lambda params: params.get("options", ""))
 
 
 def _panel(title: str, ours: pd.DataFrame, theirs: pd.DataFrame) -> HeatPanel:
-    shapes = ours.index.union(theirs.index)
+    shapes = theirs.index
     lengths = sorted(set(shapes.get_level_values("N")))
     batches = sorted(set(shapes.get_level_values("B")))
     cells = [[_cell(ours, theirs, (n, b)) for b in batches] for n in lengths]

@@ -39,14 +39,20 @@ def line_figure(
     """The figure of `y` over the size `over` ("B" or "N"), or AbsentError.
 
     `points` are published.load()'s, laid over where a panel's shape is theirs; None: no overlay.
+    A shape measured at less than half as many sizes as another is a by-product of a sweep over
+    something else, and gets no panel; nor does a single point of a series, a line.
     """
     rows = group.rows[group.rows["operation"].eq(operation)]
     if rows.empty:
         raise AbsentError(f"the file has no rows of {operation} on {group.device}")
     panels = []
     fixed_names = [size for size in SHAPE if size != over and rows[size].notna().any()]
-    for fixed_values, of_shape in rows.groupby(fixed_names, sort=True):
-        if of_shape[over].nunique() < 2:
+    shapes = rows.groupby(fixed_names, sort=True)
+    fewest_sizes = max(2, math.ceil(shapes[over].nunique().max() / 2))
+    for fixed_values, of_shape in shapes:
+        sizes = of_shape.groupby(["implementation", "extras"])[over].transform("nunique")
+        of_shape = of_shape[sizes.ge(2) | of_shape["status"].ne("ok")]
+        if of_shape[over].nunique() < fewest_sizes:
             continue
         fixed = dict(zip(fixed_names, fixed_values, strict=True))
         overlays = []

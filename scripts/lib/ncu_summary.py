@@ -43,7 +43,7 @@ FIELDS = {
             "l1tex__data_pipe_lsu_wavefronts_mem_shared.sum.pct_of_peak_sustained_elapsed",
         ],
     ),
-    "issue slots": ("%", 1, ["sm__inst_issued.avg.pct_of_peak_sustained_active"]),
+    "issue slots": ("%", 1, ["smsp__issue_active.avg.pct_of_peak_sustained_active"]),
     "occupancy": ("%", 1, ["sm__warps_active.avg.pct_of_peak_sustained_active"]),
     "registers": ("a thread", 1, ["launch__registers_per_thread"]),
 }

@@ -220,3 +220,21 @@ def test_overlays_are_hollow_and_name_their_device(tmp_path):
 def test_every_published_implementation_has_a_style():
     points = published.load()
     assert set(points["implementation"]) <= set(style.KNOWN)
+
+
+def test_by_products_of_another_sweep_get_no_panel(tmp_path):
+    rows = [builder.row("based", 10.0 * b, B=b, N=8192) for b in (1, 2, 4, 8, 16)]
+    rows += [builder.row("based", 5.0 * b, B=b, N=1024) for b in (4, 16)]
+    rows.append(builder.row("naive", 900.0, B=4, N=8192))
+    figure = build("prefill_time_batch", group_of(tmp_path, rows), None)
+    assert [panel.title for panel in figure.panels] == ["H = 16, N = 8192"]
+    assert [series.label for series in figure.panels[0].series] == ["based"]
+
+
+def test_speedup_leaves_out_maps_of_a_cell_where_there_are_larger(tmp_path):
+    shapes = [(b, n) for b in (1, 2, 4) for n in (1024, 2048)]
+    rows = [builder.row("based", 10.0, B=b, N=n) for b, n in shapes]
+    rows += [builder.row("chunked_parallel", 20.0, B=b, N=n) for b, n in shapes]
+    rows.append(builder.row("naive", 900.0, B=1, N=1024))
+    figure = build("speedup", group_of(tmp_path, rows), None)
+    assert [panel.title for panel in figure.panels] == ["over chunked_parallel, H = 16"]

@@ -1,0 +1,24 @@
+"""The committed results: every figure is drawn from them, and every row in them was verified."""
+
+from pathlib import Path
+
+from plots import cli, results
+
+DATA = Path(__file__).parents[2] / "plots" / "data" / "h200.json"
+
+
+def test_every_figure_is_drawn(tmp_path, capsys):
+    assert cli.main(["render", str(DATA), "--out", str(tmp_path), "--published"]) == 0
+    printed = capsys.readouterr()
+    assert "not drawn" not in printed.out + printed.err
+    for name in cli.figure_names():
+        for suffix in ("png", "svg"):
+            assert (tmp_path / f"{name}-cuda.{suffix}").stat().st_size > 0
+
+
+def test_every_row_is_within_its_tolerance():
+    rows = results.load(DATA).rows
+    timed = rows[rows["status"].eq("ok")]
+    assert not timed.empty
+    assert timed["rel_err"].le(timed["tolerance"]).all()
+    assert not rows["status"].eq("error").any()
