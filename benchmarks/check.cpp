@@ -138,9 +138,9 @@ run_result run(const tested_implementation& tested, backend& device, const case_
                              .workspace = workspace.data(),
                              .workspace_bytes = workspace.bytes()};
   if constexpr (std::is_same_v<T, float>) {
-    std::get<tested_implementation::cpu_function>(tested.run)(args);
+    tested(args);
   } else {
-    std::get<tested_implementation::cuda_function>(tested.run)(args, device.stream());
+    tested(args, device.stream());
   }
   device.synchronize();
   run_result result{.o = download<T>(device, o), .state = {}};

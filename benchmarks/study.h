@@ -135,9 +135,9 @@ template <class T, class Op>
 void call(const implementation<Op>& called, const typename Op::template args<T>& args,
           const backend& device) {
   if constexpr (std::is_same_v<T, float>) {
-    std::get<typename implementation<Op>::cpu_function>(called.run)(args);
+    called(args);
   } else {
-    std::get<typename implementation<Op>::cuda_function>(called.run)(args, device.stream());
+    called(args, device.stream());
   }
 }
 

@@ -7,6 +7,7 @@
 // From then on the studies benchmark it and the tests verify it.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <functional>
 #include <optional>
@@ -17,6 +18,7 @@
 #include <vector>
 
 #include "kernels/common/bf16.h"
+#include "kernels/common/error.h"
 
 struct CUstream_st;  // the CUDA driver's stream, opaque where there is no CUDA
 
@@ -59,6 +61,30 @@ struct implementation {
   std::span<const std::string_view> variants = {};
 
   device_kind device() const { return run.index() == 0 ? device_kind::cpu : device_kind::cuda; }
+
+  /// Runs it. Throws invalid_argument, before anything is launched, for a problem that it does not
+  /// support and for arguments that no implementation takes.
+  void operator()(const typename Op::template args<float>& args) const {
+    require_supported(args.problem);
+    std::get<cpu_function>(run)(args);
+  }
+  void operator()(const typename Op::template args<bf16>& args, cuda_stream stream) const {
+    require_supported(args.problem);
+    std::get<cuda_function>(run)(args, stream);
+  }
+
+ private:
+  void require_supported(const problem& asked) const {
+    if constexpr (requires { asked.variant; }) {
+      if (!asked.variant.empty() && std::ranges::find(variants, asked.variant) == variants.end()) {
+        throw invalid_argument(std::string(name) + ": has no variant '" +
+                               std::string(asked.variant) + "'");
+      }
+    }
+    if (const unsupported_reason reason = unsupported(asked)) {
+      throw invalid_argument(std::string(name) + ": " + *reason);
+    }
+  }
 };
 
 /// All implementations of an operation that this binary holds; order unspecified.

@@ -143,9 +143,9 @@ class prefill_run {
 
   void call(const prefill_args<T>& args) {
     if constexpr (std::is_same_v<T, float>) {
-      std::get<implementation<based_prefill>::cpu_function>(candidate_.run)(args);
+      candidate_(args);
     } else {
-      std::get<implementation<based_prefill>::cuda_function>(candidate_.run)(args, nullptr);
+      candidate_(args, nullptr);
     }
     support::synchronize(candidate_.device());
   }

@@ -177,5 +177,41 @@ TEST(prefill_registry, holds_every_cpu_implementation) {
                                               "chunked_recurrent", "chunked_parallel"}));
 }
 
+/// What calling an implementation on a problem says, before it has looked at any pointer.
+std::string refusal(const implementation<based_prefill>& candidate,
+                    const prefill_problem& problem) {
+  try {
+    if (candidate.device() == device_kind::cpu) {
+      candidate(prefill_args<float>{.problem = problem});
+    } else {
+      candidate(prefill_args<bf16>{.problem = problem}, nullptr);
+    }
+  } catch (const invalid_argument& error) {
+    return error.what();
+  }
+  return "nothing";
+}
+
+TEST(prefill_registry, refuses_what_it_does_not_support_with_the_reason) {
+  const prefill_options each[] = {
+      {.normalize = true}, {.initial_state = true}, {.final_state = true}};
+  for (const auto& candidate : registry<based_prefill>()) {
+    for (const prefill_options& options : each) {
+      const prefill_problem problem{{1, 1, 64}, options};
+      if (const auto reason = candidate.unsupported(problem)) {
+        EXPECT_THAT(refusal(candidate, problem), testing::HasSubstr(*reason)) << candidate.name;
+      }
+    }
+  }
+}
+
+TEST(prefill_registry, refuses_a_variant_that_it_does_not_have) {
+  for (const auto& candidate : registry<based_prefill>()) {
+    EXPECT_THAT(refusal(candidate, {{1, 1, 64}, {}, "nonsense"}),
+                testing::HasSubstr("has no variant 'nonsense'"))
+        << candidate.name;
+  }
+}
+
 }  // namespace
 }  // namespace based

@@ -71,9 +71,9 @@ std::vector<std::string> verify_as(const implementation<softmax_attention>& cand
       problem, device_q.view(), device_k.view(), device_v.view(), device_o.view(), workspace.data(),
       bytes};
   if constexpr (std::is_same_v<T, float>) {
-    std::get<implementation<softmax_attention>::cpu_function>(candidate.run)(args);
+    candidate(args);
   } else {
-    std::get<implementation<softmax_attention>::cuda_function>(candidate.run)(args, nullptr);
+    candidate(args, nullptr);
   }
   support::synchronize(candidate.device());
 
@@ -163,7 +163,7 @@ implementation<softmax_attention> cpu_implementation() {
 }
 
 void run_on_cpu(const attention_args<float>& args) {
-  std::get<implementation<softmax_attention>::cpu_function>(cpu_implementation().run)(args);
+  cpu_implementation()(args);
 }
 
 using attention_function = implementation<softmax_attention>::cpu_function;

@@ -182,9 +182,9 @@ class decode_run {
 
   void call(const decode_args<T>& args) {
     if constexpr (std::is_same_v<T, float>) {
-      std::get<implementation<based_decode>::cpu_function>(candidate_.run)(args);
+      candidate_(args);
     } else {
-      std::get<implementation<based_decode>::cuda_function>(candidate_.run)(args, nullptr);
+      candidate_(args, nullptr);
     }
     support::synchronize(candidate_.device());
   }

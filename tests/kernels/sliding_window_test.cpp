@@ -162,9 +162,9 @@ class window_run {
 
   void call(const window_args<T>& args) {
     if constexpr (std::is_same_v<T, float>) {
-      std::get<implementation<window_decode>::cpu_function>(candidate_.run)(args);
+      candidate_(args);
     } else {
-      std::get<implementation<window_decode>::cuda_function>(candidate_.run)(args, nullptr);
+      candidate_(args, nullptr);
     }
     support::synchronize(candidate_.device());
   }

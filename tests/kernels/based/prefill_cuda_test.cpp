@@ -89,9 +89,7 @@ class prefill_case {
     return args;
   }
 
-  void enqueue(cuda_stream stream = nullptr) {
-    std::get<implementation<based_prefill>::cuda_function>(based_cuda().run)(args(), stream);
-  }
+  void enqueue(cuda_stream stream = nullptr) { based_cuda()(args(), stream); }
   void run() {
     enqueue();
     support::synchronize(device);
@@ -298,7 +296,7 @@ TEST_F(prefill_cuda, two_pieces_through_the_state_equal_one) {
   guarded_buffer<bf16> o(device, heads * seqlen * value_dim);
   guarded_buffer<float> kv(device, heads * compact_features * value_dim);
   guarded_buffer<float> z(device, heads * compact_features);
-  const auto run = std::get<implementation<based_prefill>::cuda_function>(based_cuda().run);
+  const auto& run = based_cuda();
   for (const bool second : {false, true}) {
     prefill_args<bf16> args = whole.args();
     const std::int64_t first = second ? cut : 0;
@@ -410,7 +408,7 @@ TEST(prefill_cuda_arguments, asks_for_workspace_only_to_split) {
 }
 
 TEST(prefill_cuda_arguments, throws_before_touching_a_device) {
-  const auto run = std::get<implementation<based_prefill>::cuda_function>(based_cuda().run);
+  const auto& run = based_cuda();
   prefill_args<bf16> args;
   args.problem.shape = {1, 1, 64};
   EXPECT_THROW(run(args, nullptr), invalid_argument);  // null tensors
