@@ -49,11 +49,6 @@ template <int rows, int vectors>
 void multiply_block(std::int64_t depth, strided_matrix a, const float* b, std::int64_t b_row,
                     float* c, std::int64_t c_row, bool accumulate) {
   vec sum[rows][vectors] = {};
-  if (accumulate) {
-    for (int i = 0; i < rows; ++i) {
-      for (int v = 0; v < vectors; ++v) sum[i][v] = load(c + i * c_row + v * lanes);
-    }
-  }
   for (std::int64_t l = 0; l < depth; ++l) {
     vec b_l[vectors];
     for (int v = 0; v < vectors; ++v) b_l[v] = load(b + l * b_row + v * lanes);
@@ -63,7 +58,11 @@ void multiply_block(std::int64_t depth, strided_matrix a, const float* b, std::i
     }
   }
   for (int i = 0; i < rows; ++i) {
-    for (int v = 0; v < vectors; ++v) store(c + i * c_row + v * lanes, sum[i][v]);
+    for (int v = 0; v < vectors; ++v) {
+      // Added last: rounding grows with the depth and the number of calls, not with their product.
+      float* at = c + i * c_row + v * lanes;
+      store(at, accumulate ? load(at) + sum[i][v] : sum[i][v]);
+    }
   }
 }
 

@@ -47,6 +47,17 @@ TEST(multiply, matches_the_definition_for_every_shape) {
   }
 }
 
+TEST(multiply, adds_up_many_values_of_one_sign_without_losing_them) {
+  constexpr int depth = 64, calls = 64;
+  const std::vector<float> a(depth, 0.1f), b(depth * lanes, 1.0f);
+  std::vector<float> c(lanes);
+  for (int call = 0; call < calls; ++call) {
+    multiply(1, lanes, depth, {a.data(), depth, 1}, b.data(), lanes, c.data(), lanes, call > 0);
+  }
+  const double expected = static_cast<double>(0.1f) * depth * calls;
+  for (const float sum : c) EXPECT_NEAR(sum / expected, 1, 4e-6);
+}
+
 TEST(multiply, leaves_rows_and_columns_outside_alone) {
   constexpr int stride = 2 * lanes + 1;
   std::vector<float> c(3 * stride, -1.0f);
