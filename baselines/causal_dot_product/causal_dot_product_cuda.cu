@@ -18,7 +18,6 @@
 
 #include "baselines/causal_dot_product/causal_dot_product.h"
 #include "kernels/common/cuda_check.h"
-#include "kernels/common/error.h"
 #include "kernels/common/feature_map.cuh"
 #include "kernels/common/implementation.h"
 #include "kernels/common/prefill.h"
@@ -359,12 +358,6 @@ unsupported_reason unsupported(const prefill_problem& problem) {
   return {};
 }
 
-unsupported_reason unsupported_compact(const prefill_problem& problem) {
-  const bool known = std::ranges::find(variants, problem.variant) != variants.end();
-  if (!problem.variant.empty() && !known) return "no such variant";
-  return unsupported(problem);
-}
-
 template <feature_layout layout>
 void run(const prefill_args<bf16>& args, cuda_stream stream) {
   validate(args, workspace_bytes<layout>(args.problem));
@@ -420,7 +413,7 @@ const registration<based_prefill> registered_153{
     {.name = "causal_dot_product_153",
      .summary = "Fast Transformers' kernels for at most 256 features, on the 153 distinct ones",
      .tolerance = tolerance,
-     .unsupported = unsupported_compact,
+     .unsupported = unsupported,
      .workspace_bytes = workspace_bytes<feature_layout::compact>,
      .executed_flops = executed_flops_compact,
      .run = run<feature_layout::compact>,

@@ -6,7 +6,6 @@
 #include <string>
 
 #include "kernels/common/cuda_check.h"
-#include "kernels/common/error.h"
 
 namespace based {
 namespace {
@@ -29,10 +28,6 @@ int segments_of(const prefill_problem& problem) {
 
 unsupported_reason unsupported(const prefill_problem& problem) {
   const prefill_shape& shape = problem.shape;
-  if (!problem.variant.empty() && problem.variant != variant_whole &&
-      problem.variant != variant_split) {
-    return "no variant " + std::string(problem.variant);
-  }
   if (shape.seqlen > max_seqlen) {
     return "seqlen " + std::to_string(shape.seqlen) + " is more than " + std::to_string(max_seqlen);
   }
@@ -56,7 +51,6 @@ double executed_flops(const prefill_problem& problem) {
 
 void run(const prefill_args<bf16>& args, cuda_stream stream) {
   validate(args, workspace_bytes(args.problem));
-  if (const auto reason = unsupported(args.problem)) throw invalid_argument(*reason);
   // In place, a segment could read the initial state after the last one has replaced it.
   const bool in_place = args.problem.options.initial_state && args.problem.options.final_state &&
                         args.initial_state.kv == args.final_state.kv;

@@ -25,7 +25,6 @@
 #include "kernels/based/key_moments_sm80.cuh"
 #include "kernels/based/kv_state.cuh"
 #include "kernels/common/cuda_check.h"
-#include "kernels/common/error.h"
 #include "kernels/tile/block.cuh"
 #include "kernels/tile/mma_sync.cuh"
 #include "kernels/tile/padded_tile.cuh"
@@ -318,7 +317,6 @@ unsupported_reason unsupported(const prefill_problem& problem) {
 
 void run(const prefill_args<bf16>& args, cuda_stream stream) {
   validate(args, 0);
-  if (const auto reason = unsupported(args.problem)) throw invalid_argument(*reason);
   launch_prefill(args, stream);
 }
 

@@ -22,3 +22,9 @@ def test_every_row_is_within_its_tolerance():
     assert not timed.empty
     assert timed["rel_err"].le(timed["tolerance"]).all()
     assert not rows["status"].eq("error").any()
+
+
+def test_based_prefill_is_within_a_tighter_bound_on_these_inputs():
+    rows = results.load(DATA).rows
+    ours = rows[rows["operation"].eq("prefill") & rows["implementation"].str.startswith("based")]
+    assert ours["rel_err"].dropna().le(2.5e-3).all()
