@@ -63,8 +63,9 @@ def test_sweeps_into_one_file_then_renders(suite):
     assert plots == [
         ["-m", "plots", "table", f"{out}/results.json"],
         ["-m", "plots", "render", f"{out}/results.json", "--out", str(out)],
+        ["-m", "plots", "report", f"{out}/results.json", "--out", str(out)],
     ]
-    for name in ("results.json", "summary.md"):
+    for name in ("results.json", "summary.md", "report.html"):
         assert f"{out}/{name}" in done.stdout
     assert "no nvcc: building the CPU implementations alone" in done.stderr
 
