@@ -54,6 +54,17 @@ def test_one_panel_for_each_other_shape(tmp_path):
     ]
 
 
+def test_decoding_with_two_head_counts_has_a_panel_of_each(tmp_path):
+    rows = [
+        builder.row("based", 3.0 + b * h, operation="decode", B=b, H=h, state="bf16")
+        for b in (1, 8, 256)
+        for h in (16, 32)
+    ]
+    figure = build("decode_time_batch", group_of(tmp_path, rows), None)
+    assert [panel.title for panel in figure.panels] == ["H = 16", "H = 32"]
+    assert [panel.series[0].y[0] for panel in figure.panels] == [19.0, 35.0]
+
+
 @pytest.mark.parametrize("status", ["out_of_memory", "skipped", "error"])
 def test_a_missing_result_is_a_mark_at_the_edge_and_no_value(tmp_path, status):
     rows = [builder.row("based", 10.0 * b, B=b, N=64) for b in (1, 2, 4)]

@@ -32,6 +32,7 @@ def rows():
         builder.row("softmax_attention", 7000.0, Dh=64, causal=1, **long),
         builder.row("softmax_attention", 9000.0, Dh=128, causal=1, **long),
         builder.row("based", 60.0, operation="decode", B=256, state="bf16"),
+        builder.row("based", 120.0, operation="decode", B=256, H=32, state="bf16"),  # not 16 heads
         builder.row("based", 100.0, operation="decode", B=256, state="f32"),
         builder.row("based", 20.0, operation="sliding_window", B=256, W=64),
         builder.row("based", 9.0, device="cpu", **long),
