@@ -52,13 +52,53 @@ build() {
 # A GPU that the driver shows.
 gpu_present() { have nvidia-smi && nvidia-smi -L 2>/dev/null | grep -q '^GPU'; }
 
-built_with_cuda() { [[ $(cached "$1" CMAKE_CUDA_COMPILER) == /* ]]; }
+# Whether the binaries of folder $1 have CUDA rows: its cache knows; where there are binaries alone,
+# based_bench does, and says why not.
+built_with_cuda() {
+  if [[ -f $1/CMakeCache.txt ]]; then
+    [[ $(cached "$1" CMAKE_CUDA_COMPILER) == /* ]]
+  else
+    "$1/based_bench" --device=cuda --benchmark_list_tests >/dev/null
+  fi
+}
 
 # Lets the binaries of folder $1 find the libraries of the toolkit that built them: cuBLAS, for the
 # GEMM ceiling, is loaded at run time.
 use_cuda_libraries() {
-  local toolkit
-  toolkit=$(dirname "$(dirname "$(cached "$1" CMAKE_CUDA_COMPILER)")")
+  local compiler toolkit
+  compiler=$(cached "$1" CMAKE_CUDA_COMPILER)
+  [[ $compiler == /* ]] || return 0
+  toolkit=$(dirname "$(dirname "$compiler")")
   [[ ! -d $toolkit/lib64 ]] ||
     export LD_LIBRARY_PATH=$toolkit/lib64${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+}
+
+# The value $1 of --build-dir as an absolute path.
+build_dir_option() {
+  [[ -x $1/based_bench ]] || die_usage "--build-dir: '$1' holds no based_bench"
+  (cd "$1" && pwd)
+}
+
+# Ends where neither a folder $1, of --build-dir, nor a compiler can bring CUDA rows.
+require_cuda_build() {
+  [[ -n $1 || -n $(find_nvcc) ]] ||
+    die "no nvcc, and so no CUDA rows: scripts/bench --install-cuda brings one"
+}
+
+# ready_build DIR [TARGET...]: sets `folder`, where the binaries are. DIR, of --build-dir, is taken
+# as it is: nothing is set up, and where there is no .venv the Python on PATH serves. Without DIR
+# ('') build/ is set up and built.
+ready_build() {
+  folder=$1
+  shift
+  if [[ -n $folder ]]; then
+    [[ -x $python ]] || python=$(system_python)
+    [[ -n $python ]] || die "no python3 of version $python_minimum or later on PATH"
+  else
+    ensure_build_tools
+    configure default
+    build default "$@"
+    folder=$(build_folder default)
+  fi
+  use_cuda_libraries "$folder"
 }

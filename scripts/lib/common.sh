@@ -27,6 +27,19 @@ require_value() {
   [[ $# -ge 2 && -n $2 && $2 != --* ]] || die_usage "$1 needs a value"
 }
 
+# own_options OPTIONS [GIVEN...]: the words of OPTIONS, each --name or --name=value, less those
+# whose names the caller gave, one a line.
+own_options() {
+  local options=$1 option given
+  shift
+  for option in $options; do
+    for given in "$@"; do
+      [[ ${given%%=*} != "${option%%=*}" ]] || continue 2
+    done
+    echo "$option"
+  done
+}
+
 utc_stamp() { date -u +%Y-%m-%dT%H%M%SZ; }
 
 # Creates folder $1 and proves that files can be made in it.

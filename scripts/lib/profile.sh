@@ -3,8 +3,8 @@
 # shellcheck source=scripts/lib/build.sh
 source "$(dirname "${BASH_SOURCE[0]}")/build.sh"
 
-# split_arguments FILTER [profiler option...] [-- based_bench option...]: sets filter,
-# profiler_options and bench_options. Calls the script's usage() for --help.
+# split_arguments FILTER [--build-dir DIR] [profiler option...] [-- based_bench option...]: sets
+# filter, build_dir, profiler_options and bench_options. Calls the script's usage() for --help.
 # shellcheck disable=SC2034
 split_arguments() {
   [[ $# -gt 0 ]] || die_usage "want a FILTER"
@@ -12,10 +12,16 @@ split_arguments() {
     --help | -h) usage && exit ;;
     '' | -*) die_usage "the FILTER comes first, got '$1'" ;;
   esac
-  filter=$1 profiler_options=() bench_options=()
+  filter=$1 build_dir='' profiler_options=() bench_options=()
   shift
   while [[ $# -gt 0 && $1 != -- ]]; do
-    profiler_options+=("$1")
+    if [[ $1 == --build-dir ]]; then
+      require_value "$@"
+      build_dir=$(build_dir_option "$2")
+      shift
+    else
+      profiler_options+=("$1")
+    fi
     shift
   done
   [[ $# -eq 0 ]] || bench_options=("${@:2}")
@@ -29,21 +35,18 @@ require_profiler() {
   PATH=$PATH:${CUDA_HOME:-/usr/local/cuda}/bin
 }
 
-# Sets `bench`, the binary, and `rows`, the names of the CUDA rows that filter $1 and the caller's
-# shapes ($2...) select.
+# Sets `bench`, the binary, and `rows`, the names of the CUDA rows that the filter and the caller's
+# shapes select.
 select_rows() {
-  local listed
-  ensure_build_tools
-  configure default
-  bench=$(build_folder default)/based_bench
-  built_with_cuda "$(build_folder default)" ||
-    die "no nvcc, and so no CUDA rows to profile: scripts/bench --install-cuda brings one"
-  build default based_bench
-  use_cuda_libraries "$(build_folder default)"
-  listed=$("$bench" --device=cuda "--benchmark_filter=$1" --benchmark_list_tests "${@:2}") ||
+  local folder listed
+  require_cuda_build "$build_dir"
+  ready_build "$build_dir" based_bench
+  bench=$folder/based_bench
+  listed=$("$bench" --device=cuda "--benchmark_filter=$filter" --benchmark_list_tests \
+    ${bench_options[@]+"${bench_options[@]}"}) ||
     die "based_bench lists no row to profile: see above"
   mapfile -t rows < <(printf '%s\n' "$listed" | sed 's|/manual_time.*||' | sort -u)
-  [[ ${#rows[@]} -gt 0 && -n ${rows[0]} ]] || die "filter '$1' matches no CUDA row"
+  [[ ${#rows[@]} -gt 0 && -n ${rows[0]} ]] || die "filter '$filter' matches no CUDA row"
   say "profiling ${#rows[@]} rows:"
   printf '  %s\n' "${rows[@]}" >&2
 }

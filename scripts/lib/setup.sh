@@ -4,7 +4,7 @@
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 readonly venv=$root/.venv
-readonly python=$venv/bin/python
+python=$venv/bin/python  # what runs our Python; another only where --build-dir forgoes .venv
 readonly python_minimum=3.11
 readonly cmake_minimum=3.25
 readonly cmake_wheel=cmake==3.31.6  # for systems whose own is older (Ubuntu 22.04)

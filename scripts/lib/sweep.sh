@@ -3,19 +3,19 @@
 # shellcheck source=scripts/lib/build.sh
 source "$(dirname "${BASH_SOURCE[0]}")/build.sh"
 
-# Builds; sets `bench`, the binary, and `device`, what to sweep: cpu or cuda.
+# build_bench DIR: from the binaries of DIR, or where '' of a build (ready_build), sets `bench`, the
+# binary, and `device`, what to sweep: cpu or cuda.
 # shellcheck disable=SC2034
 build_bench() {
   local folder
-  configure default
-  build default based_bench
-  folder=$(build_folder default)
-  use_cuda_libraries "$folder"
+  ready_build "$1" based_bench
   bench=$folder/based_bench
   device=cpu
   if gpu_present; then
     if built_with_cuda "$folder"; then
       device=cuda
+    elif [[ -n $1 ]]; then
+      say "there is a GPU, but the binaries of '$1' have no CUDA rows"
     else
       say "there is a GPU, but no nvcc to build for it: scripts/bench --install-cuda brings one"
     fi
@@ -27,18 +27,6 @@ new_run() {
   [[ ! -e $1/results.json ]] ||
     die_usage "'$1' has results already: --resume '$1' goes on with them"
   require_writable "$1"
-}
-
-# own_options SWEEP [OPTION...]: a sweep's options, less those that the caller gave, one a line.
-own_options() {
-  local sweep=$1 option given
-  shift
-  for option in $sweep; do
-    for given in "$@"; do
-      [[ ${given%%=*} != "${option%%=*}" ]] || continue 2
-    done
-    echo "$option"
-  done
 }
 
 # run_sweeps RESULTS RESUMING [OPTION...]: runs each sweep that standard input names, a line of
@@ -68,5 +56,28 @@ run_sweeps() {
     esac
   done
   [[ -f $results ]] || die "no results were written"
+  return "$failed"
+}
+
+# present FOLDER [--published] RESULTS...: summary.md, the figures and report.html in FOLDER, from
+# the results files, of which the first is this run's; prints where they are. Status: 0, or 1 where
+# a step failed.
+present() {
+  local out=$1 published=() failed=0 missing
+  shift
+  [[ $1 != --published ]] || { published=("$1") && shift; }
+  printf '%-8s %s\n' results "$1"
+  cd "$root"
+  if ! missing=$("$python" -c 'import plots.cli' 2>&1); then
+    say "nothing is drawn, the results are kept: $python lacks what plots/requirements.txt lists" \
+      "(${missing##*$'\n'})"
+    return "$exit_failed"
+  fi
+  "$python" -m plots table "$@" >"$out/summary.md" || failed=$exit_failed
+  "$python" -m plots render ${published[@]+"${published[@]}"} "$@" --out "$out" >&2 ||
+    failed=$exit_failed
+  "$python" -m plots report ${published[@]+"${published[@]}"} "$@" --out "$out" >&2 ||
+    failed=$exit_failed
+  printf '%-8s %s\n' table "$out/summary.md" figures "$out/" report "$out/report.html"
   return "$failed"
 }

@@ -86,6 +86,20 @@ class Tree:
         """Runs code after sourcing the scripts' library."""
         return self.run("bash", "-c", f"source scripts/lib/build.sh\n{code}", **options)
 
+    def carry_away(self, program):
+        """Moves a built program into a build folder elsewhere, where it is alone, takes .venv away,
+        and lets nothing be set up or built; the folder, for --build-dir."""
+        folder = self.path / "elsewhere"
+        folder.mkdir()
+        (self.path / "build" / program).rename(folder / program)
+        (self.path / ".venv/bin/python").unlink()
+        for name in ("cmake", "dpkg-query"):
+            self.stub(name, f'echo "{name} $*" >>{self.calls}; exit 9')
+        return folder
+
+    def set_up_or_built(self):
+        return [line for line in self.logged() if line.split()[0] in ("cmake", "dpkg-query")]
+
     def logged(self):
         return self.calls.read_text().splitlines() if self.calls.exists() else []
 

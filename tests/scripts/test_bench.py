@@ -112,6 +112,56 @@ def test_the_gpu_is_swept_where_it_can_be(suite, nvidia_smi, compiler, device):
     assert all(f"--device={device}" in call for call in calls(suite, "bench"))
 
 
+@pytest.mark.parametrize(
+    ("nvidia_smi", "device"), [("echo 'GPU 0: one'", "cuda"), ("exit 9", "cpu")]
+)
+def test_the_binaries_of_another_folder_are_taken_as_they_are(suite, nvidia_smi, device):
+    folder = suite.carry_away("based_bench")
+    suite.stub("python3", f'[[ $1 != -V ]] || echo Python 3.12.1; echo "python $*" >>{suite.calls}')
+    suite.stub("nvidia-smi", nvidia_smi)
+    done = suite.run("scripts/bench", "--out", "out", "--build-dir", folder)
+    assert done.returncode == 0, done.stderr
+    assert suite.set_up_or_built() == []
+    sweeps = [call for call in calls(suite, "bench") if "--benchmark_list_tests" not in call]
+    assert len(sweeps) == 2
+    assert all(f"--device={device}" in call for call in sweeps)
+    assert ["-m", "plots", "report"] in [call[:3] for call in calls(suite, "python")]
+
+
+def test_binaries_without_cuda_run_on_the_cpu(suite):
+    suite.bench("[[ $1 != --device=cuda ]] || { echo no driver >&2; exit 2; }")
+    folder = suite.carry_away("based_bench")
+    suite.stub("nvidia-smi", "echo 'GPU 0: one'")
+    done = suite.run("scripts/bench", "--quick", "--out", "out", "--build-dir", folder)
+    assert f"no driver\nthere is a GPU, but the binaries of '{folder}' have no CUDA" in done.stderr
+    assert "--device=cpu" in calls(suite, "bench")[-1]
+
+
+def test_without_the_plots_packages_the_results_are_kept(suite):
+    folder = suite.carry_away("based_bench")
+    suite.stub(
+        "python3",
+        "[[ $1 != -V ]] || { echo Python 3.12.1; exit; }\n"
+        "echo \"ModuleNotFoundError: No module named 'pandas'\" >&2; exit 1",
+    )
+    done = suite.run("scripts/bench", "--quick", "--out", "out", "--build-dir", folder)
+    assert done.returncode == 1
+    assert "the results are kept" in done.stderr
+    assert "No module named 'pandas'" in done.stderr
+    assert "plots/requirements.txt" in done.stderr
+    assert f"{suite.path}/out/results.json" in done.stdout
+    assert "summary.md" not in done.stdout
+    assert {file.name for file in (suite.path / "out").iterdir()} == {"results.json", "sweep.txt"}
+
+
+def test_a_crash_of_another_folders_binary_says_how_to_go_on(suite):
+    suite.bench("kill -SEGV $$")
+    folder = suite.carry_away("based_bench")
+    suite.stub("python3", "echo Python 3.12.1")
+    done = suite.run("scripts/bench", "--out", "out", "--build-dir", "elsewhere")
+    assert f"scripts/bench --resume '{suite.path}/out' --build-dir '{folder}'" in done.stderr
+
+
 def test_a_failed_row_fails_the_run_but_loses_nothing(suite):
     suite.bench("exit 1")
     done = suite.run("scripts/bench", "--out", "out")

@@ -129,6 +129,25 @@ def test_originals_go_into_the_pictures(gpu_suite):
     assert f"{out}/report.html" in done.stdout
 
 
+def test_the_binaries_of_another_folder_are_taken_as_they_are(gpu_suite):
+    folder = gpu_suite.carry_away("based_bench")
+    gpu_suite.stub(
+        "python3", f'[[ $1 != -V ]] || echo Python 3.12.1; echo "python $*" >>{gpu_suite.calls}'
+    )
+    done = gpu_suite.run("scripts/reproduce", "--quick", "--out", "out", "--build-dir", "elsewhere")
+    assert done.returncode == 0, done.stderr
+    assert gpu_suite.set_up_or_built() == []
+    assert all("--device=cuda" in sweep for sweep in calls(gpu_suite, "bench"))
+    plots = [call[2] for call in calls(gpu_suite, "python") if call[:2] == ["-m", "plots"]]
+    assert plots == ["table", "render", "report"]
+    gpu_suite.stub(
+        "elsewhere/based_bench", BENCH.format(calls=gpu_suite.calls, then="kill -KILL $$")
+    )
+    done = gpu_suite.run("scripts/reproduce", "--resume", "out", "--build-dir", folder)
+    resuming = f"scripts/reproduce --resume '{gpu_suite.path}/out' --build-dir '{folder}'"
+    assert resuming in done.stderr
+
+
 def test_a_failed_original_fails_the_run_but_loses_nothing(gpu_suite):
     gpu_suite.stub("scripts/peers", "exit 1")
     done = gpu_suite.run("scripts/reproduce", "--quick", "--out", "out")

@@ -42,11 +42,14 @@ def test_is_executable(root, path):
         ("bench", ["--out", "a", "--resume", "b"], "give one of them"),
         ("bench", ["--out", "/proc/nowhere"], "cannot write to '/proc/nowhere'"),
         ("bench", ["--resume", "/nonexistent"], "'/nonexistent' is no interrupted run"),
+        ("bench", ["--build-dir", "/nonexistent"], "'/nonexistent' holds no based_bench"),
         ("gpu_check", ["--nonsense"], "unknown argument '--nonsense'"),
         ("gpu_check", ["--build-dir", "/nonexistent"], "'/nonexistent' holds no based_bench"),
         ("gpu_check", ["--out", "/proc/nowhere"], "cannot write to '/proc/nowhere'"),
         ("lint", ["--nonsense"], "unknown argument '--nonsense'"),
         ("reproduce", ["--nonsense"], "unknown option '--nonsense'"),
+        ("reproduce", ["--build-dir"], "--build-dir needs a value"),
+        ("reproduce", ["--build-dir", "/nonexistent"], "'/nonexistent' holds no based_bench"),
         ("reproduce", ["--out", "a", "--resume", "b"], "give one of them"),
         ("reproduce", ["--out", "/proc/nowhere"], "cannot write to '/proc/nowhere'"),
         ("reproduce", ["--resume", "/nonexistent"], "'/nonexistent' is no interrupted run"),
@@ -55,7 +58,10 @@ def test_is_executable(root, path):
         ("test", ["--nonsense"], "unknown argument '--nonsense'"),
         ("profile_ncu", [], "want a FILTER"),
         ("profile_ncu", ["--set", "full"], "the FILTER comes first, got '--set'"),
+        ("profile_ncu", ["based", "--build-dir", "--audit"], "--build-dir needs a value"),
+        ("profile_ncu", ["based", "--build-dir", "/nonexistent"], "holds no based_bench"),
         ("profile_nsys", [], "want a FILTER"),
+        ("profile_nsys", ["based", "--build-dir", "/nonexistent"], "holds no based_bench"),
         ("profile_nsys", [""], "the FILTER comes first, got ''"),
         ("generate_vectors", ["twos_all"], "invalid choice: 'twos_all'"),
         ("generate_vectors", ["ones_all", "--batch", "0"], "'0' is below 1"),
@@ -87,6 +93,13 @@ def test_resume_takes_no_other_sweep(run, script, tmp_path):
         done = run(script("bench"), "--resume", tmp_path, *other)
         assert done.returncode == 2
         assert "--resume repeats the sweep" in done.stderr
+
+
+def test_carried_binaries_are_not_built_for(run, script, tmp_path):
+    (tmp_path / "based_bench").touch(mode=0o755)
+    done = run(script("bench"), "--build-dir", tmp_path, "--install-cuda")
+    assert done.returncode == 2
+    assert "--install-cuda does not go with it" in done.stderr
 
 
 @pytest.mark.parametrize(("name", "tool"), [("profile_ncu", "ncu"), ("profile_nsys", "nsys")])
