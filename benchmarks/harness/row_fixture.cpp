@@ -25,6 +25,7 @@ row_record ended(row_status status, std::string reason) {
 /// What a row does, timed or profiled: what its time and a profiler's counts are set against.
 void count_work(benchmark::State& state, const row_work& work) {
   state.counters["nominal_GFLOP"] = work.nominal_flops / 1e9;
+  state.counters["executed_GFLOP"] = work.executed_flops / 1e9;
   state.counters["compulsory_MB"] = work.compulsory_bytes / 1e6;
 }
 

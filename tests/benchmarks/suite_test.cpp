@@ -252,9 +252,16 @@ TEST_F(Suite, FilterAndListBehaveAsGoogleBenchmarks) {
 }
 
 TEST_F(Suite, ProfileCallsEachRowOnceAndTimesNothing) {
-  const outcome result = run(std::string("--profile --implementation=right") + small);
+  const outcome result =
+      run(std::string("--profile --implementation=right --benchmark_out=") + file() + small);
   EXPECT_EQ(result.exit_status, 0);
   EXPECT_THAT(result.output, HasSubstr("profiled, not timed"));
+  const json row = read()["benchmarks"].at(0);
+  EXPECT_EQ(row["real_time"], 0);
+  // What the profiler's counts are set against.
+  EXPECT_GT(row["nominal_GFLOP"], 0);
+  EXPECT_GT(row["compulsory_MB"], 0);
+  EXPECT_EQ(row.at("executed_GFLOP"), 0);  // `right` declares none
 }
 
 TEST_F(Suite, CsvGoesThroughToGoogleBenchmark) {

@@ -1,5 +1,8 @@
 """scripts/profile_ncu and profile_nsys, with stubs for the profilers and based_bench."""
 
+import json
+import sys
+
 import pytest
 
 ROWS = ("prefill/based/cuda/B:1/H:16/N:1024", "prefill/naive/cuda/B:1/H:16/N:1024")
@@ -31,7 +34,22 @@ def suite(tree):
 
 
 def words(suite, program):
-    return next(line.split() for line in suite.logged() if line.split()[0] == program)
+    """The words of the call that profiles: nsys' only one, ncu's that exports."""
+    lines = [line.split() for line in suite.logged()]
+    return next(w for w in lines if w[0] == program and (program != "ncu" or "--export" in w))
+
+
+# What ncu prints of its report: names, units, a line a kernel.
+RAW = f'''"ID","thread Domain:Push/Pop_Range","Kernel Name","dram__bytes_read.sum"
+"","","","byte"
+"0","<default domain>:{ROWS[0]}:none","some_kernel","1000000"'''
+
+
+@pytest.fixture
+def carried(suite):
+    folder = suite.carry_away("based_bench")
+    suite.stub("python3", f'exec {sys.executable} "$@"')
+    return folder
 
 
 def test_ncu_sees_the_rows_ranges_alone(suite):
@@ -45,12 +63,71 @@ def test_ncu_sees_the_rows_ranges_alone(suite):
     assert included == [f"regex:{row.replace('/', '.')}/" for row in ROWS]
     at = call.index("--profile-from-start")
     assert call[at + 1] == "off"
-    assert call[call.index("--clock-control") + 1] == "none"
+    assert {"--clock-control=none", "--set=full"} <= set(call)
     binary = call.index(f"{suite.path}/build/based_bench")
     assert call[binary - 2 : binary] == ["--launch-count", "1"]
     assert {"--profile", "--benchmark_filter=prefill", "--batch=1"} <= set(call[binary:])
     (folder,) = (suite.path / "results").iterdir()
     assert {"report.ncu-rep", "summary.txt"} <= {file.name for file in folder.iterdir()}
+
+
+def test_ncu_is_asked_for_the_counts_that_it_knows(suite):
+    listing = (
+        "Device H200\nsm__ops_path_tensor_src_bf16_dst_fp32  Counter\ndram__bytes_read  Counter"
+    )
+    suite.profiler("ncu", f"[[ $1 != --query-metrics ]] || {{ echo '{listing}'; exit; }}")
+    suite.stub(".venv/bin/python", f'exec {sys.executable} "$@"')
+    suite.run("scripts/profile_ncu", "prefill", "--audit")
+    call = words(suite, "ncu")
+    assert not any(word.startswith("--set") or word == "--audit" for word in call)
+    (metrics,) = [word for word in call if word.startswith("--metrics=")]
+    assert metrics.removeprefix("--metrics=").split(",") == [
+        "dram__bytes_read.sum",
+        "launch__registers_per_thread",
+        "sm__ops_path_tensor_src_bf16_dst_fp32.sum",
+    ]
+
+
+def test_ncus_options_replace_the_scripts(suite):
+    """ncu takes no option twice."""
+    suite.profiler("ncu")
+    done = suite.run("scripts/profile_ncu", "prefill", "--set", "basic", "--clock-control=base")
+    assert done.returncode == 0, done.stderr
+    call = words(suite, "ncu")
+    assert [word for word in call if word.startswith("--set")] == ["--set"]
+    assert [w for w in call if w.startswith("--clock-control")] == ["--clock-control=base"]
+    assert any(word.startswith("--metrics=") for word in call)
+
+
+def test_ncu_profiles_the_binaries_of_another_folder(suite, carried):
+    suite.profiler(
+        "ncu",
+        f"""if [[ $1 == --import ]]; then echo '{RAW}'; exit; fi
+for word in "$@"; do
+  [[ $word != --benchmark_out=* ]] || echo '{{"context": {{"gpu_name": "Some GPU"}}, "benchmarks":
+    [{{"row": "{ROWS[0]}", "compulsory_MB": 0.5}}]}}' >"${{word#*=}}"
+done""",
+    )
+    done = suite.run("scripts/profile_ncu", "prefill", "--build-dir", carried, "--audit")
+    assert done.returncode == 0, done.stderr
+    assert str(carried / "based_bench") in words(suite, "ncu")
+    assert suite.set_up_or_built() == []
+    (folder,) = (suite.path / "results").iterdir()
+    audit = json.loads((folder / "audit.json").read_text())
+    assert audit["device"] == "Some GPU"
+    assert [row["row"] for row in audit["rows"]] == [ROWS[0]]
+    assert f"{folder}/audit.json" in done.stdout
+    assert "some_kernel" in done.stdout
+
+
+def test_nsys_profiles_the_binaries_of_another_folder(suite, carried):
+    suite.profiler("nsys")
+    done = suite.run("scripts/profile_nsys", "prefill", "--trace=cuda", "--build-dir", carried)
+    assert done.returncode == 0, done.stderr
+    call = words(suite, "nsys")
+    assert str(carried / "based_bench") in call
+    assert [word for word in call if word.startswith("--trace")] == ["--trace=cuda"]
+    assert "--build-dir" not in call
 
 
 def test_missing_permission_names_the_fix(suite):
