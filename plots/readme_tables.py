@@ -1,8 +1,9 @@
 """The measured tables of the READMEs, as Markdown, from plots/data alone.
 
-`load` reads our own results (h200*.json, based_bench's files) and the originals' times on the same
-kind of card (peers_h200.json); TABLES has a function for each table. A cell without a measurement
-is a dash with its reason, never a number.
+`load` reads our own results (h200*.json, based_bench's files), the originals' times on the same
+kind of card (peers_h200.json) and what a profiler counted (h200_audit.json, of
+scripts/profile_ncu); TABLES has a function for each table. A cell without a measurement is a dash
+with its reason, never a number.
 """
 
 import json
@@ -20,6 +21,8 @@ from plots.results import Group, groups, load_all
 
 HEADS = 16
 NOT_MEASURED = "not measured yet"
+_AUDIT_FILE = "h200_audit.json"
+_AUDIT_SCHEMA = "based-bench-audit/1"
 _ABSENT = "–"
 
 # What the prefill kernel is held against: B, N. The first length is one block, the last 128K.
@@ -76,11 +79,13 @@ _STEP_BATCHES = (1, 8, 16, 32, 64, 128, 256)
 
 @dataclass(frozen=True)
 class Measured:
-    """Our rows of one GPU under one cache policy, and the originals' as their file has them."""
+    """Our rows of one GPU under one cache policy; the originals' and the profiler's as their files
+    have them."""
 
     ours: Group
     peers: list[dict]
     peers_origin: str
+    audit: dict | None  # None: no card was profiled yet
 
     def row(
         self, operation: str, implementation: str, size: dict, extras: str = ""
@@ -113,7 +118,7 @@ _PEER_SIZES = {"N": "seqlen", "W": "window"}
 
 def load(folder: Path = DATA) -> Measured | None:
     """What `folder` holds; None where our own results are not there yet."""
-    files = sorted(folder.glob("h200*.json"))
+    files = sorted(path for path in folder.glob("h200*.json") if path.name != _AUDIT_FILE)
     if not files:
         return None
     found = [group for group in groups(load_all(files)) if group.device == "cuda"]
@@ -123,7 +128,16 @@ def load(folder: Path = DATA) -> Measured | None:
         )
     document = json.loads((folder / "peers_h200.json").read_text(encoding="utf-8"))
     origin = f"originals on an {document['device']}, {document['date']}"
-    return Measured(found[0], document["rows"], origin)
+    return Measured(found[0], document["rows"], origin, _load_audit(folder / _AUDIT_FILE))
+
+
+def _load_audit(path: Path) -> dict | None:
+    if not path.exists():
+        return None
+    document = json.loads(path.read_text(encoding="utf-8"))
+    if document.get("schema") != _AUDIT_SCHEMA:
+        raise UsageError(f"{path}: is no audit.json of scripts/profile_ncu ({_AUDIT_SCHEMA})")
+    return document
 
 
 def headline(measured: Measured) -> str:
@@ -245,28 +259,76 @@ def decode(measured: Measured) -> str:
     )
 
 
+def audit(measured: Measured) -> str:
+    if measured.audit is None:
+        return NOT_MEASURED
+    lines = [
+        (
+            "row",
+            "on",
+            "GFLOP",
+            "of the model",
+            "DRAM MB",
+            "of the compulsory",
+            "tensor cores",
+            "shared memory",
+            "DRAM",
+        )
+    ]
+    for row in measured.audit["rows"]:
+        lines.append(
+            (
+                f"`{row['row']}`",
+                row.get("units", _ABSENT),
+                _number(row, "executed_GFLOP", style.significant),
+                _number(row, "executed_over_model", _share),
+                _number(row, "DRAM_MB", style.significant),
+                _number(row, "DRAM_over_compulsory", _share),
+                *(
+                    _number(row, name, _percent)
+                    for name in ("tensor_pct", "shared_pct", "DRAM_pct")
+                ),
+            )
+        )
+    origin = " · ".join(
+        (
+            measured.audit["device"],
+            measured.audit["date"][:10],
+            f"revision {measured.audit['revision']}",
+        )
+    )
+    return _markdown(lines, lead=2, notes=[f"{origin}."])
+
+
 TABLES: dict[str, Callable[[Measured], str]] = {
     "headline": headline,
     "baselines": baselines,
     "decode": decode,
+    "audit": audit,
 }
 
 
 def _table(measured: Measured, lines: list[tuple[str, ...]], lead: int) -> str:
-    """The Markdown of `lines`, the header first; the first `lead` columns are texts."""
+    """The Markdown of `lines` of our times and the originals', with where they come from."""
+    origin = f"H = {HEADS}. {measured.ours.caption}; {measured.peers_origin}."
+    return _markdown(lines, lead, [origin])
+
+
+def _markdown(lines: list[tuple[str, ...]], lead: int, notes: list[str]) -> str:
+    """The Markdown of `lines`, the header first; the first `lead` columns are texts. Marks in the
+    cells are explained below, before `notes`."""
     header, *rows = lines
     rules = ["---"] * lead + ["---:"] * (len(header) - lead)
     parts = ["\n".join("| " + " | ".join(line) + " |" for line in (header, rules, *rows))]
     cells = [cell for line in rows for cell in line]
-    notes = []
+    legend = []
     if _ABSENT in cells:
-        notes.append(f"{_ABSENT}: not measured.")
+        legend.append(f"{_ABSENT}: not measured.")
     if any("\\*" in cell for cell in cells):
-        notes.append("\\*: under ten times the timer's own floor.")
+        legend.append("\\*: under ten times the timer's own floor.")
     if any(cell.endswith("†") for cell in cells):
-        notes.append("†: the driver held the clock down.")
-    notes.append(f"H = {HEADS}. {measured.ours.caption}; {measured.peers_origin}.")
-    return "\n\n".join([*parts, " ".join(notes)])
+        legend.append("†: the driver held the clock down.")
+    return "\n\n".join([*parts, " ".join([*legend, *notes])])
 
 
 def _us(row: pd.Series | None) -> float:
@@ -303,7 +365,7 @@ def _floor(row: pd.Series | None) -> str:
 
 
 def _roofline(row: pd.Series | None) -> str:
-    return _number(row, "roofline_pct", lambda value: f"{value:.0f} %")
+    return _number(row, "roofline_pct", _percent)
 
 
 def _ratio(above: float, below: float, suffix: str) -> str:
@@ -319,6 +381,14 @@ def _number(row: pd.Series | dict | None, name: str, text: Callable[[float], str
 
 def _error(value: float) -> str:
     return f"{value:.1e}"
+
+
+def _percent(value: float) -> str:
+    return f"{value:.0f} %"
+
+
+def _share(value: float) -> str:
+    return f"{value:.2f}"
 
 
 def _cell(text: str) -> str:

@@ -20,6 +20,9 @@ between | the tables
 """
 
 
+AUDITED = "<!-- table: audit -->\n<!-- end table -->\n"
+
+
 def rows():
     long = {"B": 16, "N": 8192}
     return [
@@ -37,6 +40,32 @@ def rows():
         builder.row("based", 20.0, operation="sliding_window", B=256, W=64),
         builder.row("based", 9.0, device="cpu", **long),
     ]
+
+
+AUDIT = {
+    "schema": "based-bench-audit/1",
+    "device": "Some GPU",
+    "date": "2030-01-02T03:04:05+00:00",
+    "revision": "abc",
+    "rows": [
+        {
+            "row": "prefill/based/cuda/B:16/H:16/N:8192",
+            "kernels": 1,
+            "duration_us": 208.3,
+            "DRAM_MB": 653.5,
+            "compulsory_MB": 671.1,
+            "DRAM_over_compulsory": 0.9738,
+            "executed_GFLOP": 107.04,
+            "model_GFLOP": 107.37,
+            "executed_over_model": 0.9969,
+            "units": "tensor cores",
+            "tensor_pct": 59.83,
+            "shared_pct": 73.02,
+            "DRAM_pct": 65.21,
+        },
+        {"row": "decode/naive/cuda/B:256/H:16/state:bf16", "kernels": 3, "DRAM_MB": 250.0},
+    ],
+}
 
 
 @pytest.fixture
@@ -103,6 +132,47 @@ def test_decode_beside_pytorch(data):
     assert cells(table, "256", "f32")[2:] == ["100.0", "50.0", "50 %", "–", "–"]
     assert cells(table, "256", "64")[2:] == ["20.00", "10.0", "50 %", "41.30", "39.50", "1.98×"]
     assert cells(table, "32", "64")[2:] == ["–"] * 6
+
+
+def test_audit_of_the_profiled_rows(data):
+    (data / "h200_audit.json").write_text(json.dumps(AUDIT))
+    table = readme_tables.audit(readme_tables.load(data))
+    assert cells(table, "`prefill/based/cuda/B:16/H:16/N:8192`")[1:] == [
+        "tensor cores",
+        "107",
+        "1.00",
+        "654",
+        "0.97",
+        "60 %",
+        "73 %",
+        "65 %",
+    ]
+    naive = cells(table, "`decode/naive/cuda/B:256/H:16/state:bf16`")
+    assert naive[1:] == ["–", "–", "–", "250", "–", "–", "–", "–"]
+    assert table.endswith("–: not measured. Some GPU · 2030-01-02 · revision abc.")
+
+
+def test_without_an_audit_its_table_says_so(data):
+    text = readme.rewritten(AUDITED, readme_tables.load(data), "README.md")
+    assert text == AUDITED.replace("-->\n<!--", f"-->\n{readme_tables.NOT_MEASURED}\n<!--")
+
+
+def test_check_covers_the_audit(data, tmp_path):
+    (data / "h200_audit.json").write_text(json.dumps(AUDIT))
+    path = tmp_path / "README.md"
+    path.write_text(AUDITED)
+    command = ["readme", "--data", str(data), str(path)]
+    assert cli.main([*command, "--check"]) == 1
+    assert cli.main(command) == 0
+    assert cli.main([*command, "--check"]) == 0
+    (data / "h200_audit.json").write_text(json.dumps(AUDIT | {"date": "2031-01-02"}))
+    assert cli.main([*command, "--check"]) == 1
+
+
+def test_a_foreign_audit_is_refused(data):
+    (data / "h200_audit.json").write_text(json.dumps({"rows": []}))
+    with pytest.raises(UsageError, match="is no audit"):
+        readme_tables.load(data)
 
 
 def test_only_the_tables_change(data):
