@@ -36,7 +36,7 @@ struct ceilings {
 /// Readings of the device while a row ran; empty where it gives none.
 struct telemetry {
   std::optional<double> sm_mhz, power_w, temperature_c;
-  std::string throttle_reasons;
+  std::optional<std::string> throttle_reasons;  ///< empty text: nothing held the clock down
 };
 
 /// Owns an allocation on a backend.
@@ -125,6 +125,10 @@ class backend {
     return {};
   }
   virtual bool has_rotations() const { return false; }
+  /// Leaves the device idle for so long, so that what runs next is not held back by what ran
+  /// before. For a backend with can_rest() alone.
+  virtual void rest(double /*seconds*/) {}
+  virtual bool can_rest() const { return false; }
   /// What timing an empty call reads, by either way.
   virtual double call_floor() = 0;
   virtual double rotation_floor() { return 0; }

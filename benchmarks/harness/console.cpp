@@ -86,6 +86,10 @@ void table_reporter::ReportRuns(const std::vector<Run>& runs) {
     };
     const auto hot = run.counters.find("hot_us");
     std::string note = run.report_label;
+    if (const auto burst = run.counters.find("burst_us");
+        burst != run.counters.end() && run.aggregate_unit != benchmark::kPercentage) {
+      note += fmt::format(" (burst {})", time_text(burst->second.value / 1e6));
+    }
     if (run.counters.count("near_timer_floor") > 0) note += " (near the timer's floor)";
     const bool percentage = run.aggregate_unit == benchmark::kPercentage;
     const double unit = benchmark::GetTimeUnitMultiplier(run.time_unit);

@@ -5,9 +5,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <memory>
 #include <new>
 #include <string>
+#include <thread>
 #include <variant>
 #include <vector>
 
@@ -110,7 +112,8 @@ class cuda_backend final : public backend {
         {"gpu_gemm_TFLOPs", fmt::format("{:.0f}", most.flops_per_s / 1e12)},
         {"gpu_timer_floor_us", fmt::format("{:.2f}", call_floor() * 1e6)},
         {"gpu_rotation_floor_us", fmt::format("{:.2f}", rotation_floor() * 1e6)},
-        {"gpu_flush_MiB", fmt::format("{:.0f}", static_cast<double>(flush_bytes()) / (1 << 20))}};
+        {"gpu_flush_MiB", fmt::format("{:.0f}", static_cast<double>(flush_bytes()) / (1 << 20))},
+        {"gpu_burst", fmt::format("{} calls after {} s idle", burst_calls, burst_rest_s)}};
     if (nvml_) facts["gpu_driver"] = nvml_->driver_version();
     if (!most.note.empty()) facts["gpu_ceilings_note"] = most.note;
     return facts;
@@ -223,6 +226,12 @@ class cuda_backend final : public backend {
     std::vector<double> seconds = events.seconds();
     for (double& each : seconds) each /= sets;
     return seconds;
+  }
+
+  bool can_rest() const override { return true; }
+  void rest(double seconds) override {
+    synchronize();
+    std::this_thread::sleep_for(std::chrono::duration<double>(seconds));
   }
 
   double call_floor() override {

@@ -70,11 +70,31 @@ timing measure(backend& device, const measured_call& call, const sampling_rule& 
     return samples;
   };
 
-  // Cold is the headline and may use three quarters of the cap; hot gets what is left of it.
+  // Cold is the headline and may use three quarters of the cap; hot gets what is left of it, or
+  // half of that where a burst may follow.
+  const double cold_start = now();
   result.samples = sample(cache_state::cold, start + rule.cap_s * 3 / 4);
   result.cold = summarize(result.samples);
-  if (now() + warm_s < deadline) result.hot_samples = sample(cache_state::hot, deadline);
+  result.cold_cost_s = (now() - cold_start) / static_cast<double>(result.samples.size());
+  const bool may_burst = rule.burst != burst_mode::never && !result.rotated && device.can_rest();
+  const double hot_end = may_burst ? start + rule.cap_s * 7 / 8 : deadline;
+  if (now() + warm_s < hot_end) result.hot_samples = sample(cache_state::hot, hot_end);
+  result.left_s = deadline - now();
   return result;
+}
+
+bool wants_burst(burst_mode mode, const telemetry& steady_readings) {
+  if (mode != burst_mode::automatic) return mode == burst_mode::always;
+  const std::optional<std::string>& reasons = steady_readings.throttle_reasons;
+  return !reasons || !reasons->empty();
+}
+
+std::vector<double> measure_burst(backend& device, const backend::launch& call,
+                                  const timing& steady) {
+  if (!device.can_rest() || steady.rotated) return {};
+  if (burst_calls * steady.cold_cost_s > steady.left_s) return {};
+  device.rest(burst_rest_s);
+  return device.time_calls(call, cache_state::cold, burst_calls);
 }
 
 }  // namespace based

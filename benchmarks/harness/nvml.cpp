@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <optional>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -84,12 +85,14 @@ class sampler final : public nvml_sampler {
     take(mhz_, readings.sm_mhz);
     take(watts_, readings.power_w);
     take(degrees_, readings.temperature_c);
-    for (const auto& [bit, name] : throttle_names) {
-      if ((throttle_ & bit) == 0) continue;
-      if (!readings.throttle_reasons.empty()) readings.throttle_reasons += ',';
-      readings.throttle_reasons += name;
+    if (const auto found = std::exchange(throttle_, std::nullopt)) {
+      std::string& reasons = readings.throttle_reasons.emplace();
+      for (const auto& [bit, name] : throttle_names) {
+        if ((*found & bit) == 0) continue;
+        if (!reasons.empty()) reasons += ',';
+        reasons += name;
+      }
     }
-    throttle_ = 0;
     return readings;
   }
 
@@ -102,7 +105,9 @@ class sampler final : public nvml_sampler {
       degrees_.push_back(value);
     }
     unsigned long long reasons = 0;
-    if (calls_.throttle(device_, &reasons) == nvml_success) throttle_ |= reasons;
+    if (calls_.throttle(device_, &reasons) == nvml_success) {
+      throttle_ = throttle_.value_or(0) | reasons;
+    }
   }
 
   library calls_;
@@ -110,7 +115,7 @@ class sampler final : public nvml_sampler {
   std::thread thread_;
   std::atomic<bool> polling_ = false;
   std::vector<double> mhz_, watts_, degrees_;
-  unsigned long long throttle_ = 0;
+  std::optional<unsigned long long> throttle_;  // of all polls that were answered
 };
 
 }  // namespace

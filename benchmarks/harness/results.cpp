@@ -33,6 +33,13 @@ ordered_json google_json(const std::string& before, const std::string& after, Re
                              after);
 }
 
+/// In microseconds, to a tenth of a nanosecond.
+ordered_json microseconds(const std::vector<double>& seconds) {
+  ordered_json values = ordered_json::array();
+  for (double each : seconds) values.push_back(std::round(each * 1e10) / 1e4);
+  return values;
+}
+
 }  // namespace
 
 std::string_view to_string(row_status status) {
@@ -82,8 +89,10 @@ ordered_json row_log::fields(const std::string& row_name, std::int64_t index) co
   if (record.status == row_status::ok) {
     fields["timing"] = record.rotated ? "rotation" : "calls";
     if (!record.throttle_reasons.empty()) fields["throttle_reasons"] = record.throttle_reasons;
-    ordered_json& samples = fields["samples_us"] = ordered_json::array();
-    for (double sample : record.samples) samples.push_back(std::round(sample * 1e10) / 1e4);
+    fields["samples_us"] = microseconds(record.samples);
+    if (!record.burst_samples.empty()) {
+      fields["burst_samples_us"] = microseconds(record.burst_samples);
+    }
   }
   return fields;
 }

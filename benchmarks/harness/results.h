@@ -24,8 +24,9 @@ std::string_view to_string(row_status status);
 /// What became of one pass over a row, beside its Google Benchmark counters.
 struct row_record {
   row_status status = row_status::ok;
-  std::string reason;           ///< of anything but ok
-  std::vector<double> samples;  ///< cold, in seconds
+  std::string reason;                 ///< of anything but ok
+  std::vector<double> samples;        ///< cold, in seconds
+  std::vector<double> burst_samples;  ///< likewise; empty where no burst was taken
   bool rotated = false;
   std::size_t needs_bytes = 0;  ///< of a row out of memory
   std::string throttle_reasons;

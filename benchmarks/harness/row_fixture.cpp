@@ -135,7 +135,12 @@ row_record row_fixture::measure_row(benchmark::State& state) {
           {.launch = launch, .replicate = [&](int sets) { return instance->replicate(sets); }},
           run_.rule);
     }
+    // The readings are of the steady state alone: neither the rest nor the burst is in them.
     const telemetry readings = device.stop_telemetry();
+    if (wants_burst(run_.rule.burst, readings)) {
+      const nvtx_range burst("burst");
+      timed.burst_samples = measure_burst(device, launch, timed);
+    }
     device.synchronize();
 
     state.SetIterationTime(timed.cold.median);
@@ -144,8 +149,9 @@ row_record row_fixture::measure_row(benchmark::State& state) {
     return {.status = row_status::ok,
             .reason = "",
             .samples = timed.samples,
+            .burst_samples = timed.burst_samples,
             .rotated = timed.rotated,
-            .throttle_reasons = readings.throttle_reasons};
+            .throttle_reasons = readings.throttle_reasons.value_or("")};
   } catch (const std::bad_alloc&) {
     return out_of_memory();
   } catch (const std::exception& error) {
@@ -188,6 +194,7 @@ void row_fixture::count(benchmark::State& state, backend& device, const timing& 
   counters["ci_low_us"] = timed.cold.low * 1e6;
   counters["ci_high_us"] = timed.cold.high * 1e6;
   if (!timed.hot_samples.empty()) counters["hot_us"] = median(timed.hot_samples) * 1e6;
+  if (!timed.burst_samples.empty()) counters["burst_us"] = median(timed.burst_samples) * 1e6;
   if (seconds < near_floor * timed.floor) counters["near_timer_floor"] = 1;
 
   count_work(state, work);

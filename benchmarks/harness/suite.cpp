@@ -101,6 +101,7 @@ int run_rows(int argc, char** argv, std::span<const study> studies) {
   run.profile = options.profile;
   run.rule.cap_s = options.time_cap_s;
   run.rule.min_time_s = options.min_time_s;
+  run.rule.burst = options.burst;
 
   std::map<std::string, std::string> context = {
       {"schema", std::string(results_schema)},

@@ -50,6 +50,13 @@ std::vector<std::string> parse_states(const std::string& text) {
   return states;
 }
 
+burst_mode parse_burst(const std::string& text) {
+  if (text == "auto") return burst_mode::automatic;
+  if (text == "always") return burst_mode::always;
+  if (text == "never") return burst_mode::never;
+  throw usage_error(fmt::format("--burst: '{}' is not auto, always or never", text));
+}
+
 double parse_seconds(const std::string& flag, std::string text) {
   if (!text.empty() && text.back() == 's') text.pop_back();
   std::size_t used = 0;
@@ -145,6 +152,13 @@ std::optional<parsed_command_line> parse_command_line(int argc, char** argv) {
         if (options.time_cap_s <= 0) throw usage_error("--time-cap: must be above 0 seconds");
       },
       "SECONDS", "Wall-clock bound of a row's warm-up and sampling; default: 10");
+  text_option(
+      "--burst", [&](const std::string& text) { options.burst = parse_burst(text); }, "WHEN",
+      fmt::format(
+          "Whether GPU rows of single calls are timed again in {} calls after {} s of idling,"
+          " which the cap leaves out: auto (where the clock was held down), always, never; "
+          "default: auto",
+          burst_calls, burst_rest_s));
   text_option(
       "--resume", [&](const std::string& text) { options.resume = text; }, "FILE",
       "A results file, or the folder that holds results.json: keep its rows, measure the others");

@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "benchmarks/harness/measure.h"
 #include "benchmarks/harness/sweep.h"
 
 namespace based {
@@ -33,6 +34,7 @@ struct suite_options {
   std::uint64_t seed = 1;
   double time_cap_s = 10;
   double min_time_s = 0;  ///< from --benchmark_min_time
+  burst_mode burst = burst_mode::automatic;
   bool profile = false;
   std::optional<std::filesystem::path> resume;  ///< a results file
   std::optional<std::filesystem::path> out;     ///< --benchmark_out, in JSON

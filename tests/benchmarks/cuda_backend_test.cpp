@@ -19,10 +19,12 @@ class CudaBackend : public testing::Test {
     device_ = std::move(std::get<std::unique_ptr<backend>>(made));
   }
 
+  backend::launch spin(double seconds) {
+    return [this, seconds](int) { launch_spin(seconds, device_->stream()); };
+  }
+
   timing measure_spin(double seconds) {
-    return measure(*device_,
-                   {.launch = [&, seconds](int) { launch_spin(seconds, device_->stream()); },
-                    .replicate = [](int) { return true; }},
+    return measure(*device_, {.launch = spin(seconds), .replicate = [](int) { return true; }},
                    {.cap_s = 3});
   }
 
@@ -37,6 +39,24 @@ TEST_F(CudaBackend, ReportsKernelsOfKnownLength) {
     ASSERT_FALSE(t.hot_samples.empty());
     EXPECT_NEAR(median(t.hot_samples), seconds, std::max(1e-6, 0.02 * seconds));
   }
+}
+
+TEST_F(CudaBackend, ABurstReportsKernelsOfKnownLengthAfterARest) {
+  for (const double seconds : {50e-6, 200e-6, 2e-3}) {
+    const timing steady = measure_spin(seconds);
+    const double before = steady_seconds();
+    const std::vector<double> burst = measure_burst(*device_, spin(seconds), steady);
+    EXPECT_GE(steady_seconds() - before, burst_rest_s);
+    ASSERT_EQ(burst.size(), burst_calls);
+    EXPECT_NEAR(median(burst), seconds, std::max(1e-6, 0.02 * seconds));
+  }
+}
+
+TEST_F(CudaBackend, ARestWaitsForWhatIsQueued) {
+  const double before = steady_seconds();
+  spin(0.2)(0);
+  device_->rest(0.1);
+  EXPECT_GE(steady_seconds() - before, 0.299);  // two clocks, the device's and the host's
 }
 
 TEST_F(CudaBackend, TheSameKernelTwiceIsTheSame) {

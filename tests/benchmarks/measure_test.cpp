@@ -3,63 +3,28 @@
 
 #include <gtest/gtest.h>
 
-#include <functional>
+#include "tests/benchmarks/virtual_device.h"
 
 namespace based {
 namespace {
-
-/// A device on which call i takes call_s(i) of virtual time, and an eviction takes evict_s.
-class virtual_device final : public backend {
- public:
-  std::function<double(int)> call_s = [](int) { return 1e-3; };
-  double evict_s = 0;
-  bool rotations = false;
-  double now = 0;
-  int calls = 0, rotated_sets = 0;
-
-  device_kind kind() const override { return device_kind::cuda; }
-  std::map<std::string, std::string> context() override { return {}; }
-  const ceilings& measured_ceilings() override { return ceilings_; }
-  std::size_t free_bytes() override { return 0; }
-  std::size_t cache_bytes() const override { return 1 << 20; }
-  void upload(void*, const void*, std::size_t) override {}
-  void download(void*, const void*, std::size_t) override {}
-  void copy(void*, const void*, std::size_t) override {}
-  void poison(void*, std::size_t) override {}
-  void fill(void*, element_type, std::int64_t, random_stream) override {}
-  std::int64_t count_nonfinite(const void*, element_type, std::int64_t) override { return 0; }
-  void synchronize() override {}
-  double call_floor() override { return 1e-6; }
-  double rotation_floor() override { return 2e-7; }
-  void profile(const std::string&, const launch&) override {}
-  bool has_rotations() const override { return rotations; }
-
-  std::vector<double> time_calls(const launch&, cache_state cache, int count) override {
-    std::vector<double> seconds;
-    for (int i = 0; i < count; ++i) {
-      if (cache == cache_state::cold) now += evict_s;
-      seconds.push_back(call_s(calls++));
-      now += seconds.back();
-    }
-    return seconds;
-  }
-  std::vector<double> time_rotations(const launch&, cache_state, int sets, int count) override {
-    rotated_sets = sets;
-    return time_calls({}, cache_state::hot, count);
-  }
-
- protected:
-  void* allocate_raw(std::size_t) override { return nullptr; }
-  void free_raw(void*) noexcept override {}
-
- private:
-  ceilings ceilings_;
-};
 
 timing run(virtual_device& device, const sampling_rule& rule, bool replicates = true) {
   return measure(device,
                  {.launch = [](int) {}, .replicate = [replicates](int) { return replicates; }},
                  rule, [&device] { return device.now; });
+}
+
+std::vector<double> burst_after(virtual_device& device, const timing& steady) {
+  return measure_burst(
+      device, [](int) {}, steady);
+}
+
+/// Held down to nine tenths of its speed unless it rested less than 20 ms before.
+void make_power_capped(virtual_device& device) {
+  device.call_s = [&device](int) {
+    const bool fresh = device.rested >= 0 && device.now < device.rested + 0.02;
+    return fresh ? 0.9e-3 : 1e-3;
+  };
 }
 
 TEST(Measure, StopsSoonWhenSamplesAgree) {
@@ -138,6 +103,83 @@ TEST(Measure, LongCallsDoNotRotate) {
   device.rotations = true;
   const timing t = run(device, {});
   EXPECT_FALSE(t.rotated);
+}
+
+TEST(Burst, ReadsWhatTheDeviceDoesAfterARestAndTheSteadyStateDoesNot) {
+  virtual_device device;
+  make_power_capped(device);
+  const timing steady = run(device, {});
+  const double before = device.now;
+  const std::vector<double> burst = burst_after(device, steady);
+  EXPECT_EQ(steady.cold.median, 1e-3);
+  EXPECT_EQ(burst, std::vector<double>(burst_calls, 0.9e-3));
+  EXPECT_EQ(device.rested, before + burst_rest_s);
+}
+
+TEST(Burst, EvictsBeforeEachCall) {
+  virtual_device device;
+  device.evict_s = 1e-3;
+  const timing steady = run(device, {});
+  EXPECT_NEAR(steady.cold_cost_s, 2e-3, 1e-9);
+  burst_after(device, steady);
+  EXPECT_NEAR(device.now - device.rested, burst_calls * 2e-3, 1e-9);
+}
+
+TEST(Burst, NeedsADeviceThatRestsAndSingleCalls) {
+  virtual_device restless;
+  restless.rests = false;
+  EXPECT_TRUE(burst_after(restless, run(restless, {})).empty());
+
+  virtual_device rotating;
+  rotating.rotations = true;
+  rotating.call_s = [](int) { return 5e-6; };
+  EXPECT_TRUE(burst_after(rotating, run(rotating, {})).empty());
+  EXPECT_EQ(rotating.rested, -1);
+  EXPECT_FALSE(burst_after(rotating, run(rotating, {}, false)).empty());  // sets do not fit
+}
+
+TEST(Burst, NoisyRowsKeepTimeForIt) {
+  virtual_device device;
+  device.call_s = [](int i) { return 1e-3 * (1 + static_cast<double>(mix64(i) % 1000) / 500); };
+  const sampling_rule rule = {.cap_s = 0.8, .half_width = 1e-6, .max_samples = 1'000'000};
+  const timing steady = run(device, rule);
+  EXPECT_FALSE(steady.hot_samples.empty());
+  EXPECT_EQ(burst_after(device, steady).size(), burst_calls);
+  EXPECT_LE(device.now, rule.cap_s + burst_rest_s);
+}
+
+TEST(Burst, WhereNoneIsTakenHotHasTheTime) {
+  for (const auto mode : {burst_mode::automatic, burst_mode::never}) {
+    virtual_device device;
+    device.call_s = [](int i) { return 1e-3 * (1 + static_cast<double>(mix64(i) % 1000) / 500); };
+    const timing steady =
+        run(device, {.cap_s = 2, .half_width = 1e-6, .max_samples = 1'000'000, .burst = mode});
+    EXPECT_NEAR(steady.left_s, mode == burst_mode::never ? 0 : 0.25, 0.1);
+  }
+}
+
+TEST(Burst, TheCapHasRoomForAllItsCallsOrNoneIsMade) {
+  for (const double call_s : {5e-3, 10e-3, 20e-3, 50e-3, 100e-3}) {
+    virtual_device device;
+    device.call_s = [call_s](int) { return call_s; };
+    const timing steady = run(device, {.cap_s = 0.8});
+    const std::vector<double> burst = burst_after(device, steady);
+    const bool fits = burst_calls * call_s <= steady.left_s;
+    EXPECT_EQ(burst.size(), fits ? burst_calls : 0) << call_s;
+    EXPECT_EQ(device.rested >= 0, fits) << call_s;
+    EXPECT_LE(device.now, 0.8 + (fits ? burst_rest_s : call_s)) << call_s;
+    EXPECT_EQ(fits, call_s < 50e-3) << call_s;  // both happen here
+  }
+}
+
+TEST(Burst, IsWantedWhereTheClockMayHaveBeenHeldDown) {
+  const telemetry silent, free{.throttle_reasons = ""},
+      held{.throttle_reasons = "software_power_cap"};
+  EXPECT_TRUE(wants_burst(burst_mode::automatic, held));
+  EXPECT_TRUE(wants_burst(burst_mode::automatic, silent));
+  EXPECT_FALSE(wants_burst(burst_mode::automatic, free));
+  EXPECT_TRUE(wants_burst(burst_mode::always, free));
+  EXPECT_FALSE(wants_burst(burst_mode::never, held));
 }
 
 }  // namespace

@@ -5,12 +5,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
 namespace {
 
@@ -165,6 +167,30 @@ TEST_F(Suite, ResumeMeasuresOnlyWhatIsMissing) {
   EXPECT_EQ(rows[2]["row"], "prefill/right/cpu/B:1/H:1/N:64");
 }
 
+TEST_F(Suite, ResumeTakesRowsWithAndWithoutABurst) {
+  const std::string right = "--implementation=right --heads=1 --batch=1 --time-cap=0.1 ";
+  ASSERT_EQ(run(right + "--seqlen=16,32 --benchmark_out=" + file()).exit_status, 0);
+  json before = read();
+  before["benchmarks"][0]["burst_us"] = 12345.0;
+  before["benchmarks"][0]["burst_samples_us"] = {12344.0, 12345.0, 12346.0};
+  write(before.dump());
+  ASSERT_EQ(run(right + "--seqlen=16,32,64 --resume=" + folder_.string()).exit_status, 0);
+  const json rows = read()["benchmarks"];
+  ASSERT_EQ(rows.size(), 3u);
+  EXPECT_EQ(rows[0], before["benchmarks"][0]);
+  EXPECT_EQ(rows[1], before["benchmarks"][1]);
+}
+
+TEST_F(Suite, ACpuRowHasNoBurst) {
+  const outcome result =
+      run(std::string("--burst=always --implementation=right --benchmark_out=") + file() + small);
+  EXPECT_EQ(result.exit_status, 0) << result.output;
+  const json row = read()["benchmarks"].at(0);
+  EXPECT_EQ(row["status"], "ok");
+  EXPECT_FALSE(row.contains("burst_us"));
+  EXPECT_FALSE(row.contains("burst_samples_us"));
+}
+
 TEST_F(Suite, ResumeMeasuresErrorsAgain) {
   const std::string both = std::string("--implementation=right,throws") + small;
   EXPECT_EQ(run(both + "--benchmark_out=" + file()).exit_status, 1);
@@ -221,6 +247,7 @@ TEST_F(Suite, BadUsageIsOneLineThatNamesTheValue) {
   refused("--head-dim=96", "'96' is not 64 or 128");
   refused("--causal=2", "'2' is not 0 or 1");
   refused("--time-cap=0", "--time-cap");
+  refused("--burst=sometimes", "--burst: 'sometimes' is not auto, always or never");
   refused("--time-cap=soon", "'soon' is not a number of seconds");
   refused("--nonsense", "unknown argument '--nonsense'");
   refused("nonsense", "unknown argument 'nonsense'");
@@ -233,8 +260,8 @@ TEST_F(Suite, BadUsageIsOneLineThatNamesTheValue) {
 TEST_F(Suite, HelpShowsBothSetsOfFlags) {
   const outcome result = run("--help");
   EXPECT_EQ(result.exit_status, 0);
-  for (const char* flag : {"--batch", "--seqlen", "--device", "--resume", "--time-cap", "--profile",
-                           "--benchmark_filter", "--benchmark_repetitions"}) {
+  for (const char* flag : {"--batch", "--seqlen", "--device", "--resume", "--time-cap", "--burst",
+                           "--profile", "--benchmark_filter", "--benchmark_repetitions"}) {
     EXPECT_THAT(result.output, HasSubstr(flag));
   }
 }
@@ -292,6 +319,32 @@ TEST_F(CudaSuite, ARightRowCarriesTheDevicesReadings) {
                           "gpu_cuda_runtime", "gpu_copy_GBps", "gpu_timer_floor_us"}) {
     EXPECT_TRUE(document["context"].contains(key)) << key;
   }
+}
+
+TEST_F(CudaSuite, ABurstIsTheMedianOfItsSamples) {
+  const std::string long_row =
+      "--implementation=right --batch=1 --heads=2 --seqlen=4096 --time-cap=1 ";
+  const outcome always = run(long_row + "--burst=always --benchmark_out=" + file(), "cuda");
+  EXPECT_EQ(always.exit_status, 0) << always.output;
+  EXPECT_THAT(always.output, HasSubstr("(burst "));
+  const json row = read()["benchmarks"].at(0);
+  ASSERT_EQ(row["timing"], "calls");
+  auto samples = row["burst_samples_us"].get<std::vector<double>>();
+  ASSERT_EQ(samples.size(), 11u);
+  std::sort(samples.begin(), samples.end());
+  EXPECT_NEAR(row["burst_us"], samples[5], 1e-3);
+
+  ASSERT_EQ(run(long_row + "--burst=never --benchmark_out=" + file(), "cuda").exit_status, 0);
+  EXPECT_FALSE(read()["benchmarks"].at(0).contains("burst_us"));
+}
+
+TEST_F(CudaSuite, ARotatedRowHasNoBurst) {
+  const outcome result =
+      run(std::string("--burst=always --implementation=right --benchmark_out=") + file() + small,
+          "cuda");
+  EXPECT_EQ(result.exit_status, 0) << result.output;
+  const json row = read()["benchmarks"].at(0);
+  EXPECT_EQ(row.contains("burst_us"), row["timing"] == "calls");
 }
 
 TEST_F(CudaSuite, AWrongElementIsAnError) {
