@@ -41,6 +41,7 @@ COUNTERS = (
     "rel_err",
     "tolerance",
     "hot_us",
+    "burst_us",
     "cv_pct",
     "ci_low_us",
     "ci_high_us",

@@ -78,6 +78,8 @@ def measured_row(
         counters["roofline_pct"] = floor_us / cold.median * 100
     if timing.hot_us:
         counters["hot_us"] = summarize(timing.hot_us).median
+    if timing.burst_us:
+        counters["burst_us"] = summarize(timing.burst_us).median
     if cold.median < _NEAR_FLOOR * timing.floor_us:
         counters["near_timer_floor"] = 1
     return (
@@ -88,6 +90,7 @@ def measured_row(
             "timing": "rotation" if timing.rotated else "calls",
             "samples_us": [round(sample, 4) for sample in timing.cold_us],
         }
+        | ({"burst_samples_us": [round(s, 4) for s in timing.burst_us]} if timing.burst_us else {})
     )
 
 

@@ -4,6 +4,7 @@ import json
 import math
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -261,6 +262,82 @@ def test_sampling_stops_at_its_time_and_at_its_count():
     assert len(measure.sample(fast.draw(iter(noise)), rule, until=9, now=fast)) == 100
 
 
+# The burst, on a GPU whose clock the test winds.
+
+
+class VirtualGpu:
+    """The part of torch and of time that Timer uses. A call takes call_s; within 20 ms of a rest
+    nine tenths of it, as on a GPU that is held down otherwise."""
+
+    def __init__(self, call_s):
+        self.now, self.rested, self.call_s = 0.0, None, call_s
+        nothing = lambda *_: None  # noqa: E731
+        buffer = SimpleNamespace(fill_=self.flush, zero_=nothing)
+        self.empty = self.zeros = lambda *_, **__: buffer
+        self.uint8 = None
+        self.flushes = 0
+        self.cuda = SimpleNamespace(
+            Event=lambda enable_timing: self.Event(self),
+            _sleep=nothing,
+            synchronize=nothing,
+            get_device_properties=lambda _: SimpleNamespace(L2_cache_size=1 << 20),
+        )
+        self.monotonic = self.perf_counter = lambda: self.now
+
+    class Event:
+        def __init__(self, gpu):
+            self.gpu, self.at = gpu, 0.0
+
+        def record(self):
+            self.at = self.gpu.now
+
+        def synchronize(self):
+            pass
+
+        def elapsed_time(self, other):
+            return (other.at - self.at) * 1e3
+
+    def flush(self, _):
+        self.flushes += 1
+
+    def sleep(self, seconds):
+        self.now += seconds
+        self.rested, self.flushes = self.now, 0
+
+    def call(self):
+        fresh = self.rested is not None and self.now < self.rested + 0.02
+        self.now += self.call_s * (0.9 if fresh else 1)
+
+
+def timed(monkeypatch, call_s, cap_s=0.8):
+    gpu = VirtualGpu(call_s)
+    monkeypatch.setattr(measure, "time", gpu)
+    timer = measure.Timer(gpu)
+    return gpu, timer.measure(gpu.call, lambda sets: [gpu.call] * sets, measure.Rule(cap_s))
+
+
+def test_a_burst_is_what_the_gpu_does_after_a_rest(monkeypatch):
+    gpu, timing = timed(monkeypatch, 1e-3)
+    assert timing.cold_us == pytest.approx([1000.0] * len(timing.cold_us))
+    assert timing.hot_us == pytest.approx([1000.0] * len(timing.hot_us))
+    assert timing.burst_us == pytest.approx([900.0] * measure.BURST_CALLS)
+    assert gpu.flushes == measure.BURST_CALLS  # one before each of its calls
+
+
+def test_short_calls_have_no_burst(monkeypatch):
+    gpu, timing = timed(monkeypatch, 5e-6)
+    assert timing.rotated
+    assert (timing.burst_us, gpu.rested) == ([], None)
+
+
+@pytest.mark.parametrize(("call_s", "fits"), [(5e-3, True), (20e-3, True), (100e-3, False)])
+def test_the_cap_has_room_for_a_whole_burst_or_none_is_made(monkeypatch, call_s, fits):
+    gpu, timing = timed(monkeypatch, call_s)
+    assert len(timing.burst_us) == (measure.BURST_CALLS if fits else 0)
+    assert (gpu.rested is not None) == fits
+    assert gpu.now <= 0.8 + (measure.BURST_REST_S if fits else call_s)
+
+
 # The results file.
 
 CONTEXT = {
@@ -275,13 +352,13 @@ CONTEXT = {
 }
 
 
-def measured(operation, params, times=(100.0, 101.0, 102.0), name="peer", floor=2.0):
+def measured(operation, params, times=(100.0, 101.0, 102.0), name="peer", floor=2.0, burst=()):
     return document.measured_row(
         operation.name,
         name,
         params,
         operation.work(params),
-        measure.Timing(list(times), [90.0], False, floor),
+        measure.Timing(list(times), [90.0], False, floor, list(burst)),
         peak_bytes=3 << 20,
         rel_err=1e-3,
         tolerance=2e-2,
@@ -325,6 +402,17 @@ def test_times_near_the_timers_floor_are_marked():
     row = measured(operations.BasedPrefill(), PREFILL, times=(15.0,))
     assert row["near_timer_floor"] == 1
     assert "near_timer_floor" not in measured(operations.BasedPrefill(), PREFILL)
+
+
+def test_a_burst_stands_beside_the_time(tmp_path):
+    made = document.Document(tmp_path / "peers.json", CONTEXT)
+    made.add(measured(operations.BasedPrefill(), PREFILL, burst=(91.0, 95.0, 92.0)))
+    made.add(measured(operations.BasedPrefill(), PREFILL, name="other"))
+    assert made.rows[0]["burst_samples_us"] == [91.0, 95.0, 92.0]
+    assert made.rows[1].keys().isdisjoint({"burst_us", "burst_samples_us"})
+    rows = results.load(made.path).rows
+    assert rows["time_us"].tolist() == [101.0, 101.0]
+    assert rows["burst_us"].fillna(0).tolist() == [92.0, 0]
 
 
 def test_resuming_keeps_rows_but_those_to_try_again(written, tmp_path):

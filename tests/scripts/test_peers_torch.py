@@ -73,6 +73,11 @@ class CpuTorch:
         return lambda *sizes, device=None, **options: found(*sizes, **options)
 
 
+@pytest.fixture(autouse=True)
+def no_rest(monkeypatch):
+    monkeypatch.setattr(measure, "BURST_REST_S", 0.0)
+
+
 @pytest.fixture
 def runner():
     return Runner(CpuTorch(), seed=1, cap_s=0.2, ceilings=(4000.0, 800.0))
@@ -100,6 +105,8 @@ def test_an_original_computes_what_it_should(runner, name):
         assert row["status"] == "ok", row["reason"]
         assert 1e-4 < row["rel_err"] < original.tolerance
         assert len(row["samples_us"]) >= 1
+        assert len(row.get("burst_samples_us", [])) in (0, measure.BURST_CALLS)
+        assert row["timing"] == "calls" or "burst_us" not in row
 
 
 def test_another_function_is_an_error(runner):
