@@ -269,18 +269,16 @@ class VirtualGpu:
     """The part of torch and of time that Timer uses. A call takes call_s; within 20 ms of a rest
     nine tenths of it, as on a GPU that is held down otherwise."""
 
-    def __init__(self, call_s):
+    def __init__(self, call_s, l2_bytes=1 << 20):
         self.now, self.rested, self.call_s = 0.0, None, call_s
         nothing = lambda *_: None  # noqa: E731
-        buffer = SimpleNamespace(fill_=self.flush, zero_=nothing)
-        self.empty = self.zeros = lambda *_, **__: buffer
-        self.uint8 = None
-        self.flushes = 0
+        self.empty = self.zeros = lambda size, **_: self.allocate(size)
+        self.uint8, self.allocated, self.flushes = None, [], 0
         self.cuda = SimpleNamespace(
             Event=lambda enable_timing: self.Event(self),
             _sleep=nothing,
             synchronize=nothing,
-            get_device_properties=lambda _: SimpleNamespace(L2_cache_size=1 << 20),
+            get_device_properties=lambda _: SimpleNamespace(L2_cache_size=l2_bytes),
         )
         self.monotonic = self.perf_counter = lambda: self.now
 
@@ -296,6 +294,10 @@ class VirtualGpu:
 
         def elapsed_time(self, other):
             return (other.at - self.at) * 1e3
+
+    def allocate(self, size):
+        self.allocated.append(size)
+        return SimpleNamespace(fill_=self.flush, zero_=lambda: None)
 
     def flush(self, _):
         self.flushes += 1
@@ -322,6 +324,13 @@ def test_a_burst_is_what_the_gpu_does_after_a_rest(monkeypatch):
     assert timing.hot_us == pytest.approx([1000.0] * len(timing.hot_us))
     assert timing.burst_us == pytest.approx([900.0] * measure.BURST_CALLS)
     assert gpu.flushes == measure.BURST_CALLS  # one before each of its calls
+
+
+def test_a_flush_is_the_suites():
+    for l2_mib, flushed_mib in ((60, 256), (100, 300)):
+        gpu = VirtualGpu(1e-3, l2_mib << 20)
+        measure.Timer(gpu)
+        assert gpu.allocated[0] == flushed_mib << 20
 
 
 def test_short_calls_have_no_burst(monkeypatch):

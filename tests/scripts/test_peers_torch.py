@@ -74,8 +74,9 @@ class CpuTorch:
 
 
 @pytest.fixture(autouse=True)
-def no_rest(monkeypatch):
+def neither_rest_nor_long_flush(monkeypatch):
     monkeypatch.setattr(measure, "BURST_REST_S", 0.0)
+    monkeypatch.setattr(measure, "LEAST_FLUSH_BYTES", 1)
 
 
 @pytest.fixture
