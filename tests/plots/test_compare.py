@@ -53,6 +53,15 @@ def test_a_difference_within_the_spread_is_not_called(tmp_path):
     assert verdicts(tmp_path, a, b)[0] == ["SAME"]
 
 
+def test_a_burst_decides_nothing(tmp_path):
+    a = [builder.row(time_us=100.0, N=64, counters={"burst_us": 90.0}), builder.row(N=128)]
+    b = [builder.row(time_us=100.0, N=64), builder.row(N=128, counters={"burst_us": 50.0})]
+    a[0]["burst_samples_us"], b[1]["burst_samples_us"] = [90.0] * 11, [50.0] * 11
+    found, comparison = verdicts(tmp_path, a, b)
+    assert found == ["SAME", "SAME"]
+    assert [v.b_us for v in comparison.verdicts] == [100.0, 100.0]
+
+
 def test_only_what_passes_the_threshold_is_a_regression(tmp_path):
     a = load(tmp_path, "a", [builder.row(N=64)])
     b = load(tmp_path, "b", [builder.row(time_us=104.0, N=64)])

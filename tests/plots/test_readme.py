@@ -117,6 +117,22 @@ def test_headline_names_what_is_missing(data):
     assert "–: not measured." in table
 
 
+def test_headline_shows_the_burst_beside_the_steady_state(data):
+    measured = readme_tables.load(data)
+    plain = readme_tables.headline(measured)
+    assert "burst" not in plain
+    held_down = builder.row("based", 200.0, B=16, N=8192, counters={"burst_us": 180.0})
+    builder.write(data / "h200.json", [held_down, *rows()[1:]])
+    table = readme_tables.headline(readme_tables.load(data))
+    assert cells(table, "kernel")[3:6] == ["µs", "burst µs", "floor µs"]
+    assert cells(table, "`based`", "16", "8192")[3:6] == ["200.0", "180.0", "100"]
+    assert cells(table, "`based`", "16", "8192")[-1] == "2.66×"  # the steady state's
+    assert cells(table, "`based`", "16", "1024")[4] == "–"  # not held down
+    assert cells(table, "`based`", "1", "131072")[4] == "–"  # an error
+    assert "burst µs: in 11 launches after a rest" in table
+    assert "burst" not in readme_tables.decode(readme_tables.load(data))
+
+
 def test_baselines_beside_their_originals(data):
     table = readme_tables.baselines(readme_tables.load(data))
     naive = cells(table, "`naive`", "`pytorch_naive`", "B = 16, N = 8192")
