@@ -27,24 +27,59 @@ __device__ inline std::uint32_t rotated(const std::uint32_t (&x)[Words], int fir
   return __byte_perm(word, x[(first + distance / 2 + 1) % Words], high_then_low);
 }
 
-/// phi(q) of a chunk [64 x 160]: a thread keeps the sixteen scaled values of its rows g and g + 8,
-/// rotated by its own column 2 t, and multiplies a slice out when it is asked for.
+/// A factor of bf16 values. One that is no bf16 is a head and a residual, so that a product is
+/// rounded once, as if it had been made in fp32; one that is, such as 1/4, costs one product a
+/// word.
+class scale_factor {
+ public:
+  __device__ explicit scale_factor(float scale) {
+    head_ = ptx::to_bf16x2(scale, scale);
+    const float rest = scale - ptx::low_half(head_);
+    residual_ = ptx::to_bf16x2(rest, rest);
+  }
+
+  template <int Words>
+  __device__ void multiply(std::uint32_t (&to)[Words], const std::uint32_t (&from)[Words]) const {
+    if (residual_ == 0) {
+#pragma unroll
+      for (int i = 0; i < Words; ++i) to[i] = multiply_bf16x2(from[i], head_);
+    } else {
+#pragma unroll
+      for (int i = 0; i < Words; ++i) {
+        to[i] = ptx::fma_bf16x2(from[i], head_, multiply_bf16x2(from[i], residual_));
+      }
+    }
+  }
+
+ private:
+  std::uint32_t head_, residual_;
+};
+
+/// phi(scale q) of a chunk [64 x 160]: a thread keeps the sixteen scaled values of its rows g and
+/// g + 8, rotated by its own column 2 t, and multiplies a slice out when it is asked for.
 class query_features {
  public:
   static constexpr int words = feature_dim / 2;
 
+  __device__ query_features() {
+    const int row = 16 * warpgroup::warp() + warp::lane() / 4;
+    const int col = 2 * (warp::lane() % 4);
+#pragma unroll
+    for (int i = 0; i < words / 2; ++i) {
+      offsets_[i] = warp::pinned(token_tile::layout::offset(row, (col + 2 * i) % feature_dim));
+    }
+  }
+
   /// Reads a chunk's queries; the slices stay those of the chunk before until use_fetched().
   __device__ void fetch(const token_tile& q) {
     constexpr int eight_rows = token_tile::layout::offset(8, 0);
-    const int row = 16 * warpgroup::warp() + warp::lane() / 4;
-    const int col = 2 * (warp::lane() % 4);
     const auto load = [&](int offset) {
       return *reinterpret_cast<const std::uint32_t*>(q.at(0, 0) + offset);
     };
 #pragma unroll
     for (int i = 0; i < words / 2; ++i) {
       // The columns' bits are XORed into those of the row; eight columns on is one more bit.
-      const int near = ptx::opaque(token_tile::layout::offset(row, (col + 2 * i) % feature_dim));
+      const int near = offsets_[i];
       const int far = near ^ token_tile::layout::offset(0, feature_dim / 2);
       fetched_upper_[i] = load(near);
       fetched_lower_[i] = load(near + eight_rows);
@@ -54,28 +89,9 @@ class query_features {
   }
 
   /// Moves on to the fetched queries: no product that reads a slice may be in flight.
-  __device__ void use_fetched(float scale) {
-    // A scale that is no bf16 is a head and a residual, so that a scaled query is rounded once, as
-    // if the product had been made in fp32; one that is, such as 1/4, costs one product a word.
-    const std::uint32_t head = ptx::to_bf16x2(scale, scale);
-    const float rest = scale - ptx::low_half(head);
-    const std::uint32_t residual = ptx::to_bf16x2(rest, rest);
-    if (rest == 0) {
-#pragma unroll
-      for (int i = 0; i < words; ++i) {
-        upper_[i] = multiply_bf16x2(fetched_upper_[i], head);
-        lower_[i] = multiply_bf16x2(fetched_lower_[i], head);
-      }
-    } else {
-      const auto scaled = [&](std::uint32_t word) {
-        return ptx::fma_bf16x2(word, head, multiply_bf16x2(word, residual));
-      };
-#pragma unroll
-      for (int i = 0; i < words; ++i) {
-        upper_[i] = scaled(fetched_upper_[i]);
-        lower_[i] = scaled(fetched_lower_[i]);
-      }
-    }
+  __device__ void use_fetched(const scale_factor& scale) {
+    scale.multiply(upper_, fetched_upper_);
+    scale.multiply(lower_, fetched_lower_);
   }
 
   /// Slots of a slice; `slice` is to be a constant after unrolling.
@@ -95,6 +111,7 @@ class query_features {
     return multiply_bf16x2(weighted, rotated(x, first, slice));
   }
 
+  int offsets_[words / 2];
   std::uint32_t fetched_upper_[words];  // not yet scaled
   std::uint32_t fetched_lower_[words];
   std::uint32_t upper_[words];  // word i: columns 2 t + 2 i, 2 t + 2 i + 1 (mod 16) of row g

@@ -1,12 +1,14 @@
 // The K-state z of the normalisation, as three moments of the keys instead of 153 features:
 //
-//   phi_q(q) . z = n + x . (m + M x / 2),   x = scale q,  n = count,  m = sum k,  M = sum k k^T
+//   phi_q(q) . z = n + x . (2 m + M x) / 2,   x = scale q,  n = count,  m = sum k,  M = sum k k^T
 //
 // The state warpgroup keeps m and M in fp32, one accumulator of mma.sync a warp: warps 0 and 1 hold
-// the halves of M's columns, warps 2 and 3 both m, as the product with ones. A chunk takes a chain
-// of four mma.sync, one ldmatrix serving as both operands of K^T K. They are handed over, rounded,
-// beside the state: a tile to be multiplied with [x 1]. M is symmetric, so its accumulators are
-// that tile's words with nothing transposed. n is known.
+// the halves of M's columns, warp 2 m, as the product with ones, warp 3 nothing. One ldmatrix a
+// block of sixteen tokens serves as both operands of K^T K. The accumulators are handed over side
+// by side, rounded, as a tile that is multiplied with [x 1/4]. n is known.
+//
+// The rows of the weights are summed up by wgmma too, as products with ones: mma.sync would queue
+// behind the wgmmas of all warps.
 #pragma once
 
 #include <cstdint>
@@ -15,67 +17,64 @@
 #include "kernels/based/kv_state.cuh"
 #include "kernels/ptx/ldmatrix.cuh"
 #include "kernels/ptx/mma.cuh"
-#include "kernels/ptx/opaque.cuh"
 #include "kernels/tile/warpgroup.cuh"
 
 namespace based {
 
-/// Columns 0 to 15: M / 2; columns 16 and 17: m as a bf16 head and its residual; the others are
-/// zero. [16 x 32]
+/// Columns 0 to 15: M; columns 16 to 23: m, eight times; the others are zero. [16 x 32]
 using moments_tile = shared_tile<feature_dim, 2 * feature_dim, swizzle::none>;
 
 class key_moments {
  public:
   __device__ void clear() {
+    const int lane = warp::lane();
+    const int row = lane / 16 * 8 + lane % 8;
+    const int col = lane / 8 % 2 * 8;
+    from_ = warp::pinned(circulant::token_tile::layout::offset(row, col ^ 8 * is_right_half()));
+    to_ = warp::pinned(
+        moments_tile::layout::offset(this->row(0), 8 * warpgroup::warp() + 2 * (lane % 4)));
 #pragma unroll
-    for (float& value : sums_) value = 0;
+    for (float& sum : sums_) sum = 0;
   }
 
   /// Adds a chunk's keys [64 x 16].
   __device__ void add(const circulant::token_tile& k) {
-    const int lane = ptx::opaque(warp::lane());
-    const int warp = warpgroup::warp();
-    const char* matrices = k.at(lane / 16 * 8 + lane % 8, lane / 8 % 2 * 8);
+    if (!holds_second() && !holds_first()) return;
+    const char* matrices = k.at(0, 0) + from_;
 #pragma unroll
-    for (int step = 0; step < k.rows / 16; ++step) {
-      std::uint32_t keys[4];  // (tokens, dims) of eight: (0, 0), (0, 1), (1, 0), (1, 1)
-      ptx::ldmatrix_x4_trans(keys, matrices + circulant::token_tile::layout::offset(16 * step, 0));
-      const std::uint32_t upper = warp == 0 ? keys[0] : warp == 1 ? keys[1] : circulant::two_ones;
-      const std::uint32_t lower = warp == 0 ? keys[2] : warp == 1 ? keys[3] : circulant::two_ones;
+    for (int i = 0; i < k.rows / 16; ++i) {
+      // K^T of a block, this warp's half of M first: (dims, tokens) of eight.
+      std::uint32_t keys[4];  // (0, 0), (1, 0), (0, 1), (1, 1)
+      ptx::ldmatrix_x4_trans(keys, matrices + circulant::token_tile::layout::offset(16 * i, 0));
+      const std::uint32_t upper = holds_second() ? keys[0] : circulant::two_ones;
+      const std::uint32_t lower = holds_second() ? keys[2] : circulant::two_ones;
       ptx::mma_m16n8k16(sums_, keys, upper, lower);
     }
   }
 
-  /// Writes this warp's part of the tile. Without a swizzle a warp's accumulator, eight rows of
-  /// eight columns at a time, is in the order of its lanes.
+  /// Writes this warp's part of the tile.
   __device__ void hand_over(moments_tile& tile) const {
-    const int warp = warpgroup::warp();
-    constexpr int eight_rows = moments_tile::layout::offset(8, 0) / sizeof(std::uint32_t);
-    auto* words = reinterpret_cast<std::uint32_t*>(tile.at(0, 0)) +
-                  ptx::opaque(warpgroup::thread()) + 32 * warp;
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const float* row = sums_ + 2 * half;
-      if (holds_second()) {
-        words[half * eight_rows] = ptx::to_bf16x2(0.5f * row[0], 0.5f * row[1]);
-      } else if (writes_first()) {
-        const float head = ptx::low_half(ptx::to_bf16x2(row[0], 0));
-        words[half * eight_rows] = ptx::to_bf16x2(head, row[0] - head);
-      }
+    for (int i = 0; i < 2; ++i) {  // the rows differ in a bit of the address
+      char* to = tile.at(0, 0) + (to_ ^ moments_tile::layout::offset(8 * i, 0));
+      *reinterpret_cast<std::uint32_t*>(to) = ptx::to_bf16x2(sums_[2 * i], sums_[2 * i + 1]);
     }
   }
 
   /// From and to z [153] of one head, without the count.
   __device__ void load(const float* z) {
-    for_each([&](int i, int j, float& value) {
-      value = z[holds_second() ? product_row(min(i, j), max(i, j)) : first_linear_row + i];
-    });
+    clear();
+    for_each([&](int i, int j, float& value) { value = z[product_row(min(i, j), max(i, j))]; },
+             [&](int i, int, float& value) { value = z[first_linear_row + i]; });
   }
   __device__ void store(float* z) {
-    for_each([&](int i, int j, float& value) {
-      if (holds_second() && i <= j) z[product_row(i, j)] = value;
-      if (writes_first() && j % 8 == 0) z[first_linear_row + i] = value;
-    });
+    for_each(
+        [&](int i, int j, float& value) {
+          if (i <= j) z[product_row(i, j)] = value;
+        },
+        [&](int i, int column, float& value) {
+          if (column == 0) z[first_linear_row + i] = value;
+        });
   }
 
   /// This warp's part to memory, and from there.
@@ -94,41 +93,76 @@ class key_moments {
   __device__ static bool holds_second() {
     return warpgroup::warp() < 2;
   }
-  /// m is in two warps, the same in every column: one warp's lanes of the first column write it.
-  __device__ static bool writes_first() {
-    return warpgroup::warp() == 2 && warp::lane() % 4 == 0;
+  __device__ static bool holds_first() {
+    return warpgroup::warp() == 2;
+  }
+  __device__ static bool is_right_half() {
+    return warpgroup::warp() == 1;
+  }
+  /// The dim that is the row of sums 2 i and 2 i + 1.
+  __device__ static int row(int i) {
+    return warp::lane() / 4 + 8 * i ^ 8 * is_right_half();
   }
 
-  /// Calls f(row, column, value) for what this lane holds; of m the columns mean nothing.
-  template <class Function>
-  __device__ void for_each(Function f) {
+  /// Calls f(i, j, M_ij) or g(i, column, m_i) for what this lane holds.
+  template <class F, class G>
+  __device__ void for_each(F f, G g) {
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
-      f(warp::lane() / 4 + e / 2 * 8, 8 * (warpgroup::warp() % 2) + 2 * (warp::lane() % 4) + e % 2,
-        sums_[e]);
+      const int column = 2 * (warp::lane() % 4) + e % 2;
+      if (holds_second()) f(row(e / 2), column + 8 * is_right_half(), sums_[e]);
+      if (holds_first()) g(row(e / 2), column, sums_[e]);
     }
   }
 
-  float sums_[4];  // rows g and g + 8, columns 2 t and 2 t + 1
+  int from_;       // where this lane reads a block of keys: the offset in their tile
+  int to_;         // where it hands over
+  float sums_[4];  // columns 2 t and 2 t + 1
 };
 
-/// y = m + M x / 2 of a chunk's rows [64 x 16].
+/// y = 2 m + M x of a chunk's rows [64 x 16].
 __device__ inline void start_moment_products(accumulator_tile<16>& y, const operand_slice& x,
                                              const moments_tile& moments) {
-  constexpr operand_slice ones = {
-      {circulant::two_ones, circulant::two_ones, circulant::two_ones, circulant::two_ones}};
-  warpgroup::mma_ABt<warpgroup::mma_mode::overwrite>(y, ones, moments, 1);
-  warpgroup::mma_ABt(y, x, moments, 0);
+  constexpr std::uint32_t quarters = 0x3e803e80;  // bf16 {1/4, 1/4}: of eight m twice the mean
+  warpgroup::mma_ABt<warpgroup::mma_mode::overwrite>(y, x, moments, 0);
+  warpgroup::mma_ABt(y, {quarters, quarters, quarters, quarters}, moments, 1);
 }
 
-/// Adds x . y of rows g and g + 8 to `sums`, each of a row's four lanes its own columns' part.
-__device__ inline void add_moment_weights(float (&sums)[2], const operand_slice& x,
-                                          const accumulator_tile<16>& y) {
+/// What sums up the rows of a left operand: columns 0 to 15, for weights, are ones, columns 16 to
+/// 31, for x_i y_i, halves. [8 x 32]
+using summing_tile = shared_tile<8, 2 * feature_dim, swizzle::none>;
+
+/// By the first threads of a block.
+__device__ inline void fill(summing_tile& tile) {
+  constexpr int words = summing_tile::cols / 2;
+  const int row = threadIdx.x / words, col = threadIdx.x % words * 2;
+  if (row >= tile.rows) return;
+  tile.store(row, col, col < feature_dim ? circulant::two_ones : circulant::two_halves);
+}
+
+/// The sums of rows g and g + 8, each twice in every lane. [64 x 8]
+using row_sums = accumulator_tile<8>;
+
+/// Sums up the rows of the weights W [64 x 64], as they were rounded.
+__device__ inline void start_row_sums(row_sums& sums, const operand_tile<64>& w,
+                                      const summing_tile& columns) {
+  warpgroup::mma_ABt<warpgroup::mma_mode::overwrite>(sums, w.slice[0], columns, 0);
+#pragma unroll
+  for (int i = 1; i < w.slices; ++i) warpgroup::mma_ABt(sums, w.slice[i], columns, 0);
+}
+
+/// Adds the rows' x . y / 2.
+__device__ inline void start_adding_moments(row_sums& sums, const operand_slice& x,
+                                            const accumulator_tile<16>& y,
+                                            const summing_tile& columns) {
+  operand_slice products = to_bf16(y, 0);
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    sums[i % 2] += ptx::low_half(x.word[i]) * y.value[2 * i];
-    sums[i % 2] += ptx::high_half(x.word[i]) * y.value[2 * i + 1];
+    products.word[i] = ptx::multiply_bf16x2(products.word[i], x.word[i]);
   }
+  warpgroup::mma_fence();
+  warpgroup::mma_ABt(sums, products, columns, 1);
+  warpgroup::mma_commit();
 }
 
 }  // namespace based

@@ -7,9 +7,9 @@
 //   S += phi(K)^T V
 //
 // Grid: one CTA per segment of a (batch, head); a sequence that is not split is one segment. Two
-// CTAs share a multiprocessor. In each, the state warpgroup keeps S^T [64 x 160] in fp32 registers
-// for the whole sequence and hands it over, rounded, through shared memory; the output warpgroup
-// does the rest. They meet in barriers only:
+// CTAs share a multiprocessor where there are enough. In each, the state warpgroup keeps
+// S^T [64 x 160] in fp32 registers for the whole sequence and hands it over, rounded, through
+// shared memory; the output warpgroup does the rest. They meet in barriers only:
 //
 //   loaded[stage]    q, k and v of a chunk are in shared memory      copy engine -> both
 //   state_ready[b]   S before a chunk is in shared memory            state -> output
@@ -21,6 +21,7 @@
 #include "kernels/based/kv_state.cuh"
 #include "kernels/based/prefill_sm90.cuh"
 #include "kernels/common/cuda_check.h"
+#include "kernels/ptx/reciprocal.cuh"
 #include "kernels/tile/barrier.cuh"
 #include "kernels/tile/tensor_map.h"
 #include "kernels/tile/warpgroup.cuh"
@@ -33,20 +34,34 @@ using circulant::query_features;
 using circulant::token_tile;
 using output_tile = shared_tile<16, value_dim, swizzle::bytes128>;  // a warp's part of O [16 x 64]
 
-constexpr int stages = 3;
+/// What a CTA has of its multiprocessor: half, or, where there are few enough CTAs, all of it. What
+/// counts is then how long a chunk takes: loads are further ahead, and so are the features.
+struct half_multiprocessor {
+  static constexpr int ctas = 2;
+  static constexpr int stages = 3;           // of the ring that is loaded
+  static constexpr int feature_buffers = 1;  // tiles of phi(K)
+};
+struct whole_multiprocessor {
+  static constexpr int ctas = 1;
+  static constexpr int stages = 6;
+  static constexpr int feature_buffers = 2;
+};
 constexpr int state_buffers = 2;
 constexpr int gather_buffers = 1 + state_buffers;  // of the states of earlier segments
 constexpr int threads = 2 * warpgroup::threads;
-constexpr int ctas_per_multiprocessor = 2;
 
+template <class Share>
 struct shared_storage {
-  token_tile q[stages];                  // [64 x 16]
-  token_tile k[stages];                  // [64 x 16]
-  value_tile v[stages];                  // [64 x 64]
-  feature_tile key_features;             // [64 x 160]
-  state_tile state[state_buffers];       // [160 x 64]
-  moments_tile moments[state_buffers];   // [16 x 32]
-  output_tile output[warpgroup::warps];  // [16 x 64]
+  static constexpr int stages = Share::stages;
+  static constexpr int feature_buffers = Share::feature_buffers;
+  token_tile q[stages];                        // [64 x 16]
+  token_tile k[stages];                        // [64 x 16]
+  value_tile v[stages];                        // [64 x 64]
+  feature_tile key_features[feature_buffers];  // [64 x 160]
+  state_tile state[state_buffers];             // [160 x 64]
+  moments_tile moments[state_buffers];         // [16 x 32]
+  output_tile output[warpgroup::warps];        // [16 x 64]
+  summing_tile summing;                        // [8 x 32]
   float initial_tokens;
   barrier loaded[stages];
   barrier consumed[stages];
@@ -60,61 +75,61 @@ constexpr int loading_warps = 3;  // one each for q, k and v
 constexpr int consumer_warps = threads / 32;
 
 /// Shared memory: a CTA's is its storage and what the system reserves.
-constexpr std::size_t half_multiprocessor = 228 * 1024 / ctas_per_multiprocessor;
-constexpr std::size_t reserved_for_system = 1024;
-static_assert(sizeof(shared_storage) + reserved_for_system <= half_multiprocessor);
+template <class Share>
+constexpr bool fits = Share::ctas*(sizeof(shared_storage<Share>) + 1024) <= 228 * 1024;
+static_assert(fits<half_multiprocessor> && fits<whole_multiprocessor>);
 
-/// Registers of a thread: two CTAs leave 128 at launch, of which the state's warpgroup then gives
-/// some to the output's.
-constexpr int launch_registers = 65536 / (ctas_per_multiprocessor * threads);
-constexpr int moved_registers = 16;
+/// Registers of a thread, where two CTAs leave 128 at launch: the output warpgroup gets some of the
+/// state warpgroup's.
+constexpr int launch_registers = 128;
+constexpr int moved_registers = 8;
+static_assert(half_multiprocessor::ctas * threads * launch_registers == 65536);
 
 /// The output warpgroup's warps load q, k and v of a chunk, one each.
-__device__ void load_chunk(shared_storage& shared, const parameters& p, tile_coordinates chunk,
-                           int stage, int warp) {
+template <class Share>
+__device__ void load_chunk(shared_storage<Share>& shared, const parameters& p,
+                           tile_coordinates chunk, int stage, int warp) {
   barrier& loaded = shared.loaded[stage];
   if (warp == 0) warp::load_async(shared.q[stage], p.q, chunk, loaded);
   if (warp == 1) warp::load_async(shared.k[stage], p.k, chunk, loaded);
   if (warp == 2) warp::load_async(shared.v[stage], p.v, chunk, loaded);
 }
 
-/// Which of this thread's elements of A [64 x 64] are not in the future of their row.
+/// Of a block [16 x 16] on the diagonal of A, the bits of a word's two elements (operand_slice:
+/// word 0, and word 3 alike) that are not in the future of their row.
 __device__ std::uint32_t causal_mask() {
-  accumulator_tile<64> tile;
-  std::uint32_t mask = 0;
-  int element = 0;
-  warpgroup::for_each(tile, [&](int query, int key, float&) {
-    mask |= static_cast<std::uint32_t>(key <= query) << element++;
-  });
-  return ptx::opaque(mask);  // else the comparisons are made again for every chunk
+  const int row = warp::lane() / 4;
+  const int col = 2 * (warp::lane() % 4);
+  return (col <= row ? 0x0000ffffu : 0) | (col + 1 <= row ? 0xffff0000u : 0);
 }
 
-/// mask(1 + A + A^2 / 2) of the scores A [64 x 64].
-__device__ operand_tile<64> weights(accumulator_tile<64>& scores, std::uint32_t mask) {
-#pragma unroll
-  for (int i = 0; i < scores.size; ++i) {
-    const float s = scores.value[i];
-    scores.value[i] = mask & 1u << i ? 1 + s * (1 + s / 2) : 0;
-  }
-  return to_bf16(scores);
-}
-
-/// The factors 1 / (sum + earlier sum + added) of rows g and g + 8: the sum of a chunk's weights
-/// W [64 x 64], as they were rounded, and that of earlier tokens, spread over the row's four lanes.
-__device__ void invert_sums(float (&factors)[2], const operand_tile<64>& w,
-                            const float (&earlier_sums)[2], float added) {
-  float sums[4] = {};  // W times ones: rows g, g, g + 8, g + 8
+/// W = mask(1 + A + A^2 / 2) of warp `Warp`'s sixteen rows of the scores A [64 x 64]: the blocks
+/// [16 x 16] left of the diagonal are whole, those right of it zero and not worked out.
+template <int Warp>
+__device__ void weigh(operand_tile<64>& w, const accumulator_tile<64>& scores, std::uint32_t mask) {
 #pragma unroll
   for (int i = 0; i < w.slices; ++i) {
-    ptx::mma_m16n8k16(sums, w.slice[i].word, circulant::two_ones, circulant::two_ones);
-  }
+    accumulator_tile<16> block;
 #pragma unroll
-  for (int row = 0; row < 2; ++row) {
-    float earlier = earlier_sums[row];
-    earlier += __shfl_xor_sync(~0u, earlier, 1);
-    earlier += __shfl_xor_sync(~0u, earlier, 2);
-    factors[row] = __fdividef(1.0f, sums[2 * row] + earlier + added);
+    for (int e = 0; e < block.size; ++e) {
+      const float s = scores.value[block.size * i + e];
+      block.value[e] = 1 + s * (1 + s / 2);
+    }
+    const auto [upper_left, lower_left, upper_right, lower_right] = to_bf16(block, 0).word;
+    if (i < Warp) w.slice[i] = {upper_left, lower_left, upper_right, lower_right};
+    if (i == Warp) w.slice[i] = {upper_left & mask, lower_left, 0, lower_right & mask};
+    if (i > Warp) w.slice[i] = {0, 0, 0, 0};
   }
+}
+
+__device__ operand_tile<64> weights(const accumulator_tile<64>& scores, int warp,
+                                    std::uint32_t mask) {
+  operand_tile<64> w;
+  if (warp == 0) weigh<0>(w, scores, mask);
+  if (warp == 1) weigh<1>(w, scores, mask);
+  if (warp == 2) weigh<2>(w, scores, mask);
+  if (warp == 3) weigh<3>(w, scores, mask);
+  return w;
 }
 
 /// O (+)= phi(Q) S over `Count` slices of the features.
@@ -131,35 +146,33 @@ __device__ void add_inter_chunk(accumulator_tile<64>& o, const query_features& f
   warpgroup::mma_commit();
 }
 
-__device__ void store_output(shared_storage& shared, const parameters& p, tile_coordinates chunk,
-                             int warp, const operand_tile<64>& o) {
-  output_tile& staging = shared.output[warp];
-  warp::wait_stores_read();
-  warp::store(staging, o);
-  chunk.token += warp * output_tile::rows;
-  warp::store_async(staging, p.o, chunk);
-}
-
 /// `Normalize`: divides by the sums of the weights. `Stateful`: starts from an initial state or
 /// from the segments before, or ends in a final state.
-template <bool Normalize, bool Stateful>
-__device__ void run_output_warpgroup(shared_storage& shared, const parameters& p,
+template <bool Normalize, bool Stateful, class Share>
+__device__ void run_output_warpgroup(shared_storage<Share>& shared, const parameters& p,
                                      const segment_range& range, int warp) {
+  constexpr int stages = Share::stages;
   for (int i = 0; i < stages && range.first + i < range.last; ++i) {
     load_chunk(shared, p, range.chunk(range.first + i), i, warp);
   }
-  ptx::increase_registers<launch_registers + moved_registers>();
 
-  float tokens_before = shared.initial_tokens + range.first * chunk_tokens;
+  if constexpr (Share::ctas > 1) ptx::increase_registers<launch_registers + moved_registers>();
+
   ring_position<stages> stage, previous_stage;
   ring_position<state_buffers> state;
+  const circulant::scale_factor scale(p.scale);
   query_features features;  // phi(Q)                   [64 x 160]
   const std::uint32_t mask = causal_mask();
-  operand_tile<64> finished;  // O of the previous chunk  [64 x 64]
+  output_tile& output = shared.output[warp];  // this warp's rows of O [16 x 64]
+  const auto send_output = [&](int chunk) {
+    tile_coordinates to = range.chunk(chunk);
+    to.token += warp * output_tile::rows;
+    warp::store_async(output, p.o, to);
+  };
 
   shared.loaded[0].wait(0);
   features.fetch(shared.q[0]);
-  features.use_fetched(p.scale);
+  features.use_fetched(scale);
 
   for (int chunk = range.first; chunk < range.last; ++chunk) {
     const token_tile& k = shared.k[stage.buffer];      // [64 x 16]
@@ -167,71 +180,76 @@ __device__ void run_output_warpgroup(shared_storage& shared, const parameters& p
     const state_tile& s = shared.state[state.buffer];  // [160 x 64]
     accumulator_tile<64> scores;                       // A [64 x 64]
     accumulator_tile<64> o;                            // O [64 x 64]
-    accumulator_tile<16> y;                            // m + M x / 2 [64 x 16]
-    float earlier_sums[2] = {};                        // of rows g and g + 8
-    float factors[2];
+    accumulator_tile<16> y;                            // 2 m + M x [64 x 16]
+    row_sums sums;                                     // of the weights [64 x 8]
 
     const operand_slice x = features.slice(circulant::linear_slice);
     warpgroup::mma_fence();
     warpgroup::mma_ABt<warpgroup::mma_mode::overwrite>(scores, x, k, 0);
-    if constexpr (!Normalize) warpgroup::mma_commit();
+    warpgroup::mma_commit();
 
     shared.state_ready[state.buffer].wait(state.parity);
-    if constexpr (Normalize) {
-      start_moment_products(y, x, shared.moments[state.buffer]);
-      warpgroup::mma_commit();
-    }
     add_inter_chunk<0, early_slices, warpgroup::mma_mode::overwrite>(o, features, s);
 
     if (chunk > range.first) {
-      store_output(shared, p, range.chunk(chunk - 1), warp, finished);
+      send_output(chunk - 1);
       const int next = chunk - 1 + stages;
       if (next < range.last) {
         shared.consumed[previous_stage.buffer].wait(previous_stage.parity);
         load_chunk(shared, p, range.chunk(next), previous_stage.buffer, warp);
       }
     }
-    if constexpr (Normalize) {
-      warpgroup::mma_wait<1>(scores, y);
-      add_moment_weights(earlier_sums, x, y);
-    } else {
-      warpgroup::mma_wait<1>(scores);
-    }
-    const operand_tile<64> w = weights(scores, mask);  // [64 x 64]
+    warpgroup::mma_wait<1>(scores);
+    const operand_tile<64> w = weights(scores, warp, mask);  // [64 x 64]
     warpgroup::mma_fence();
 #pragma unroll
     for (int i = 0; i < w.slices; ++i) warpgroup::mma_AB(o, w.slice[i], v, i);
-    add_inter_chunk<early_slices, circulant::slices - early_slices>(o, features, s);
-
     if constexpr (Normalize) {
-      invert_sums(factors, w, earlier_sums, tokens_before + p.eps);
-      tokens_before += chunk_tokens;
+      start_row_sums(sums, w, shared.summing);
+      start_moment_products(y, x, shared.moments[state.buffer]);
+      warpgroup::mma_commit();
+    }
+    add_inter_chunk<early_slices, circulant::slices - early_slices>(o, features, s);
+    if constexpr (Normalize) {
+      warpgroup::mma_wait<1>(sums, y);
+      start_adding_moments(sums, x, y, shared.summing);
     }
 
     previous_stage = stage;
     if (chunk + 1 < range.last) stage.advance();  // else the last chunk's queries once more
     shared.loaded[stage.buffer].wait(stage.parity);
     features.fetch(shared.q[stage.buffer]);
-    warpgroup::mma_wait<0>(o);
-    features.use_fetched(p.scale);
+    if constexpr (Normalize) {
+      warpgroup::mma_wait<0>(o, sums);
+    } else {
+      warpgroup::mma_wait<0>(o);
+    }
+    features.use_fetched(scale);
     shared.consumed[previous_stage.buffer].warp_arrive();
     state.advance();
 
-    if constexpr (Normalize) warpgroup::scale_rows(o, factors);
-    finished = to_bf16(o);
+    if constexpr (Normalize) {
+      const float earlier = shared.initial_tokens + static_cast<float>(chunk * chunk_tokens);
+      const float constant = earlier + p.eps;
+      warpgroup::scale_rows(o, {ptx::reciprocal(sums.value[0] + constant),
+                                ptx::reciprocal(sums.value[2] + constant)});
+    }
+    warp::wait_stores_read();
+    warp::store(output, to_bf16(o));
   }
 
-  store_output(shared, p, range.chunk(range.last - 1), warp, finished);
+  send_output(range.last - 1);
   warp::wait_stores_read();
 }
 
 /// Adds the states of the segments before. They pass through the tiles that the loop has no
 /// use for yet, all of one size, as many copies at a time.
-__device__ void add_partials(shared_storage& shared, state_accumulator& state,
+template <class Share>
+__device__ void add_partials(shared_storage<Share>& shared, state_accumulator& state,
                              const segment_state* partials, int count) {
   static_assert(sizeof(feature_tile) == sizeof(rounded_parts));
   const auto buffer = [&](int i) -> void* {
-    return i == 0 ? static_cast<void*>(&shared.key_features) : &shared.state[i - 1];
+    return i == 0 ? static_cast<void*>(shared.key_features) : &shared.state[i - 1];
   };
   const auto load = [&](int segment, int i) {
     if (warpgroup::warp() == 0) {
@@ -250,15 +268,12 @@ __device__ void add_partials(shared_storage& shared, state_accumulator& state,
   }
 }
 
-template <bool Normalize, bool Stateful>
-__device__ void run_state_warpgroup(shared_storage& shared, const parameters& p,
+template <bool Normalize, bool Stateful, class Share>
+__device__ void run_state_warpgroup(shared_storage<Share>& shared, const parameters& p,
                                     const segment_range& range) {
+  constexpr int stages = Share::stages;
   state_accumulator s_transposed;  // S^T [64 x 160]
   key_moments moments;
-  if constexpr (Normalize) {
-    for (moments_tile& tile : shared.moments) warpgroup::clear(tile);
-    warpgroup::sync<state_barrier>();
-  }
   if constexpr (Stateful) {
     const segment_state* partials =
         p.partials + std::int64_t{range.batch_head()} * (p.segments - 1);
@@ -280,15 +295,24 @@ __device__ void run_state_warpgroup(shared_storage& shared, const parameters& p,
     warpgroup::clear(s_transposed);
     if constexpr (Normalize) moments.clear();
   }
-  ptx::decrease_registers<launch_registers - moved_registers>();
+
+  if constexpr (Share::ctas > 1) ptx::decrease_registers<launch_registers - moved_registers>();
 
   ring_position<stages> stage;
   ring_position<state_buffers> state;
+  ring_position<Share::feature_buffers> features;
+  const auto build_features = [&] {  // of the chunk in `stage`
+    shared.loaded[stage.buffer].wait(stage.parity);
+    circulant::store_key_features(shared.key_features[features.buffer], shared.k[stage.buffer]);
+    ptx::fence_proxy_async();
+  };
+  constexpr bool builds_ahead = Share::feature_buffers > 1;  // while a chunk is being added
+  if constexpr (builds_ahead) build_features();
+  // The stage of the chunk that last read the present S buffer; none did so before the first two.
+  ring_position<stages> last_reader = {stages - state_buffers, 1};
   for (int chunk = range.first; chunk < range.last; ++chunk) {
-    // The chunk that last read this S buffer had the stage that comes next, a phase ago.
-    static_assert(stages == state_buffers + 1);
-    const ring_position<stages> next_stage = stage.next();
-    shared.consumed[next_stage.buffer].wait(next_stage.parity ^ 1);
+    shared.consumed[last_reader.buffer].wait(last_reader.parity);
+    last_reader.advance();
     warpgroup::store_transposed(shared.state[state.buffer], warpgroup::round_state(s_transposed));
     if constexpr (Normalize) moments.hand_over(shared.moments[state.buffer]);
     ptx::fence_proxy_async();
@@ -296,18 +320,25 @@ __device__ void run_state_warpgroup(shared_storage& shared, const parameters& p,
     state.advance();
     if (!Stateful && chunk + 1 == range.last) break;  // nobody reads the last state
 
-    shared.loaded[stage.buffer].wait(stage.parity);
-    warpgroup::sync<state_barrier>();  // all warps' products have read the features before
-    circulant::store_key_features(shared.key_features, shared.k[stage.buffer]);
-    ptx::fence_proxy_async();
+    if constexpr (!builds_ahead) {
+      warpgroup::sync<state_barrier>();  // all warps' products have read the features before
+      build_features();
+    }
     warpgroup::sync<state_barrier>();
+    const value_tile& v = shared.v[stage.buffer];                             // [64 x 64]
+    const feature_tile& key_features = shared.key_features[features.buffer];  // [64 x 160]
     warpgroup::mma_fence();
-    warpgroup::mma_AtB(s_transposed, shared.v[stage.buffer], shared.key_features);
+    warpgroup::mma_AtB(s_transposed, v, key_features);
     warpgroup::mma_commit();
     if constexpr (Normalize) moments.add(shared.k[stage.buffer]);
+    barrier& consumed = shared.consumed[stage.buffer];
+    stage.advance();
+    features.advance();
+    if constexpr (builds_ahead) {
+      if (chunk + 1 < range.last) build_features();
+    }
     warpgroup::mma_wait<0>(s_transposed);
-    shared.consumed[stage.buffer].warp_arrive();
-    stage = next_stage;
+    consumed.warp_arrive();
   }
   if constexpr (Stateful) {
     if (p.final_state.kv != nullptr && range.last == p.chunks) {
@@ -321,15 +352,20 @@ __device__ void run_state_warpgroup(shared_storage& shared, const parameters& p,
   }
 }
 
-template <bool Normalize, bool Stateful>
-__global__ void __launch_bounds__(threads, ctas_per_multiprocessor)
+template <bool Normalize, bool Stateful, class Share>
+__global__ void __launch_bounds__(threads, Share::ctas)
     prefill_kernel(const __grid_constant__ parameters p) {
   extern __shared__ __align__(1024) char shared_bytes[];
-  shared_storage& shared = *reinterpret_cast<shared_storage*>(shared_bytes);
+  using storage = shared_storage<Share>;
+  storage& shared = *reinterpret_cast<storage*>(shared_bytes);
   const segment_range range(p);
 
+  if constexpr (Normalize) {
+    fill(shared.summing);
+    ptx::fence_proxy_async();
+  }
   if (threadIdx.x == 0) {
-    for (int i = 0; i < stages; ++i) {
+    for (int i = 0; i < Share::stages; ++i) {
       shared.loaded[i].init(loading_warps);
       shared.consumed[i].init(consumer_warps);
     }
@@ -356,6 +392,20 @@ int device_attribute(cudaDeviceAttr attribute) {
   BASED_CUDA(cudaGetDevice(&device));
   BASED_CUDA(cudaDeviceGetAttribute(&value, attribute, device));
   return value;
+}
+
+struct launchable {
+  void (*entry)(parameters);
+  std::size_t shared_bytes;
+};
+
+template <class Share>
+launchable choose(bool normalize, bool stateful) {
+  const auto entry =
+      normalize
+          ? (stateful ? prefill_kernel<true, true, Share> : prefill_kernel<true, false, Share>)
+          : (stateful ? prefill_kernel<false, true, Share> : prefill_kernel<false, false, Share>);
+  return {entry, sizeof(shared_storage<Share>)};
 }
 
 void require_device() {
@@ -415,27 +465,24 @@ void launch_prefill(const prefill_args<bf16>& args, int segments, cuda_stream st
   const bool is_split = segments > 1;
   if (is_split) launch_segment_states(p, shape.batch_heads(), options.normalize, stream);
 
+  const std::int64_t ctas = shape.batch_heads() * segments;
+  const bool alone = ctas <= device_attribute(cudaDevAttrMultiProcessorCount);
   const bool stateful = options.initial_state || options.final_state || is_split;
-  const auto kernel = options.normalize
-                          ? (stateful ? prefill_kernel<true, true> : prefill_kernel<true, false>)
-                          : (stateful ? prefill_kernel<false, true> : prefill_kernel<false, false>);
+  const launchable kernel = alone ? choose<whole_multiprocessor>(options.normalize, stateful)
+                                  : choose<half_multiprocessor>(options.normalize, stateful);
   cudaLaunchAttribute overlap = {};  // CTAs start while the segments' states are being summed up
   overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   overlap.val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t launch = {};
   launch.gridDim = dim3(static_cast<unsigned>(shape.batch_heads()), segments);
   launch.blockDim = dim3(threads);
-  // Where every CTA of a split can have a multiprocessor to itself it must: those that start early
-  // would otherwise double up on the few that are free.
-  const std::int64_t ctas = shape.batch_heads() * segments;
-  const bool alone = is_split && ctas <= device_attribute(cudaDevAttrMultiProcessorCount);
-  launch.dynamicSmemBytes = alone ? half_multiprocessor : sizeof(shared_storage);
+  launch.dynamicSmemBytes = kernel.shared_bytes;
   launch.stream = stream;
   launch.attrs = &overlap;
   launch.numAttrs = is_split ? 1 : 0;
-  BASED_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                  half_multiprocessor));  // never less: threads may share it
-  BASED_CUDA(cudaLaunchKernelEx(&launch, kernel, p));
+  BASED_CUDA(cudaFuncSetAttribute(kernel.entry, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                  static_cast<int>(kernel.shared_bytes)));
+  BASED_CUDA(cudaLaunchKernelEx(&launch, kernel.entry, p));
 }
 
 }  // namespace based::sm90

@@ -39,6 +39,25 @@ __device__ inline void wgmma_wait_group() {
   BASED_ACCUMULATORS_32(constraint, 0), BASED_ACCUMULATORS_32(constraint, 32), \
       BASED_ACCUMULATORS_8(constraint, 64), BASED_ACCUMULATORS_8(constraint, 72)
 
+/// m64n8k16, D = A B (+ D): A in registers, B in shared memory.
+template <major BMajor, bool Accumulate>
+__device__ inline void wgmma_m64n8k16(float (&d)[4], const std::uint32_t (&a)[4], std::uint64_t b) {
+#define BASED_WGMMA(constraint)                                                   \
+  asm volatile(                                                                   \
+      "{\n.reg .pred accumulate;\nsetp.ne.b32 accumulate, %9, 0;\n"               \
+      "wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 "                      \
+      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, %8, accumulate, 1, 1, %10;\n}\n"       \
+      : constraint(d[0]), constraint(d[1]), constraint(d[2]), constraint(d[3])    \
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(int{Accumulate}), \
+        "n"(static_cast<int>(BMajor)))
+  if constexpr (Accumulate) {
+    BASED_WGMMA("+f");
+  } else {
+    BASED_WGMMA("=f");
+  }
+#undef BASED_WGMMA
+}
+
 /// m64n16k16, D = A B (+ D): A in registers, B in shared memory.
 template <major BMajor, bool Accumulate>
 __device__ inline void wgmma_m64n16k16(float (&d)[8], const std::uint32_t (&a)[4],

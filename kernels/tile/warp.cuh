@@ -23,6 +23,12 @@ __device__ inline int lane() {
   return threadIdx.x % 32;
 }
 
+/// A value per lane that the compiler has to keep in a register, for it cannot work it out again.
+/// It would else spread an address over several registers, one for each of its parts.
+__device__ inline int pinned(int value) {
+  return __shfl_sync(~0u, value, threadIdx.x % 32);
+}
+
 /// Starts the copy of a tile and lets `arrived` expect it: one arrival. Tokens past the end are 0.
 template <class Tile>
 __device__ inline void load_async(Tile& tile, const CUtensorMap& map, tile_coordinates from,

@@ -56,13 +56,12 @@ enum class mma_mode { overwrite, accumulate };
 template <mma_mode Mode = mma_mode::accumulate, int N, class Tile>
 __device__ inline void mma_ABt(accumulator_tile<N>& d, const operand_slice& a, const Tile& b,
                                int step) {
-  static_assert(Tile::rows == N && (N == 16 || N == 64));
+  static_assert(Tile::rows == N && (N == 8 || N == 16 || N == 64));
+  constexpr bool accumulate = Mode == mma_mode::accumulate;
   const std::uint64_t operand = b.template operand<ptx::major::k>(step);
-  if constexpr (N == 16) {
-    ptx::wgmma_m64n16k16<ptx::major::k, Mode == mma_mode::accumulate>(d.value, a.word, operand);
-  } else {
-    ptx::wgmma_m64n64k16<ptx::major::k, Mode == mma_mode::accumulate>(d.value, a.word, operand);
-  }
+  if constexpr (N == 8) ptx::wgmma_m64n8k16<ptx::major::k, accumulate>(d.value, a.word, operand);
+  if constexpr (N == 16) ptx::wgmma_m64n16k16<ptx::major::k, accumulate>(d.value, a.word, operand);
+  if constexpr (N == 64) ptx::wgmma_m64n64k16<ptx::major::k, accumulate>(d.value, a.word, operand);
 }
 
 /// D [64 x 64] (+)= A [64 x 16] B, B being rows 16 step .. 16 step + 15 of a tile [. x 64].
@@ -111,13 +110,6 @@ template <int Cols>
 __device__ inline void scale_rows(accumulator_tile<Cols>& tile, const float (&factors)[2]) {
 #pragma unroll
   for (int i = 0; i < tile.size; ++i) tile.value[i] *= factors[i % 4 / 2];
-}
-
-/// Fills a shared tile with zeros.
-template <int Rows, int Cols, swizzle Swizzle>
-__device__ inline void clear(shared_tile<Rows, Cols, Swizzle>& tile) {
-  auto* words = reinterpret_cast<std::uint32_t*>(tile.elements);
-  for (int i = thread(); i < tile.bytes / 4; i += threads) words[i] = 0;
 }
 
 /// Calls f(row, column, value) for each element that this thread holds.

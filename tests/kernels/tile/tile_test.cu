@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <functional>
+#include <numeric>
 #include <span>
 #include <vector>
 
@@ -211,14 +212,19 @@ TEST_F(tile_test, stores_transposed) {
             0);
 }
 
+template <class Tile>
 __global__ void mma_ABt_kernel(const bits* a, const bits* b, float* d) {
   extern __shared__ __align__(1024) char shared_bytes[];
-  token_tile& tile = *reinterpret_cast<token_tile*>(shared_bytes);
+  Tile& tile = *reinterpret_cast<Tile*>(shared_bytes);
   fill(tile, b);
-  const operand_tile<16> operand = load_operand<16>(a);
-  accumulator_tile<64> product;
+  const operand_tile<Tile::cols> operand = load_operand<Tile::cols>(a);
+  accumulator_tile<Tile::rows> product;
   warpgroup::mma_fence();
   warpgroup::mma_ABt<warpgroup::mma_mode::overwrite>(product, operand.slice[0], tile, 0);
+#pragma unroll
+  for (int i = 1; i < operand.slices; ++i) {
+    warpgroup::mma_ABt(product, operand.slice[i], tile, i);
+  }
   warpgroup::mma_commit();
   warpgroup::mma_wait<0>(product);
   drain(product, d);
@@ -226,18 +232,31 @@ __global__ void mma_ABt_kernel(const bits* a, const bits* b, float* d) {
 
 constexpr double rounding = 1e-5;  // of fp32 accumulation
 
-TEST_F(tile_test, multiplies_ABt) {
-  const auto a = support::normal_values(64 * 16, 4), b = support::normal_values(64 * 16, 5);
+/// D = A B^T, A [64 x K] and B a tile [N x K].
+template <class Tile>
+void check_ABt() {
+  constexpr int n = Tile::rows, k = Tile::cols;
+  const auto a = support::normal_values(64 * k, 4), b = support::normal_values(n * k, 5);
   device_array<bits> device_a(to_bits(a)), device_b(to_bits(b));
-  device_array<float> d(64 * 64);
-  launch(mma_ABt_kernel, sizeof(token_tile), device_a.data(), device_b.data(), d.data());
-  EXPECT_LT(worst_error(d.read(), 64, 64,
+  device_array<float> d(64 * n);
+  launch(mma_ABt_kernel<Tile>, sizeof(Tile), device_a.data(), device_b.data(), d.data());
+  EXPECT_LT(worst_error(d.read(), 64, n,
                         [&](int row, int col) {
                           double sum = 0;
-                          for (int i = 0; i < 16; ++i) sum += a[row * 16 + i] * b[col * 16 + i];
+                          for (int i = 0; i < k; ++i) sum += a[row * k + i] * b[col * k + i];
                           return sum;
                         }),
             rounding);
+}
+
+TEST_F(tile_test, multiplies_ABt_of_64_columns) {
+  check_ABt<token_tile>();
+}
+TEST_F(tile_test, multiplies_ABt_of_16_columns) {
+  check_ABt<moments_tile>();
+}
+TEST_F(tile_test, multiplies_ABt_of_8_columns) {
+  check_ABt<summing_tile>();
 }
 
 template <class Tile>
@@ -321,7 +340,7 @@ __global__ void features_kernel(const bits* x, bits* features, bool query, float
   if (query) {
     circulant::query_features query_features;
     query_features.fetch(tokens);
-    query_features.use_fetched(scale);
+    query_features.use_fetched(circulant::scale_factor(scale));
     const int row = 16 * warpgroup::warp() + warp::lane() / 4;
 #pragma unroll
     for (int slice = 0; slice < circulant::slices; ++slice) {
@@ -363,15 +382,17 @@ TEST_F(tile_test, builds_key_features) {
   check_features(false);
 }
 
-/// Row sums of the weights that keys [64 x 16] have for queries [64 x 16], and z [153].
-__global__ void moments_kernel(const bits* q, const bits* k, float scale, float* sums, float* z) {
+/// Row sums of the weights that keys [64 x 16] have for queries [64 x 16], twice: through their
+/// moments, and of the weights themselves, w [64 x 64]. And z [153].
+__global__ void moments_kernel(const bits* q, const bits* k, const bits* w, float scale,
+                               float* moment_sums, float* weight_sums, float* z) {
   extern __shared__ __align__(1024) char shared_bytes[];
   token_tile* tiles = reinterpret_cast<token_tile*>(shared_bytes);
   fill(tiles[0], q);
   fill(tiles[1], k);
   auto& handed_over = reinterpret_cast<moments_tile&>(tiles[2]);
-  warpgroup::clear(handed_over);
-  warpgroup::sync<named_barrier>();
+  auto& summing = reinterpret_cast<summing_tile&>(tiles[3]);
+  based::fill(summing);
   key_moments moments;
   moments.clear();
   moments.add(tiles[1]);
@@ -380,19 +401,22 @@ __global__ void moments_kernel(const bits* q, const bits* k, float scale, float*
   warpgroup::sync<named_barrier>();
   circulant::query_features features;
   features.fetch(tiles[0]);
-  features.use_fetched(scale);
+  features.use_fetched(circulant::scale_factor(scale));
   const operand_slice x = features.slice(circulant::linear_slice);
   accumulator_tile<16> y;
+  row_sums sums_of_weights;
   warpgroup::mma_fence();
   start_moment_products(y, x, handed_over);
+  start_row_sums(sums_of_weights, load_operand<64>(w), summing);
   warpgroup::mma_commit();
-  warpgroup::mma_wait<0>(y);
-  float partial[2] = {0, 0};
-  add_moment_weights(partial, x, y);
+  warpgroup::mma_wait<0>(y, sums_of_weights);
+  row_sums sums = {64, 64, 64, 64};
+  start_adding_moments(sums, x, y, summing);
+  warpgroup::mma_wait<0>(sums);
   for (int row = 0; row < 2; ++row) {
-    partial[row] += __shfl_xor_sync(~0u, partial[row], 1);
-    partial[row] += __shfl_xor_sync(~0u, partial[row], 2);
-    sums[16 * warpgroup::warp() + warp::lane() / 4 + 8 * row] = 64 + partial[row];
+    const int g = 16 * warpgroup::warp() + warp::lane() / 4 + 8 * row;
+    moment_sums[g] = sums.value[2 * row];
+    weight_sums[g] = sums_of_weights.value[2 * row];
   }
   moments.store(z);
   if (threadIdx.x == 0) z[0] = 64;
@@ -401,10 +425,11 @@ __global__ void moments_kernel(const bits* q, const bits* k, float scale, float*
 TEST_F(tile_test, keeps_key_moments) {
   constexpr float scale = 0.25f;
   const auto q = support::normal_values(64 * 16, 11), k = support::normal_values(64 * 16, 12);
-  device_array<bits> device_q(to_bits(q)), device_k(to_bits(k));
-  device_array<float> sums(64), z(compact_features);
-  launch(moments_kernel, 4 * sizeof(token_tile), device_q.data(), device_k.data(), scale,
-         sums.data(), z.data());
+  const auto w = support::normal_values(64 * 64, 13);
+  device_array<bits> device_q(to_bits(q)), device_k(to_bits(k)), device_w(to_bits(w));
+  device_array<float> sums(64), weight_sums(64), z(compact_features);
+  launch(moments_kernel, 4 * sizeof(token_tile), device_q.data(), device_k.data(), device_w.data(),
+         scale, sums.data(), weight_sums.data(), z.data());
   EXPECT_LT(worst_error(sums.read(), 64, 1,
                         [&](int row, int) {
                           double sum = 0;
@@ -416,7 +441,12 @@ TEST_F(tile_test, keeps_key_moments) {
                           }
                           return sum;
                         }),
-            1e-3);  // M is handed over in bf16
+            2e-3);  // M and x . y are rounded to bf16
+  EXPECT_LT(worst_error(weight_sums.read(), 64, 1,
+                        [&](int row, int) {
+                          return std::accumulate(&w[row * 64], &w[row * 64] + 64, 0.0);
+                        }),
+            rounding);
   std::vector<double> expected(compact_features, 0);
   for (int token = 0; token < 64; ++token) {
     const float* x = &k[token * 16];
