@@ -6,15 +6,17 @@
 //   O  = phi(Q) S + W V,   W = mask(1 + A + A^2 / 2),   A = scale Q K^T
 //   S += phi(K)^T V
 //
-// Grid: one CTA per (batch, head). Each of its four warps owns sixteen of the 64 values' dimensions
-// and keeps S^T [16 x 160] of them in fp32 registers for the whole sequence: rounded, it is the
-// operand of the next chunk's output, so the state never meets shared memory. Features are built
-// by every warp for itself, in registers. What the warps would repeat needlessly, each prepares for
-// a quarter of the next chunk's tokens while the present chunk is worked on: scaled queries, keys
-// transposed (for phi(K)^T wants tokens side by side), and W. One barrier a chunk.
+// Grid: one CTA per (batch, head), of two groups of four warps that meet once a chunk:
 //
-// phi multiplies x by its own rotations. Rotated columns of Q and rows of K^T are read at a
-// constant offset, for both are stored with their beginning once more behind their end.
+//   state warps   keep S^T [64 x 160] in fp32 registers for the whole sequence, [32 x 80] each, so
+//                 that a warp builds half the features of K and only two warps build the same. They
+//                 copy the chunks in, and hand over S, rounded, before each.
+//   output warps  own sixteen of the chunk's tokens each: phi(Q) and W are built once, in registers.
+//
+// S is handed over lane by lane: a rounded accumulator of S^T is, with its words in another order,
+// the operand of the product. Keys are transposed first, for phi(K)^T wants tokens side by side.
+// phi multiplies x by its own rotations. Rotated rows of K^T are read at a constant offset, for its
+// beginning is stored once more behind its end.
 #include "kernels/based/prefill_sm80.h"
 
 #include <limits>
@@ -23,50 +25,40 @@
 
 #include "kernels/based/circulant.cuh"
 #include "kernels/based/key_moments_sm80.cuh"
-#include "kernels/based/kv_state.cuh"
 #include "kernels/common/cuda_check.h"
 #include "kernels/tile/block.cuh"
 #include "kernels/tile/mma_sync.cuh"
 #include "kernels/tile/padded_tile.cuh"
+#include "kernels/tile/warpgroup.cuh"
 
 namespace based::sm80 {
 namespace {
 
-using circulant::token_tile;
 using circulant::two_halves;
 using circulant::two_ones;
 using ptx::multiply_bf16x2;
 
 constexpr int chunk_tokens = 64;
-constexpr int blocks = chunk_tokens / 16;  // of sixteen tokens, one a warp
-constexpr int weight_blocks = blocks * (blocks + 1) / 2;
-constexpr int threads = warpgroup::threads;
-constexpr int repeated = feature_dim / 2;  // dims of q and k: rotations reach seven further
+constexpr int blocks = chunk_tokens / 16;    // of sixteen tokens
+constexpr int dim_blocks = value_dim / 16;   // of sixteen of the values' dimensions
+constexpr int threads = 2 * warpgroup::threads;
+constexpr int repeated = feature_dim / 2;  // dims of k: rotations reach seven further
 constexpr int ctas_per_multiprocessor = 2;
-constexpr int stages = 4;  // chunks: one worked on, one prepared, the others on their way
+constexpr int stages = 3;  // chunks: one worked on, the others on their way
 
-/// Index of the block of W at rows 16 i.. and columns 16 j.., j <= i.
-constexpr int weight_block(int i, int j) {
-  return i * (i + 1) / 2 + j;
-}
+using token_tile = padded_tile<chunk_tokens, feature_dim>;           // Q, K [64 x 16]
+using key_tile = padded_tile<feature_dim + repeated, chunk_tokens>;  // K^T [16 (+ 8) x 64]
+using value_rows = padded_tile<chunk_tokens, value_dim>;             // V   [64 x 64]
 
-using query_tile = padded_tile<chunk_tokens, feature_dim + repeated>;  // Q   [64 x 16 (+ 8)]
-using key_tile = padded_tile<feature_dim + repeated, chunk_tokens>;    // K^T [16 (+ 8) x 64]
-using value_rows = padded_tile<chunk_tokens, value_dim>;               // V   [64 x 64]
-
-/// What the warps prepare of a chunk for each other.
-struct prepared_chunk {
-  query_tile q;  // scaled
-  key_tile k;
-  uint4 weights[weight_blocks][32];  // W: operand_slices [16 x 16], lane by lane
-  float inverse_sums[chunk_tokens];  // with normalisation: of the weights of a query
-};
+/// S, rounded: right_slices [16 dims x 16 slots] of S^T, lane by lane.
+using handed_state = uint4[circulant::slices][dim_blocks][32];
 
 struct shared_storage {
-  token_tile q[stages];  // [64 x 16]
-  token_tile k[stages];  // [64 x 16]
+  token_tile q[stages];
+  token_tile k[stages];
   value_rows v[stages];
-  prepared_chunk prepared[2];
+  key_tile keys;
+  handed_state state[2];
 };
 
 struct parameters {
@@ -76,43 +68,17 @@ struct parameters {
   kv_state_view<const float> initial_state;  ///< kv null: zero
   kv_state_view<float> final_state;          ///< kv null: not wanted
   int seqlen;
+  int chunks;
   int heads;
   float scale;
   float eps;
 };
 
-/// phi(Q) of sixteen tokens [16 x 160], slice by slice; `slice` is to be a constant. The squares
-/// lack their weight 1/2, which the rounded state takes over once a chunk.
-class query_features {
- public:
-  __device__ query_features(const query_tile& q, int token) {
-#pragma unroll
-    for (int i = 0; i < words; ++i) {
-      const int col = 2 * (warp::lane() % 4) + 2 * i;
-      upper_[i] = q.load<std::uint32_t>(token + warp::lane() / 4, col);
-      lower_[i] = q.load<std::uint32_t>(token + warp::lane() / 4 + 8, col);
-    }
-  }
-
-  __device__ operand_slice slice(int slice) const {
-    if (slice == circulant::linear_slice) return {upper_[0], lower_[0], upper_[4], lower_[4]};
-    if (slice == circulant::opposite_slice) {
-      const std::uint32_t constant = warp::lane() % 4 == 0 ? two_ones : 0;
-      return {product(upper_, 0, slice), product(lower_, 0, slice), constant, constant};
-    }
-    return {product(upper_, 0, slice), product(lower_, 0, slice), product(upper_, 4, slice),
-            product(lower_, 4, slice)};
-  }
-
- private:
-  static constexpr int words = feature_dim / 2;
-
-  __device__ static std::uint32_t product(const std::uint32_t (&x)[words], int first, int slice) {
-    return multiply_bf16x2(x[first], circulant::rotated(x, first, slice));
-  }
-
-  std::uint32_t upper_[words];  // word i: columns 2 t + 2 i, 2 t + 2 i + 1 (mod 16) of row g
-  std::uint32_t lower_[words];  // of row g + 8
+/// One CTA's head.
+struct head_range {
+  std::int64_t batch, head, batch_head;
+  __device__ explicit head_range(const parameters& p)
+      : batch(blockIdx.x / p.heads), head(blockIdx.x % p.heads), batch_head(blockIdx.x) {}
 };
 
 /// phi(K)^T of sixteen tokens [160 x 16], slice by slice; `slice` is to be a constant.
@@ -139,75 +105,279 @@ class key_features {
   right_slice x_;
 };
 
-/// One CTA's head.
-struct head_range {
-  std::int64_t batch, head, batch_head;
-  __device__ explicit head_range(const parameters& p)
-      : batch(blockIdx.x / p.heads), head(blockIdx.x % p.heads), batch_head(blockIdx.x) {}
+/// A state warp: S^T [32 dims x 80 slots], those of slices `First`, `First` + 1, ..
+template <int First>
+class state_warp {
+ public:
+  static constexpr int slices = circulant::slices / 2;
+
+  __device__ explicit state_warp(int first_dim) : first_dim_(first_dim) {}
+
+  /// S += phi(K)^T V.
+  __device__ void add(const key_tile& keys, const value_rows& v) {
+#pragma unroll
+    for (int token = 0; token < chunk_tokens; token += 16) {
+      const key_features features(keys, token);
+      operand_slice v_transposed[halves];
+#pragma unroll
+      for (int d = 0; d < halves; ++d) {
+        v_transposed[d] = warp::load_transposed(v, token, first_dim_ + 16 * d);
+      }
+#pragma unroll
+      for (int i = 0; i < slices; ++i) {
+        const right_slice slice = features.slice(First + i);
+#pragma unroll
+        for (int d = 0; d < halves; ++d) warp::mma_ABt(state_[d], i, v_transposed[d], slice);
+      }
+    }
+  }
+
+  __device__ void hand_over(handed_state& to) const {
+    uint4* lane = &to[First][0][ptx::opaque(first_dim_ / 16 * 32 + warp::lane())];
+#pragma unroll
+    for (int i = 0; i < slices; ++i) {
+#pragma unroll
+      for (int d = 0; d < halves; ++d) {
+        const right_slice x = warp::as_right(rounded(d, i));
+        lane[(i * dim_blocks + d) * 32] = {x.word[0], x.word[1], x.word[2], x.word[3]};
+      }
+    }
+  }
+
+  /// From and to the compact rows kv [153, 64] of one head.
+  __device__ void load(const float* kv) {
+    for_each([&](int dim, int slot, float& value) {
+      const int row = circulant::compact_row(slot);
+      value = row < 0 ? 0.0f : kv[row * value_dim + dim];
+    });
+  }
+  __device__ void store(float* kv) {
+    for_each([&](int dim, int slot, float& value) {
+      const int row = circulant::compact_row(slot);
+      if (row >= 0 && slot != circulant::residual_slot) kv[row * value_dim + dim] = value;
+    });
+  }
+
+ private:
+  static constexpr int halves = 2;  // of the dims
+
+  /// The squares take over their weight 1/2; sum(v) keeps sixteen bits, a head and its residual.
+  __device__ operand_slice rounded(int d, int i) const {
+    operand_slice x = to_bf16(state_[d], i);
+    if (First + i == 0) {
+      for (std::uint32_t& word : x.word) word = multiply_bf16x2(word, two_halves);
+    }
+    if (First + i == circulant::opposite_slice && warp::lane() % 4 == 0) {
+#pragma unroll
+      for (int row = 0; row < 2; ++row) {
+        const float sum = state_[d].value[8 * i + 4 + 2 * row];
+        x.word[2 + row] = ptx::to_bf16x2(sum, sum - ptx::low_half(x.word[2 + row]));
+      }
+    }
+    return x;
+  }
+
+  /// Calls f(dim, slot, value) for each element that this lane holds.
+  template <class Function>
+  __device__ void for_each(Function f) {
+#pragma unroll
+    for (int d = 0; d < halves; ++d) {
+#pragma unroll
+      for (int e = 0; e < state_[d].size; ++e) {
+        const int dim = first_dim_ + 16 * d + e % 4 / 2 * 8 + warp::lane() / 4;
+        const int slot = 16 * First + e / 4 * 8 + 2 * (warp::lane() % 4) + e % 2;
+        f(dim, slot, state_[d].value[e]);
+      }
+    }
+  }
+
+  accumulator_tile<16 * slices> state_[halves] = {};
+  int first_dim_;
 };
 
-__device__ void load_chunk(shared_storage& shared, const parameters& p, const head_range& range,
-                           int chunk) {
-  const int token = chunk * chunk_tokens;
-  if (token < p.seqlen) {
-    const int stage = chunk % stages;
-    const auto load = [&](auto& tile, const sequence_view<const bf16>& view) {
-      block::load_async<threads>(tile, view.token(range.batch, range.head, token),
-                                 view.token_stride, p.seqlen - token);
-    };
-    load(shared.q[stage], p.q);
-    load(shared.k[stage], p.k);
-    load(shared.v[stage], p.v);
-  }
-  block::commit_loads();
-}
+/// Copies a head's chunks in, one after another; by the state warps.
+class chunk_loader {
+ public:
+  __device__ chunk_loader(const parameters& p, const head_range& range)
+      : q_(p.q.token(range.batch, range.head, 0)),
+        k_(p.k.token(range.batch, range.head, 0)),
+        v_(p.v.token(range.batch, range.head, 0)),
+        tokens_(p.seqlen) {}
 
-/// This warp's quarter of what a chunk needs; `moments` are those of the chunks before.
-template <bool Normalize>
-__device__ void prepare(prepared_chunk& to, const token_tile& q_tile, const token_tile& k_tile,
-                        const parameters& p, key_moments& moments) {
-  const int warp = warpgroup::warp();
-  const int first_row = 16 * warp;
-  const operand_slice q = warp::scaled(warp::load(q_tile, first_row, 0), p.scale);
-  const operand_slice k = warp::load_transposed(k_tile, first_row, 0);
-  warp::store(to.q, first_row, 0, q);
-  warp::store(to.k, 0, first_row, k);
-  const int row = warp::lane() / 4;
-  const int col = 2 * (warp::lane() % 4);
+  /// Past the end there is nothing to copy.
+  __device__ void load_next(shared_storage& shared, const parameters& p, int stage) {
+    if (tokens_ > 0) {
+      load(shared.q[stage], q_, p.q.token_stride);
+      load(shared.k[stage], k_, p.k.token_stride);
+      load(shared.v[stage], v_, p.v.token_stride);
+      tokens_ -= chunk_tokens;
+    }
+    block::commit_loads();
+  }
+
+ private:
+  template <class Tile>
+  __device__ void load(Tile& tile, const bf16*& from, std::int64_t stride) const {
+    block::load_async<warpgroup::threads>(tile, from, stride, tokens_);
+    from += chunk_tokens * stride;
+  }
+
+  const bf16* q_;
+  const bf16* k_;
+  const bf16* v_;
+  int tokens_;
+};
+
+/// This warp's quarter of K^T.
+__device__ void transpose_keys(key_tile& to, const token_tile& k_tile) {
+  const int first_token = 16 * warpgroup::warp();
+  const operand_slice k = warp::load_transposed(k_tile, first_token, 0);
+  warp::store(to, 0, first_token, k);
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    to.q.store(first_row + half * 8 + row, feature_dim + col, q.word[half]);
-    to.k.store(feature_dim + row, first_row + half * 8 + col, k.word[2 * half]);
+    to.store(feature_dim + warp::lane() / 4, first_token + half * 8 + 2 * (warp::lane() % 4),
+             k.word[2 * half]);
+  }
+}
+
+template <int First>
+__device__ void run_state_warp(shared_storage& shared, const parameters& p,
+                               const head_range& range) {
+  state_warp<First> state(value_dim / 2 * (warpgroup::warp() % 2));
+  if (p.initial_state.kv != nullptr) state.load(p.initial_state.kv_head(range.batch_head));
+  chunk_loader loader(p, range);
+  for (int stage = 0; stage < stages - 1; ++stage) loader.load_next(shared, p, stage);
+  state.hand_over(shared.state[0]);
+
+  for (int chunk = 0; chunk < p.chunks; ++chunk) {
+    block::wait_loads<stages - 2>();
+    loader.load_next(shared, p, (chunk + stages - 1) % stages);
+    transpose_keys(shared.keys, shared.k[chunk % stages]);
+    warpgroup::sync<1>();
+    state.add(shared.keys, shared.v[chunk % stages]);
+    state.hand_over(shared.state[(chunk + 1) % 2]);
+  }
+  if (p.final_state.kv != nullptr) state.store(p.final_state.kv_head(range.batch_head));
+}
+
+/// phi(Q) of sixteen tokens [16 x 160], slice by slice; `slice` is to be a constant. The squares
+/// lack their weight 1/2, which the state has taken over.
+class query_features {
+ public:
+  __device__ query_features(const token_tile& q, int token, float scale) {
+    // The scale is a bf16 head and a residual: a scaled query is rounded once.
+    const std::uint32_t head = ptx::to_bf16x2(scale, scale);
+    const float rest = scale - ptx::low_half(head);
+    const std::uint32_t residual = ptx::to_bf16x2(rest, rest);
+    const int row = token + warp::lane() / 4;
+#pragma unroll
+    for (int i = 0; i < words; ++i) {
+      const int col = (2 * (warp::lane() % 4) + 2 * i) % feature_dim;
+      const auto scaled = [&](std::uint32_t word) {
+        return ptx::fma_bf16x2(word, head, multiply_bf16x2(word, residual));
+      };
+      upper_[i] = scaled(q.load<std::uint32_t>(row, col));
+      lower_[i] = scaled(q.load<std::uint32_t>(row + 8, col));
+    }
   }
 
-  float sums[2] = {0, 0};  // of rows g and g + 8; this lane's part
-  const auto prepare_weights = [&](int j, auto diagonal) {
-    accumulator_tile<16> w = {};  // A, then W [16 x 16]
-    warp::mma_ABt(w, 0, q, warp::load_right(k_tile, 16 * j, 0));
-#pragma unroll
-    for (int e = 0; e < w.size; ++e) {
-      const bool later = diagonal && col + e / 4 * 8 + e % 2 > row + e % 4 / 2 * 8;
-      float& s = w.value[e];
-      s = later ? 0 : 1 + s * (1 + s / 2);
+  __device__ operand_slice slice(int slice) const {
+    if (slice == circulant::linear_slice) return {upper_[0], lower_[0], upper_[4], lower_[4]};
+    if (slice == circulant::opposite_slice) {
+      const std::uint32_t constant = warp::lane() % 4 == 0 ? two_ones : 0;
+      return {product(upper_, 0, slice), product(lower_, 0, slice), constant, constant};
     }
-    const operand_slice rounded = to_bf16(w, 0);
-    if constexpr (Normalize) warp::add_rows(sums, rounded);
-    to.weights[weight_block(warp, j)][warp::lane()] = {rounded.word[0], rounded.word[1],
-                                                       rounded.word[2], rounded.word[3]};
-  };
-#pragma unroll
-  for (int j = 0; j < blocks - 1; ++j) {
-    if (j < warp) prepare_weights(j, std::false_type{});
+    return {product(upper_, 0, slice), product(lower_, 0, slice), product(upper_, 4, slice),
+            product(lower_, 4, slice)};
   }
-  prepare_weights(warp, std::true_type{});
-  if constexpr (Normalize) {
-    moments.add_weights(sums, q);
-    moments.add(k_tile);
+
+ private:
+  static constexpr int words = feature_dim / 2;
+
+  __device__ static std::uint32_t product(const std::uint32_t (&x)[words], int first, int slice) {
+    return multiply_bf16x2(x[first], circulant::rotated(x, first, slice));
+  }
+
+  std::uint32_t upper_[words];  // word i: columns 2 t + 2 i, 2 t + 2 i + 1 (mod 16) of row g
+  std::uint32_t lower_[words];  // of row g + 8
+};
+
+template <bool Normalize>
+__device__ void run_output_warp(shared_storage& shared, const parameters& p,
+                                const head_range& range) {
+  const int warp = warpgroup::warp();
+  const int row = warp::lane() / 4;
+  const int col = 2 * (warp::lane() % 4);
+  key_moments moments;  // of the chunks before
+  if (Normalize && p.initial_state.kv != nullptr) {
+    moments.load(p.initial_state.z_head(range.batch_head));
+  }
+
+  bf16* out = p.o.token(range.batch, range.head, 0);  // the chunk's
+  for (int chunk = 0; chunk < p.chunks; ++chunk, out += chunk_tokens * p.o.token_stride) {
+    __syncthreads();
+    const int block = warp;
+    const int first_row = 16 * block;
+    const token_tile& k = shared.k[chunk % stages];
+    const value_rows& v = shared.v[chunk % stages];
+    const handed_state& state = shared.state[chunk % 2];
+    const query_features features(shared.q[chunk % stages], first_row, p.scale);
+    accumulator_tile<value_dim> o = {};  // [16 x 64]
+#pragma unroll
+    for (int s = 0; s < circulant::slices; ++s) {
+      const operand_slice slice = features.slice(s);
+#pragma unroll
+      for (int d = 0; d < dim_blocks; ++d) {
+        const uint4 x = state[s][d][warp::lane()];
+        warp::mma_ABt(o, d, slice, {x.x, x.y, x.z, x.w});
+      }
+    }
+
+    const operand_slice q = features.slice(circulant::linear_slice);  // scaled
+    float sums[2] = {0, 0};  // of the weights of rows g and g + 8; this lane's part
+    const auto add_block = [&](int j, auto diagonal) {
+      accumulator_tile<16> w = {};  // A, then W [16 x 16]
+      warp::mma_ABt(w, 0, q, warp::load_right(k, 16 * j, 0));
+#pragma unroll
+      for (int e = 0; e < w.size; ++e) {
+        const bool later = diagonal && col + e / 4 * 8 + e % 2 > row + e % 4 / 2 * 8;
+        float& s = w.value[e];
+        s = later ? 0 : 1 + s * (1 + s / 2);
+      }
+      const operand_slice rounded = to_bf16(w, 0);
+      if constexpr (Normalize) warp::add_rows(sums, rounded);
+#pragma unroll
+      for (int d = 0; d < dim_blocks; ++d) {
+        warp::mma_ABt(o, d, rounded, warp::load_transposed_right(v, 16 * j, 16 * d));
+      }
+    };
+#pragma unroll 1
+    for (int j = 0; j < block; ++j) add_block(j, std::false_type{});
+    add_block(block, std::true_type{});
+    if constexpr (Normalize) {
+      moments.add_weights(sums, q);
+      moments.add(k);
+    }
+
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const float sum = warp::sum_of_row(sums[half]);
-      to.inverse_sums[first_row + half * 8 + row] = 1 / (sum + p.eps);
+      const int to = ptx::opaque(first_row + half * 8 + row);  // addresses only now: few registers
+      const float sum = Normalize ? warp::sum_of_row(sums[half]) + p.eps : 1.0f;
+      const float factor = Normalize ? __fdividef(1.0f, sum) : 1.0f;
+      if (chunk * chunk_tokens + to >= p.seqlen) continue;
+      bf16* out_row = out + to * p.o.token_stride + col;
+#pragma unroll
+      for (int i = 0; i < value_dim / 8; ++i) {
+        const float* pair = o.value + 4 * i + 2 * half;
+        *reinterpret_cast<std::uint32_t*>(out_row + 8 * i) =
+            ptx::to_bf16x2(pair[0] * factor, pair[1] * factor);
+      }
     }
+  }
+
+  if (Normalize && p.final_state.kv != nullptr && warp == 0) {
+    moments.add_count(p.seqlen - p.chunks * chunk_tokens);  // those past the end
+    moments.store(p.final_state.z_head(range.batch_head));
   }
 }
 
@@ -217,88 +387,13 @@ __global__ void __launch_bounds__(threads, ctas_per_multiprocessor)
   extern __shared__ __align__(1024) char shared_bytes[];
   shared_storage& shared = *reinterpret_cast<shared_storage*>(shared_bytes);
   const head_range range(p);
-  const int chunks = (p.seqlen - 1) / chunk_tokens + 1;
-  const int first_dim = 16 * warpgroup::warp();
-
-  for (int chunk = 0; chunk < stages - 1; ++chunk) load_chunk(shared, p, range, chunk);
-
-  state_accumulator state;  // S^T [64 x 160]: this warp's 16 rows
-  warpgroup::clear(state);
-  key_moments moments;
-  if (p.initial_state.kv != nullptr) {
-    warpgroup::load_state(state, p.initial_state.kv_head(range.batch_head));
-    if constexpr (Normalize) moments.load(p.initial_state.z_head(range.batch_head));
-  }
-
-  block::wait_loads<stages - 2>();
-  prepare<Normalize>(shared.prepared[0], shared.q[0], shared.k[0], p, moments);
-
-  // Where this lane's next two pairs of O go, eight columns apart.
-  bf16* out =
-      p.o.token(range.batch, range.head, warp::lane() / 4) + first_dim + 2 * (warp::lane() % 4);
-  for (int chunk = 0; chunk < chunks; ++chunk) {
-    block::wait_loads<stages - 3>();
-    load_chunk(shared, p, range, chunk + stages - 1);
-    if (chunk + 1 < chunks) {
-      const int next = (chunk + 1) % stages;
-      prepare<Normalize>(shared.prepared[(chunk + 1) % 2], shared.q[next], shared.k[next], p,
-                         moments);
-    }
-
-    const prepared_chunk& prepared = shared.prepared[chunk % 2];
-    const value_rows& v = shared.v[chunk % stages];
-    rounded_state rounded = warpgroup::round_state(state);  // S^T
-    for (std::uint32_t& word : rounded.slice[0].word) word = multiply_bf16x2(word, two_halves);
-    right_slice values[blocks];  // V^T: [16 dims x 16 tokens] each
-#pragma unroll
-    for (int first = 0; first < blocks; first += 2) {  // two at a time: products to interleave
-      const query_features queries[2] = {{prepared.q, 16 * first}, {prepared.q, 16 * first + 16}};
-      const key_features keys[2] = {{prepared.k, 16 * first}, {prepared.k, 16 * first + 16}};
-      operand_slice v_transposed[2];
-      accumulator_tile<16> o[2] = {};  // rows of O [16 x 16 dims]
-#pragma unroll
-      for (int u = 0; u < 2; ++u) {
-        v_transposed[u] = warp::load_transposed(v, 16 * (first + u), first_dim);
-        values[first + u] = warp::load_transposed_right(v, 16 * (first + u), first_dim);
-      }
-#pragma unroll
-      for (int s = 0; s < circulant::slices; ++s) {
-#pragma unroll
-        for (int u = 0; u < 2; ++u) {
-          warp::mma_ABt(o[u], 0, queries[u].slice(s), warp::as_right(rounded.slice[s]));
-          warp::mma_ABt(state, s, v_transposed[u], keys[u].slice(s));
-        }
-      }
-#pragma unroll
-      for (int u = 0; u < 2; ++u) {
-        const int i = first + u;
-#pragma unroll
-        for (int j = 0; j <= i; ++j) {
-          const uint4 w = prepared.weights[weight_block(i, j)][warp::lane()];
-          warp::mma_ABt(o[u], 0, {w.x, w.y, w.z, w.w}, values[j]);
-        }
-#pragma unroll
-        for (int half = 0; half < 2; ++half, out += 8 * p.o.token_stride) {
-          const int row = 16 * i + half * 8 + warp::lane() / 4;
-          if (chunk * chunk_tokens + row >= p.seqlen) continue;
-          const float factor = Normalize ? prepared.inverse_sums[row] : 1.0f;
-#pragma unroll
-          for (int side = 0; side < 2; ++side) {
-            const float* pair = o[u].value + 4 * side + 2 * half;
-            *reinterpret_cast<std::uint32_t*>(out + 8 * side) =
-                ptx::to_bf16x2(pair[0] * factor, pair[1] * factor);
-          }
-        }
-      }
-    }
-  }
-
-  if (p.final_state.kv != nullptr) {
-    warpgroup::store_state(p.final_state.kv_head(range.batch_head), state);
-    if (Normalize && warpgroup::warp() == 0) {
-      moments.add_count(p.seqlen - chunks * chunk_tokens);  // those past the end
-      moments.store(p.final_state.z_head(range.batch_head));
-    }
+  const int warp = warp::uniform_index();
+  if (warp >= warpgroup::warps) {
+    run_output_warp<Normalize>(shared, p, range);
+  } else if (warp < warpgroup::warps / 2) {
+    run_state_warp<0>(shared, p, range);
+  } else {
+    run_state_warp<circulant::slices / 2>(shared, p, range);
   }
 }
 
@@ -333,6 +428,7 @@ const registration<based_prefill> registered{{
 
 double executed_flops(const prefill_problem& problem) {
   constexpr double block_product = 2.0 * 16 * 16 * 16;
+  constexpr int weight_blocks = blocks * (blocks + 1) / 2;
   constexpr int scores = weight_blocks;
   constexpr int intra_chunk = weight_blocks * value_dim / 16;
   constexpr int state_product = blocks * circulant::slices * value_dim / 16;
@@ -348,6 +444,7 @@ void launch_prefill(const prefill_args<bf16>& args, cuda_stream stream) {
   if (options.initial_state) p.initial_state = args.initial_state;
   if (options.final_state) p.final_state = args.final_state;
   p.seqlen = static_cast<int>(shape.seqlen);
+  p.chunks = (p.seqlen - 1) / chunk_tokens + 1;
   p.heads = static_cast<int>(shape.heads);
   p.scale = options.scale;
   p.eps = options.eps;

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "kernels/ptx/cp_async.cuh"
+#include "kernels/ptx/opaque.cuh"
 
 namespace based::block {
 
@@ -16,8 +17,9 @@ __device__ inline void load_async(Tile& tile, const T* source, std::int64_t row_
   constexpr int units_per_row = Tile::cols / unit;
   constexpr int rows_per_step = Threads / units_per_row;
   static_assert(Threads % units_per_row == 0 && Tile::rows % rows_per_step == 0);
-  const int first_row = threadIdx.x / units_per_row;
-  const int col = threadIdx.x % units_per_row * unit;
+  const int thread = ptx::opaque<int>(threadIdx.x);  // addresses are not worth registers
+  const int first_row = thread / units_per_row;
+  const int col = thread % units_per_row * unit;
   const T* from = source + first_row * row_stride + col;
 #pragma unroll
   for (int row = first_row, i = 0; i < Tile::rows / rows_per_step; ++i, row += rows_per_step) {
