@@ -9,9 +9,10 @@
 // Grid: one CTA per (batch, head), of two groups of four warps that meet once a chunk:
 //
 //   state warps   keep S^T [64 x 160] in fp32 registers for the whole sequence, [32 x 80] each, so
-//                 that a warp builds half the features of K and only two warps build the same. They
-//                 copy the chunks in, and hand over S, rounded, before each.
-//   output warps  own sixteen of the chunk's tokens each: phi(Q) and W are built once, in registers.
+//                 that a warp builds half the features of K, and only two warps the same. They
+//                 copy the chunks in and hand over S, rounded, before each.
+//   output warps  own sixteen of the chunk's tokens each: phi(Q) and W are built once, in
+//                 registers. O leaves through shared memory, so that whole lines are written.
 //
 // S is handed over lane by lane: a rounded accumulator of S^T is, with its words in another order,
 // the operand of the product. Keys are transposed first, for phi(K)^T wants tokens side by side.
@@ -39,8 +40,8 @@ using circulant::two_ones;
 using ptx::multiply_bf16x2;
 
 constexpr int chunk_tokens = 64;
-constexpr int blocks = chunk_tokens / 16;    // of sixteen tokens
-constexpr int dim_blocks = value_dim / 16;   // of sixteen of the values' dimensions
+constexpr int blocks = chunk_tokens / 16;   // of sixteen tokens
+constexpr int dim_blocks = value_dim / 16;  // of sixteen of the values' dimensions
 constexpr int threads = 2 * warpgroup::threads;
 constexpr int repeated = feature_dim / 2;  // dims of k: rotations reach seven further
 constexpr int ctas_per_multiprocessor = 2;
@@ -59,6 +60,7 @@ struct shared_storage {
   value_rows v[stages];
   key_tile keys;
   handed_state state[2];
+  value_rows out;  // on its way from the output warps' registers, each its own rows
 };
 
 struct parameters {
@@ -133,7 +135,7 @@ class state_warp {
   }
 
   __device__ void hand_over(handed_state& to) const {
-    uint4* lane = &to[First][0][ptx::opaque(first_dim_ / 16 * 32 + warp::lane())];
+    uint4* lane = to[First][0] + ptx::opaque(first_dim_ / 16 * 32 + warp::lane());
 #pragma unroll
     for (int i = 0; i < slices; ++i) {
 #pragma unroll
@@ -230,7 +232,7 @@ class chunk_loader {
 
 /// This warp's quarter of K^T.
 __device__ void transpose_keys(key_tile& to, const token_tile& k_tile) {
-  const int first_token = 16 * warpgroup::warp();
+  const int first_token = 16 * ptx::opaque(warpgroup::warp());  // addresses only here: registers
   const operand_slice k = warp::load_transposed(k_tile, first_token, 0);
   warp::store(to, 0, first_token, k);
 #pragma unroll
@@ -243,10 +245,10 @@ __device__ void transpose_keys(key_tile& to, const token_tile& k_tile) {
 template <int First>
 __device__ void run_state_warp(shared_storage& shared, const parameters& p,
                                const head_range& range) {
-  state_warp<First> state(value_dim / 2 * (warpgroup::warp() % 2));
-  if (p.initial_state.kv != nullptr) state.load(p.initial_state.kv_head(range.batch_head));
   chunk_loader loader(p, range);
   for (int stage = 0; stage < stages - 1; ++stage) loader.load_next(shared, p, stage);
+  state_warp<First> state(value_dim / 2 * (warpgroup::warp() % 2));
+  if (p.initial_state.kv != nullptr) state.load(p.initial_state.kv_head(range.batch_head));
   state.hand_over(shared.state[0]);
 
   for (int chunk = 0; chunk < p.chunks; ++chunk) {
@@ -316,12 +318,18 @@ __device__ void run_output_warp(shared_storage& shared, const parameters& p,
   bf16* out = p.o.token(range.batch, range.head, 0);  // the chunk's
   for (int chunk = 0; chunk < p.chunks; ++chunk, out += chunk_tokens * p.o.token_stride) {
     __syncthreads();
-    const int block = warp;
-    const int first_row = 16 * block;
+    const int first_row = 16 * warp;
     const token_tile& k = shared.k[chunk % stages];
     const value_rows& v = shared.v[chunk % stages];
     const handed_state& state = shared.state[chunk % 2];
     const query_features features(shared.q[chunk % stages], first_row, p.scale);
+    const operand_slice q = features.slice(circulant::linear_slice);  // scaled
+    float sums[2] = {0, 0};  // of the weights of rows g and g + 8; this lane's part
+    if constexpr (Normalize) {
+      moments.add_weights(sums, q);
+      moments.add(k);
+    }
+
     accumulator_tile<value_dim> o = {};  // [16 x 64]
 #pragma unroll
     for (int s = 0; s < circulant::slices; ++s) {
@@ -333,8 +341,6 @@ __device__ void run_output_warp(shared_storage& shared, const parameters& p,
       }
     }
 
-    const operand_slice q = features.slice(circulant::linear_slice);  // scaled
-    float sums[2] = {0, 0};  // of the weights of rows g and g + 8; this lane's part
     const auto add_block = [&](int j, auto diagonal) {
       accumulator_tile<16> w = {};  // A, then W [16 x 16]
       warp::mma_ABt(w, 0, q, warp::load_right(k, 16 * j, 0));
@@ -352,27 +358,21 @@ __device__ void run_output_warp(shared_storage& shared, const parameters& p,
       }
     };
 #pragma unroll 1
-    for (int j = 0; j < block; ++j) add_block(j, std::false_type{});
-    add_block(block, std::true_type{});
-    if constexpr (Normalize) {
-      moments.add_weights(sums, q);
-      moments.add(k);
-    }
+    for (int j = 0; j < warp; ++j) add_block(j, std::false_type{});
+    add_block(warp, std::true_type{});
 
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int to = ptx::opaque(first_row + half * 8 + row);  // addresses only now: few registers
-      const float sum = Normalize ? warp::sum_of_row(sums[half]) + p.eps : 1.0f;
-      const float factor = Normalize ? __fdividef(1.0f, sum) : 1.0f;
-      if (chunk * chunk_tokens + to >= p.seqlen) continue;
-      bf16* out_row = out + to * p.o.token_stride + col;
-#pragma unroll
-      for (int i = 0; i < value_dim / 8; ++i) {
-        const float* pair = o.value + 4 * i + 2 * half;
-        *reinterpret_cast<std::uint32_t*>(out_row + 8 * i) =
-            ptx::to_bf16x2(pair[0] * factor, pair[1] * factor);
-      }
+    if constexpr (Normalize) {
+      const float factors[2] = {__fdividef(1.0f, warp::sum_of_row(sums[0]) + p.eps),
+                                __fdividef(1.0f, warp::sum_of_row(sums[1]) + p.eps)};
+      warpgroup::scale_rows(o, factors);
     }
+#pragma unroll
+    for (int d = 0; d < dim_blocks; ++d) {
+      warp::store(shared.out, first_row, 16 * d, to_bf16(o, d));
+    }
+    __syncwarp();
+    warp::store_rows(out, p.o.token_stride, p.seqlen - chunk * chunk_tokens, shared.out, first_row);
+    __syncwarp();
   }
 
   if (Normalize && p.final_state.kv != nullptr && warp == 0) {

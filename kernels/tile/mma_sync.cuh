@@ -10,6 +10,7 @@
 #include "kernels/ptx/bf16x2.cuh"
 #include "kernels/ptx/ldmatrix.cuh"
 #include "kernels/ptx/mma.cuh"
+#include "kernels/ptx/opaque.cuh"
 #include "kernels/tile/register_tile.cuh"
 #include "kernels/tile/warp.cuh"
 
@@ -82,6 +83,26 @@ __device__ inline void store(Tile& tile, int row, int col, const operand_slice& 
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
     tile.store(row + i % 2 * 8 + lane() / 4, col + i / 2 * 8 + 2 * (lane() % 4), block.word[i]);
+  }
+}
+
+/// Copies sixteen rows of a tile from `first_row` on to the same rows of `to`, `row_stride`
+/// elements apart; those from `valid_rows` on are not written.
+template <class Tile, class T>
+__device__ inline void store_rows(T* to, std::int64_t row_stride, int valid_rows, const Tile& tile,
+                                  int first_row) {
+  constexpr int unit = 16 / sizeof(T);  // elements of a copy
+  constexpr int units_per_row = Tile::cols / unit;
+  constexpr int rows_per_step = 32 / units_per_row;
+  const int lane = ptx::opaque(warp::lane());  // addresses are not worth registers
+  const int col = lane % units_per_row * unit;
+  int row = first_row + lane / units_per_row;
+  to += row * row_stride + col;
+#pragma unroll
+  for (int i = 0; i < 16; i += rows_per_step, row += rows_per_step) {
+    const auto words = tile.template load<uint4>(row, col);
+    if (row < valid_rows) *reinterpret_cast<uint4*>(to) = words;
+    to += rows_per_step * row_stride;
   }
 }
 

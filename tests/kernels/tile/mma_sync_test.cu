@@ -25,6 +25,7 @@ constexpr int source_stride = 24;
 constexpr int source_rows = 64;
 constexpr int valid_rows = 50;    // the copies' others are zeros
 constexpr int row = 16, col = 0;  // where the blocks start in their tiles
+constexpr int copied = 10;        // of the block's rows, by store_rows()
 
 /// What the kernel writes, each [16 x 16].
 enum output {
@@ -33,6 +34,7 @@ enum output {
   right_transposed,    // A B
   both_transposed,     // A^T B
   stored,              // A, through store()
+  copied_rows,         // A's first rows, through store_rows()
   scaled,              // A / 4
   product_of_rounded,  // bf16(A B^T) bf16(A B^T)^T
   row_sums,            // of A, in each column
@@ -82,6 +84,15 @@ __global__ void operations_kernel(const bf16* a_source, const bf16* b_source, fl
   warp::store(c, row, col, left);
   __syncwarp();
   write_operand(stored, warp::load(c, row, col));
+
+  __shared__ alignas(16) std::uint16_t rows[source_rows * size];
+  for (int i = warp::lane(); i < source_rows * size; i += threads) rows[i] = 0;
+  __syncwarp();
+  warp::store_rows(rows, size, row + copied, a, row);
+  __syncwarp();
+  for (int i = warp::lane(); i < size * size; i += threads) {
+    results[copied_rows * size * size + i] = ptx::low_half(rows[row * size + i]);
+  }
 
   const operand_slice rounded = to_bf16(multiply(left, right), 0);
   write(product_of_rounded, multiply(rounded, warp::as_right(rounded)));
@@ -185,6 +196,10 @@ TEST_F(mma_sync_test, takes_rounded_results_as_operands) {
 TEST_F(mma_sync_test, stores_and_scales) {
   check(stored, [&](int i, int j) { return a(i, j); });
   check(scaled, [&](int i, int j) { return a(i, j) / 4; });
+}
+
+TEST_F(mma_sync_test, stores_rows_up_to_the_end) {
+  check(copied_rows, [&](int i, int j) { return i < copied ? a(i, j) : 0.0; });
 }
 
 TEST_F(mma_sync_test, sums_rows) {
