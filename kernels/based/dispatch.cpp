@@ -5,34 +5,47 @@
 
 #include <string>
 
+#include "kernels/based/prefill_sm80.h"
 #include "kernels/common/cuda_check.h"
 
 namespace based {
 namespace {
 
-/// Of the current device; of an H200 where there is none, so that shapes can be asked about.
-int multiprocessors() {
-  constexpr int multiprocessors_h200 = 132;
-  int device = 0, count = 0;
+/// The current device; an H200 where there is none, so that shapes can be asked about.
+dispatch_target current_target() {
+  constexpr dispatch_target h200 = {.multiprocessors = 132, .is_hopper = true};
+  int device = 0, multiprocessors = 0, major = 0, minor = 0;
+  const auto get = [&](int& value, cudaDeviceAttr attribute) {
+    return cudaDeviceGetAttribute(&value, attribute, device) == cudaSuccess;
+  };
   if (cudaGetDevice(&device) != cudaSuccess ||
-      cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device) != cudaSuccess) {
+      !get(multiprocessors, cudaDevAttrMultiProcessorCount) ||
+      !get(major, cudaDevAttrComputeCapabilityMajor) ||
+      !get(minor, cudaDevAttrComputeCapabilityMinor)) {
     cudaGetLastError();  // clears it
-    return multiprocessors_h200;
+    return h200;
   }
-  return count;
+  return {.multiprocessors = multiprocessors, .is_hopper = major == 9 && minor == 0};
 }
 
-int segments_of(const prefill_problem& problem) {
-  return segments_of(problem.shape, problem.variant, multiprocessors());
+/// Of a supported problem.
+dispatch_choice choose(const prefill_problem& problem) {
+  return dispatch(problem, current_target()).value();
 }
 
 unsupported_reason unsupported(const prefill_problem& problem) {
   const prefill_shape& shape = problem.shape;
+  const auto choice = dispatch(problem, current_target());
+  if (!choice) {
+    return "variant " + std::string(problem.variant) +
+           " runs on compute capability 9.0 (Hopper) only";
+  }
+  if (!choice->is_wgmma) return sm80::unsupported(problem);
   if (shape.seqlen > max_seqlen) {
     return "seqlen " + std::to_string(shape.seqlen) + " is more than " + std::to_string(max_seqlen);
   }
   if (shape.batch > max_ctas || shape.heads > max_ctas || shape.batch_heads() > max_ctas ||
-      shape.batch_heads() * segments_of(problem) > max_ctas) {
+      shape.batch_heads() * choice->segments > max_ctas) {
     return "batch x heads (x segments) is more than " + std::to_string(max_ctas);
   }
   if (problem.variant == variant_split && chunks_of(shape) < 2) {
@@ -42,30 +55,36 @@ unsupported_reason unsupported(const prefill_problem& problem) {
 }
 
 std::size_t workspace_bytes(const prefill_problem& problem) {
-  return sm90::workspace_bytes(problem.shape, segments_of(problem));
+  const dispatch_choice choice = choose(problem);
+  return choice.is_wgmma ? sm90::workspace_bytes(problem.shape, choice.segments) : 0;
 }
 
 double executed_flops(const prefill_problem& problem) {
-  return sm90::executed_flops(problem.shape, segments_of(problem));
+  const dispatch_choice choice = choose(problem);
+  return choice.is_wgmma ? sm90::executed_flops(problem.shape, choice.segments)
+                         : sm80::executed_flops(problem);
 }
 
 void run(const prefill_args<bf16>& args, cuda_stream stream) {
   validate(args, workspace_bytes(args.problem));
+  const dispatch_choice choice = choose(args.problem);
+  if (!choice.is_wgmma) return sm80::launch_prefill(args, stream);
   // In place, a segment could read the initial state after the last one has replaced it.
   const bool in_place = args.problem.options.initial_state && args.problem.options.final_state &&
                         args.initial_state.kv == args.final_state.kv;
-  sm90::launch_prefill(args, in_place ? 1 : segments_of(args.problem), stream);
+  sm90::launch_prefill(args, in_place ? 1 : choice.segments, stream);
 }
 
 std::string variant(const prefill_problem& problem) {
-  const int segments = segments_of(problem);
-  if (segments == 1) return std::string(variant_whole);
-  return std::string(variant_split) + " in " + std::to_string(segments);
+  const dispatch_choice choice = choose(problem);
+  if (!choice.is_wgmma) return std::string(variant_mma_sync);
+  if (choice.segments == 1) return std::string(variant_whole);
+  return std::string(variant_split) + " in " + std::to_string(choice.segments);
 }
 
 const registration<based_prefill> registered{{
     .name = "based",
-    .summary = "wgmma over the 153 distinct features, state in registers (Hopper)",
+    .summary = "wgmma over the 153 distinct features, state in registers (Hopper; else based_sm80)",
     .tolerance = 5e-3,  // two roundings to bf16: a short sequence averages over none
     .unsupported = unsupported,
     .workspace_bytes = workspace_bytes,

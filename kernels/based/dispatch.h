@@ -1,14 +1,16 @@
 // Which variant of the Based prefill runs a shape: constexpr rules, host-includable.
 //
-//   whole   one CTA walks through a head's whole sequence
-//   split   heads too few to fill the card: each sequence in segments, side by side, after a first
-//           kernel has summed up what each segment adds to the state
+//   whole     on Hopper; one CTA walks through a head's whole sequence
+//   split     on Hopper, heads too few to fill the card: each sequence in segments, side by side,
+//             after a first kernel has summed up what each segment adds to the state
+//   mma_sync  on any device: prefill_sm80.h
 #pragma once
 
 #include <algorithm>
 #include <array>
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <string_view>
 
 #include "kernels/based/prefill_sm90.h"
@@ -18,7 +20,8 @@ namespace based {
 
 inline constexpr std::string_view variant_whole = "whole";
 inline constexpr std::string_view variant_split = "split";
-inline constexpr std::array prefill_variants = {variant_whole, variant_split};
+inline constexpr std::string_view variant_mma_sync = "mma_sync";
+inline constexpr std::array prefill_variants = {variant_whole, variant_split, variant_mma_sync};
 
 inline constexpr std::int64_t max_seqlen =
     std::numeric_limits<std::int32_t>::max() - sm90::chunk_tokens;
@@ -42,12 +45,35 @@ constexpr int fitting_segments(const prefill_shape& shape, std::int64_t multipro
   return static_cast<int>(std::max<std::int64_t>(share ? shared : alone, 1));
 }
 
-/// Segments that `variant` (empty: the dispatcher's choice) cuts a sequence into.
+/// Segments that `variant` (empty: the dispatcher's choice) cuts a sequence into on Hopper.
 constexpr int segments_of(const prefill_shape& shape, std::string_view variant,
                           std::int64_t multiprocessors) {
   if (variant == variant_whole) return 1;
   const int fitting = fitting_segments(shape, multiprocessors);
   return variant == variant_split ? std::max(fitting, 2) : fitting;
+}
+
+/// The device that a problem is dispatched for.
+struct dispatch_target {
+  std::int64_t multiprocessors;
+  bool is_hopper;
+};
+
+struct dispatch_choice {
+  bool is_wgmma;  ///< the kernel for Hopper; else the one for any device
+  int segments;
+};
+
+/// What runs `problem` on a device; nullopt where its variant is one that the device lacks.
+constexpr std::optional<dispatch_choice> dispatch(const prefill_problem& problem,
+                                                  const dispatch_target& device) {
+  if (problem.variant == variant_mma_sync || (problem.variant.empty() && !device.is_hopper)) {
+    return dispatch_choice{.is_wgmma = false, .segments = 1};
+  }
+  if (!device.is_hopper) return std::nullopt;
+  return dispatch_choice{
+      .is_wgmma = true,
+      .segments = segments_of(problem.shape, problem.variant, device.multiprocessors)};
 }
 
 }  // namespace based

@@ -400,16 +400,6 @@ __global__ void __launch_bounds__(threads, ctas_per_multiprocessor)
 constexpr std::int64_t max_ctas = std::numeric_limits<std::int32_t>::max();
 constexpr std::int64_t max_seqlen = max_ctas - stages * chunk_tokens;  // tokens are int
 
-unsupported_reason unsupported(const prefill_problem& problem) {
-  if (problem.shape.batch_heads() > max_ctas) {
-    return "batch x heads is more than " + std::to_string(max_ctas);
-  }
-  if (problem.shape.seqlen > max_seqlen) {
-    return "seqlen is more than " + std::to_string(max_seqlen);
-  }
-  return {};
-}
-
 void run(const prefill_args<bf16>& args, cuda_stream stream) {
   validate(args, 0);
   launch_prefill(args, stream);
@@ -425,6 +415,16 @@ const registration<based_prefill> registered{{
 }};
 
 }  // namespace
+
+unsupported_reason unsupported(const prefill_problem& problem) {
+  if (problem.shape.batch_heads() > max_ctas) {
+    return "batch x heads is more than " + std::to_string(max_ctas);
+  }
+  if (problem.shape.seqlen > max_seqlen) {
+    return "seqlen is more than " + std::to_string(max_seqlen);
+  }
+  return {};
+}
 
 double executed_flops(const prefill_problem& problem) {
   constexpr double block_product = 2.0 * 16 * 16 * 16;

@@ -5,6 +5,9 @@
 
 namespace based::sm80 {
 
+/// Why a problem is none for this kernel.
+unsupported_reason unsupported(const prefill_problem& problem);
+
 /// Enqueues the prefill: one CTA a head. `args` are validated; no workspace.
 void launch_prefill(const prefill_args<bf16>& args, cuda_stream stream);
 

@@ -87,6 +87,32 @@ TEST(dispatch, obeys_a_forced_variant) {
   EXPECT_EQ(chosen({16, 16, 128}, variant_split), 2);
 }
 
+constexpr dispatch_target h200 = {.multiprocessors = multiprocessors, .is_hopper = true};
+constexpr dispatch_target a100 = {.multiprocessors = 108, .is_hopper = false};
+
+TEST(dispatch, runs_what_the_device_can) {
+  const prefill_shape few = {1, 16, 8192};
+  const auto on_hopper = dispatch({few}, h200);
+  ASSERT_TRUE(on_hopper.has_value());
+  EXPECT_TRUE(on_hopper->is_wgmma);
+  EXPECT_EQ(on_hopper->segments, 8);
+  const auto elsewhere = dispatch({few}, a100);
+  ASSERT_TRUE(elsewhere.has_value());
+  EXPECT_FALSE(elsewhere->is_wgmma);
+  EXPECT_EQ(elsewhere->segments, 1);
+}
+
+TEST(dispatch, refuses_hopper_variants_elsewhere) {
+  const prefill_shape shape = {16, 16, 8192};
+  EXPECT_FALSE(dispatch({shape, {}, variant_whole}, a100).has_value());
+  EXPECT_FALSE(dispatch({shape, {}, variant_split}, a100).has_value());
+  for (const dispatch_target& device : {h200, a100}) {
+    const auto choice = dispatch({shape, {}, variant_mma_sync}, device);
+    ASSERT_TRUE(choice.has_value());
+    EXPECT_FALSE(choice->is_wgmma);
+  }
+}
+
 TEST(dispatch, leaves_no_segment_without_a_chunk_and_no_card_overfull) {
   for (std::int64_t heads = 1; heads < 300; ++heads) {
     for (std::int64_t seqlen = 1; seqlen < 200000; seqlen = seqlen * 5 / 4 + 1) {
