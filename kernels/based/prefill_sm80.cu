@@ -46,6 +46,7 @@ constexpr int threads = 2 * warpgroup::threads;
 constexpr int repeated = feature_dim / 2;  // dims of k: rotations reach seven further
 constexpr int ctas_per_multiprocessor = 2;
 constexpr int stages = 3;  // chunks: one worked on, the others on their way
+constexpr int keys_barrier = 1, chunk_barrier = 2;  // the named barriers: state warps, all
 
 using token_tile = padded_tile<chunk_tokens, feature_dim>;           // Q, K [64 x 16]
 using key_tile = padded_tile<feature_dim + repeated, chunk_tokens>;  // K^T [16 (+ 8) x 64]
@@ -253,9 +254,10 @@ __device__ void run_state_warp(shared_storage& shared, const parameters& p,
 
   for (int chunk = 0; chunk < p.chunks; ++chunk) {
     block::wait_loads<stages - 2>();
+    block::sync<chunk_barrier, threads>();
     loader.load_next(shared, p, (chunk + stages - 1) % stages);
     transpose_keys(shared.keys, shared.k[chunk % stages]);
-    warpgroup::sync<1>();
+    warpgroup::sync<keys_barrier>();
     state.add(shared.keys, shared.v[chunk % stages]);
     state.hand_over(shared.state[(chunk + 1) % 2]);
   }
@@ -317,7 +319,7 @@ __device__ void run_output_warp(shared_storage& shared, const parameters& p,
 
   bf16* out = p.o.token(range.batch, range.head, 0);  // the chunk's
   for (int chunk = 0; chunk < p.chunks; ++chunk, out += chunk_tokens * p.o.token_stride) {
-    __syncthreads();
+    block::sync<chunk_barrier, threads>();
     const int first_row = 16 * warp;
     const token_tile& k = shared.k[chunk % stages];
     const value_rows& v = shared.v[chunk % stages];

@@ -5,6 +5,7 @@
 
 #include "kernels/ptx/cp_async.cuh"
 #include "kernels/ptx/opaque.cuh"
+#include "kernels/ptx/sync.cuh"
 
 namespace based::block {
 
@@ -33,11 +34,18 @@ __device__ inline void commit_loads() {
   ptx::cp_async_commit();
 }
 
-/// Until at most `Pending` of the latest groups are in flight, for all threads of the block.
+/// Until at most `Pending` of this thread's latest groups are in flight; others see the tiles after
+/// a barrier.
 template <int Pending>
 __device__ inline void wait_loads() {
   ptx::cp_async_wait<Pending>();
-  __syncthreads();
+}
+
+/// Waits for all `Threads` threads of the block, of which some may call it elsewhere in the code:
+/// named barrier `Id` (1 to 15).
+template <int Id, int Threads>
+__device__ inline void sync() {
+  ptx::named_barrier_sync<Id, Threads>();
 }
 
 }  // namespace based::block

@@ -48,7 +48,8 @@ TEST_F(CudaBackend, ABurstReportsKernelsOfKnownLengthAfterARest) {
     const std::vector<double> burst = measure_burst(*device_, spin(seconds), steady);
     EXPECT_GE(steady_seconds() - before, burst_rest_s);
     ASSERT_EQ(burst.size(), burst_calls);
-    EXPECT_NEAR(median(burst), seconds, std::max(1e-6, 0.02 * seconds));
+    // Calls, whose floor is in them: after a rest no warm queue hides it.
+    EXPECT_NEAR(median(burst), seconds, std::max(steady.floor + 1e-6, 0.02 * seconds));
   }
 }
 

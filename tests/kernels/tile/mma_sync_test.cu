@@ -49,6 +49,7 @@ __global__ void operations_kernel(const bf16* a_source, const bf16* b_source, fl
   block::load_async<threads>(b, b_source, source_stride, valid_rows);
   block::commit_loads();
   block::wait_loads<0>();
+  __syncthreads();
 
   const auto write = [&](output which, const accumulator_tile<size>& tile) {
     for (int e = 0; e < tile.size; ++e) {
