@@ -457,7 +457,9 @@ def test_a_missing_peer_is_named_and_not_fatal(run, tmp_path):
     """With this Python, which has neither PyTorch nor any other peer, or cannot reach a GPU."""
     done = run(sys.executable, ROOT / "scripts/peers", "--list")
     assert done.returncode == 0
-    assert [line.split(":")[0] for line in done.stderr.splitlines()] == [o.name for o in ORIGINALS]
+    named = [line.split(":")[0] for line in done.stderr.splitlines()]
+    names = [o.name for o in ORIGINALS]
+    assert [name for name in named if name in names] == names  # a peer may warn as it imports
     assert "thunderkittens does not import (ModuleNotFoundError" in done.stderr
     done = run(
         sys.executable,

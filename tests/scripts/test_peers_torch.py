@@ -166,6 +166,7 @@ def test_a_lost_gpu_ends_the_rows_after_it(runner):
 def test_fla_is_called_with_its_layout_and_scale(runner, monkeypatch):
     def parallel_based(q, k, v, scale=None, use_norm=True):
         assert q.shape == (2, 80, 3, 16)
+        assert all(x.transpose(1, 2).is_contiguous() for x in (q, k, v))
         assert not use_norm
         s = scale * torch.einsum("bthd,bshd->bhts", q.float(), k.float())
         return torch.einsum("bhts,bshd->bthd", torch.tril(1 + s + s * s / 2), v.float())
