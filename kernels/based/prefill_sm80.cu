@@ -27,6 +27,7 @@
 #include "kernels/based/circulant.cuh"
 #include "kernels/based/key_moments_sm80.cuh"
 #include "kernels/common/cuda_check.h"
+#include "kernels/ptx/reciprocal.cuh"
 #include "kernels/tile/block.cuh"
 #include "kernels/tile/mma_sync.cuh"
 #include "kernels/tile/padded_tile.cuh"
@@ -45,8 +46,8 @@ constexpr int dim_blocks = value_dim / 16;  // of sixteen of the values' dimensi
 constexpr int threads = 2 * warpgroup::threads;
 constexpr int repeated = feature_dim / 2;  // dims of k: rotations reach seven further
 constexpr int ctas_per_multiprocessor = 2;
-constexpr int stages = 3;  // chunks: one worked on, the others on their way
-constexpr int keys_barrier = 1, chunk_barrier = 2;  // the named barriers: state warps, all
+constexpr int stages = 3;        // chunks: one worked on, the others on their way
+constexpr int keys_barrier = 1;  // the named barrier of the state warps
 
 using token_tile = padded_tile<chunk_tokens, feature_dim>;           // Q, K [64 x 16]
 using key_tile = padded_tile<feature_dim + repeated, chunk_tokens>;  // K^T [16 (+ 8) x 64]
@@ -254,7 +255,7 @@ __device__ void run_state_warp(shared_storage& shared, const parameters& p,
 
   for (int chunk = 0; chunk < p.chunks; ++chunk) {
     block::wait_loads<stages - 2>();
-    block::sync<chunk_barrier, threads>();
+    block::meet();
     loader.load_next(shared, p, (chunk + stages - 1) % stages);
     transpose_keys(shared.keys, shared.k[chunk % stages]);
     warpgroup::sync<keys_barrier>();
@@ -310,16 +311,14 @@ template <bool Normalize>
 __device__ void run_output_warp(shared_storage& shared, const parameters& p,
                                 const head_range& range) {
   const int warp = warpgroup::warp();
-  const int row = warp::lane() / 4;
-  const int col = 2 * (warp::lane() % 4);
   key_moments moments;  // of the chunks before
   if (Normalize && p.initial_state.kv != nullptr) {
     moments.load(p.initial_state.z_head(range.batch_head));
   }
 
-  bf16* out = p.o.token(range.batch, range.head, 0);  // the chunk's
-  for (int chunk = 0; chunk < p.chunks; ++chunk, out += chunk_tokens * p.o.token_stride) {
-    block::sync<chunk_barrier, threads>();
+
+  for (int chunk = 0; chunk < p.chunks; ++chunk) {
+    block::meet();
     const int first_row = 16 * warp;
     const token_tile& k = shared.k[chunk % stages];
     const value_rows& v = shared.v[chunk % stages];
@@ -346,6 +345,8 @@ __device__ void run_output_warp(shared_storage& shared, const parameters& p,
     const auto add_block = [&](int j, auto diagonal) {
       accumulator_tile<16> w = {};  // A, then W [16 x 16]
       warp::mma_ABt(w, 0, q, warp::load_right(k, 16 * j, 0));
+      const int lane = ptx::opaque(warp::lane());  // what follows from it is not worth registers
+      const int row = lane / 4, col = 2 * (lane % 4);
 #pragma unroll
       for (int e = 0; e < w.size; ++e) {
         const bool later = diagonal && col + e / 4 * 8 + e % 2 > row + e % 4 / 2 * 8;
@@ -364,16 +365,17 @@ __device__ void run_output_warp(shared_storage& shared, const parameters& p,
     add_block(warp, std::true_type{});
 
     if constexpr (Normalize) {
-      const float factors[2] = {__fdividef(1.0f, warp::sum_of_row(sums[0]) + p.eps),
-                                __fdividef(1.0f, warp::sum_of_row(sums[1]) + p.eps)};
-      warpgroup::scale_rows(o, factors);
+      warpgroup::scale_rows(o, {ptx::reciprocal(warp::sum_of_row(sums[0]) + p.eps),
+                                ptx::reciprocal(warp::sum_of_row(sums[1]) + p.eps)});
     }
 #pragma unroll
     for (int d = 0; d < dim_blocks; ++d) {
       warp::store(shared.out, first_row, 16 * d, to_bf16(o, d));
     }
     __syncwarp();
-    warp::store_rows(out, p.o.token_stride, p.seqlen - chunk * chunk_tokens, shared.out, first_row);
+    const int first_token = chunk * chunk_tokens;
+    warp::store_rows(p.o.token(range.batch, range.head, first_token), p.o.token_stride,
+                     p.seqlen - first_token, shared.out, first_row);
     __syncwarp();
   }
 

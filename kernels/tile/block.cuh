@@ -5,7 +5,6 @@
 
 #include "kernels/ptx/cp_async.cuh"
 #include "kernels/ptx/opaque.cuh"
-#include "kernels/ptx/sync.cuh"
 
 namespace based::block {
 
@@ -41,11 +40,10 @@ __device__ inline void wait_loads() {
   ptx::cp_async_wait<Pending>();
 }
 
-/// Waits for all `Threads` threads of the block, of which some may call it elsewhere in the code:
-/// named barrier `Id` (1 to 15).
-template <int Id, int Threads>
-__device__ inline void sync() {
-  ptx::named_barrier_sync<Id, Threads>();
+/// A barrier of all the block's threads that warps come to from different places in the code: one
+/// instruction for all of them, as __syncthreads() asks for and compute-sanitizer checks.
+__device__ __noinline__ inline void meet() {
+  __syncthreads();
 }
 
 }  // namespace based::block
