@@ -175,9 +175,23 @@ def test_without_a_gpu_every_figure_has_its_sizes(suite, mode):
 def test_says_beforehand_how_long_it_takes(suite):
     done = suite.run("scripts/reproduce", "--quick", "--out", "out")
     sweeps = len(calls(suite, "bench"))
-    # A row of its own and one in common; 1 s of time cap and 1 s of set-up each.
+    # A row of its own and one in common; 1 s of time cap and 2 s of set-up and rest each.
     assert f"{sweeps + 1} rows on cpu, 0 of them there already: some 1 min" in done.stderr
     assert "at most 1 min" in done.stderr
+
+
+def test_a_time_cap_holds_for_every_row(gpu_suite):
+    done = gpu_suite.run("scripts/reproduce", "--out", "out", "--time-cap", "3")
+    assert done.returncode == 0, done.stderr
+    for program in ("bench", "peers"):
+        for sweep in calls(gpu_suite, program):
+            assert [o for o in sweep if o.startswith("--time-cap")] == ["--time-cap=3"]
+    rows = len(calls(gpu_suite, "bench")) + 1
+    assert f"at most {(rows * (3 + 2) + 59) // 60} min" in done.stderr
+    for value in ("0", "1.5", "many"):
+        done = gpu_suite.run("scripts/reproduce", "--out", "other", "--time-cap", value)
+        assert done.returncode == 2
+        assert f"want whole seconds, at least 1, got '{value}'" in done.stderr
 
 
 def test_resume_repeats_the_sweeps_on_the_rows_there(suite):
