@@ -49,6 +49,12 @@ constexpr int ctas_per_multiprocessor = 2;
 constexpr int stages = 3;        // chunks: one worked on, the others on their way
 constexpr int keys_barrier = 1;  // the named barrier of the state warps
 
+/// Named barriers where the state warps meet half of the output warps each: compute-sanitizer holds
+/// a barrier of all threads to be __syncthreads(), which warps may not come to from different
+/// places in the code.
+constexpr int chunk_barrier = 2, output_halves = 2;
+constexpr int meeting_threads = warpgroup::threads + warpgroup::threads / output_halves;
+
 using token_tile = padded_tile<chunk_tokens, feature_dim>;           // Q, K [64 x 16]
 using key_tile = padded_tile<feature_dim + repeated, chunk_tokens>;  // K^T [16 (+ 8) x 64]
 using value_rows = padded_tile<chunk_tokens, value_dim>;             // V   [64 x 64]
@@ -255,7 +261,9 @@ __device__ void run_state_warp(shared_storage& shared, const parameters& p,
 
   for (int chunk = 0; chunk < p.chunks; ++chunk) {
     block::wait_loads<stages - 2>();
-    block::meet();
+    for (int half = 0; half < output_halves; ++half) {
+      block::sync<meeting_threads>(chunk_barrier + half);
+    }
     loader.load_next(shared, p, (chunk + stages - 1) % stages);
     transpose_keys(shared.keys, shared.k[chunk % stages]);
     warpgroup::sync<keys_barrier>();
@@ -316,9 +324,8 @@ __device__ void run_output_warp(shared_storage& shared, const parameters& p,
     moments.load(p.initial_state.z_head(range.batch_head));
   }
 
-
   for (int chunk = 0; chunk < p.chunks; ++chunk) {
-    block::meet();
+    block::sync<meeting_threads>(chunk_barrier + warp * output_halves / warpgroup::warps);
     const int first_row = 16 * warp;
     const token_tile& k = shared.k[chunk % stages];
     const value_rows& v = shared.v[chunk % stages];

@@ -5,6 +5,7 @@
 
 #include "kernels/ptx/cp_async.cuh"
 #include "kernels/ptx/opaque.cuh"
+#include "kernels/ptx/sync.cuh"
 
 namespace based::block {
 
@@ -40,10 +41,10 @@ __device__ inline void wait_loads() {
   ptx::cp_async_wait<Pending>();
 }
 
-/// A barrier of all the block's threads that warps come to from different places in the code: one
-/// instruction for all of them, as __syncthreads() asks for and compute-sanitizer checks.
-__device__ __noinline__ inline void meet() {
-  __syncthreads();
+/// Waits for `Threads` threads of the block, whole warps, at named barrier `id` (1 to 15).
+template <int Threads>
+__device__ inline void sync(int id) {
+  ptx::named_barrier_sync<Threads>(id);
 }
 
 }  // namespace based::block
