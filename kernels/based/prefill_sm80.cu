@@ -49,11 +49,11 @@ constexpr int ctas_per_multiprocessor = 2;
 constexpr int stages = 3;        // chunks: one worked on, the others on their way
 constexpr int keys_barrier = 1;  // the named barrier of the state warps
 
-/// Named barriers where the state warps meet half of the output warps each: compute-sanitizer holds
-/// a barrier of all threads to be __syncthreads(), which warps may not come to from different
-/// places in the code.
-constexpr int chunk_barrier = 2, output_halves = 2;
-constexpr int meeting_threads = warpgroup::threads + warpgroup::threads / output_halves;
+/// The state warps meet half of the output warps at a time: compute-sanitizer holds a barrier of
+/// all threads to be __syncthreads(), which warps may not come to from different places in the
+/// code.
+constexpr int upper_barrier = 2, lower_barrier = 3;
+constexpr int meeting_threads = threads * 3 / 4;
 
 using token_tile = padded_tile<chunk_tokens, feature_dim>;           // Q, K [64 x 16]
 using key_tile = padded_tile<feature_dim + repeated, chunk_tokens>;  // K^T [16 (+ 8) x 64]
@@ -261,9 +261,8 @@ __device__ void run_state_warp(shared_storage& shared, const parameters& p,
 
   for (int chunk = 0; chunk < p.chunks; ++chunk) {
     block::wait_loads<stages - 2>();
-    for (int half = 0; half < output_halves; ++half) {
-      block::sync<meeting_threads>(chunk_barrier + half);
-    }
+    block::sync<upper_barrier, meeting_threads>();
+    block::sync<lower_barrier, meeting_threads>();
     loader.load_next(shared, p, (chunk + stages - 1) % stages);
     transpose_keys(shared.keys, shared.k[chunk % stages]);
     warpgroup::sync<keys_barrier>();
@@ -325,7 +324,11 @@ __device__ void run_output_warp(shared_storage& shared, const parameters& p,
   }
 
   for (int chunk = 0; chunk < p.chunks; ++chunk) {
-    block::sync<meeting_threads>(chunk_barrier + warp * output_halves / warpgroup::warps);
+    if (warp < warpgroup::warps / 2) {
+      block::sync<upper_barrier, meeting_threads>();
+    } else {
+      block::sync<lower_barrier, meeting_threads>();
+    }
     const int first_row = 16 * warp;
     const token_tile& k = shared.k[chunk % stages];
     const value_rows& v = shared.v[chunk % stages];

@@ -11,10 +11,10 @@ __device__ inline void fence_proxy_async() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
-/// barrier.cta.sync on named barrier `id`, among `Threads` threads. PTX ISA, "bar, barrier".
-template <int Threads>
-__device__ inline void named_barrier_sync(int id) {
-  asm volatile("bar.sync %0, %1;" ::"r"(id), "n"(Threads) : "memory");
+/// barrier.cta.sync on named barrier `Id`, among `Threads` threads. PTX ISA, "bar, barrier".
+template <int Id, int Threads>
+__device__ inline void named_barrier_sync() {
+  asm volatile("bar.sync %0, %1;" ::"n"(Id), "n"(Threads) : "memory");
 }
 
 /// elect.sync: true in one lane of a converged warp, always the same one. PTX ISA, "elect.sync".

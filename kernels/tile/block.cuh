@@ -41,10 +41,10 @@ __device__ inline void wait_loads() {
   ptx::cp_async_wait<Pending>();
 }
 
-/// Waits for `Threads` threads of the block, whole warps, at named barrier `id` (1 to 15).
-template <int Threads>
-__device__ inline void sync(int id) {
-  ptx::named_barrier_sync<Threads>(id);
+/// Waits for `Threads` threads of the block, whole warps, at named barrier `Id` (1 to 15).
+template <int Id, int Threads>
+__device__ inline void sync() {
+  ptx::named_barrier_sync<Id, Threads>();
 }
 
 }  // namespace based::block

@@ -24,7 +24,7 @@ __device__ inline int warp() {
 /// Waits for all threads of the warpgroup that uses named barrier `Id` (1 to 15).
 template <int Id>
 __device__ inline void sync() {
-  ptx::named_barrier_sync<threads>(Id);
+  ptx::named_barrier_sync<Id, threads>();
 }
 
 // Products: mma_fence(), any number of mma_*, mma_commit(); then mma_wait() before the results are
