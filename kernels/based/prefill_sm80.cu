@@ -6,13 +6,18 @@
 //   O  = phi(Q) S + W V,   W = mask(1 + A + A^2 / 2),   A = scale Q K^T
 //   S += phi(K)^T V
 //
-// Grid: one CTA per (batch, head), of two groups of four warps that meet once a chunk:
+// Grid: one CTA per (batch, head), of two groups of four warps:
 //
 //   state warps   keep S^T [64 x 160] in fp32 registers for the whole sequence, [32 x 80] each, so
 //                 that a warp builds half the features of K, and only two warps the same. They
 //                 copy the chunks in and hand over S, rounded, before each.
 //   output warps  own sixteen of the chunk's tokens each: phi(Q) and W are built once, in
 //                 registers. O leaves through shared memory, so that whole lines are written.
+//
+// They meet in barriers only, two of each kind:
+//
+//   ready[chunk % 2]  a chunk's q, k, v and the S before it are in shared memory   state -> output
+//   read[chunk % 2]   they have been read                                          output -> state
 //
 // S is handed over lane by lane: a rounded accumulator of S^T is, with its words in another order,
 // the operand of the product. Keys are transposed first, for phi(K)^T wants tokens side by side.
@@ -28,6 +33,7 @@
 #include "kernels/based/key_moments_sm80.cuh"
 #include "kernels/common/cuda_check.h"
 #include "kernels/ptx/reciprocal.cuh"
+#include "kernels/tile/barrier.cuh"
 #include "kernels/tile/block.cuh"
 #include "kernels/tile/mma_sync.cuh"
 #include "kernels/tile/padded_tile.cuh"
@@ -46,14 +52,8 @@ constexpr int dim_blocks = value_dim / 16;  // of sixteen of the values' dimensi
 constexpr int threads = 2 * warpgroup::threads;
 constexpr int repeated = feature_dim / 2;  // dims of k: rotations reach seven further
 constexpr int ctas_per_multiprocessor = 2;
-constexpr int stages = 3;        // chunks: one worked on, the others on their way
-constexpr int keys_barrier = 1;  // the named barrier of the state warps
-
-/// The state warps meet half of the output warps at a time: compute-sanitizer holds a barrier of
-/// all threads to be __syncthreads(), which warps may not come to from different places in the
-/// code.
-constexpr int upper_barrier = 2, lower_barrier = 3;
-constexpr int meeting_threads = threads * 3 / 4;
+constexpr int stages = 3;  // chunks: one worked on, the others on their way
+constexpr int loads_barrier = 1, keys_barrier = 2;  // the named barriers of the state warps
 
 using token_tile = padded_tile<chunk_tokens, feature_dim>;           // Q, K [64 x 16]
 using key_tile = padded_tile<feature_dim + repeated, chunk_tokens>;  // K^T [16 (+ 8) x 64]
@@ -69,6 +69,8 @@ struct shared_storage {
   key_tile keys;
   handed_state state[2];
   value_rows out;  // on its way from the output warps' registers, each its own rows
+  barrier ready[2];
+  barrier read[2];
 };
 
 struct parameters {
@@ -83,6 +85,12 @@ struct parameters {
   float scale;
   float eps;
 };
+
+/// Of the phase that a chunk's barriers `ready` and `read` are in; of chunk -1, that before the
+/// first.
+__device__ constexpr std::uint32_t parity(int chunk) {
+  return chunk >> 1 & 1;
+}
 
 /// One CTA's head.
 struct head_range {
@@ -261,8 +269,9 @@ __device__ void run_state_warp(shared_storage& shared, const parameters& p,
 
   for (int chunk = 0; chunk < p.chunks; ++chunk) {
     block::wait_loads<stages - 2>();
-    block::sync<upper_barrier, meeting_threads>();
-    block::sync<lower_barrier, meeting_threads>();
+    shared.ready[chunk % 2].warp_arrive();
+    warpgroup::sync<loads_barrier>();
+    shared.read[(chunk + 1) % 2].wait(parity(chunk - 1));
     loader.load_next(shared, p, (chunk + stages - 1) % stages);
     transpose_keys(shared.keys, shared.k[chunk % stages]);
     warpgroup::sync<keys_barrier>();
@@ -324,11 +333,7 @@ __device__ void run_output_warp(shared_storage& shared, const parameters& p,
   }
 
   for (int chunk = 0; chunk < p.chunks; ++chunk) {
-    if (warp < warpgroup::warps / 2) {
-      block::sync<upper_barrier, meeting_threads>();
-    } else {
-      block::sync<lower_barrier, meeting_threads>();
-    }
+    shared.ready[chunk % 2].wait(parity(chunk));
     const int first_row = 16 * warp;
     const token_tile& k = shared.k[chunk % stages];
     const value_rows& v = shared.v[chunk % stages];
@@ -373,6 +378,7 @@ __device__ void run_output_warp(shared_storage& shared, const parameters& p,
 #pragma unroll 1
     for (int j = 0; j < warp; ++j) add_block(j, std::false_type{});
     add_block(warp, std::true_type{});
+    shared.read[chunk % 2].warp_arrive();
 
     if constexpr (Normalize) {
       warpgroup::scale_rows(o, {ptx::reciprocal(warp::sum_of_row(sums[0]) + p.eps),
@@ -401,6 +407,11 @@ __global__ void __launch_bounds__(threads, ctas_per_multiprocessor)
   extern __shared__ __align__(1024) char shared_bytes[];
   shared_storage& shared = *reinterpret_cast<shared_storage*>(shared_bytes);
   const head_range range(p);
+  if (threadIdx.x == 0) {
+    for (barrier& ready : shared.ready) ready.init(warpgroup::warps);
+    for (barrier& read : shared.read) read.init(warpgroup::warps);
+  }
+  __syncthreads();
   const int warp = warp::uniform_index();
   if (warp >= warpgroup::warps) {
     run_output_warp<Normalize>(shared, p, range);

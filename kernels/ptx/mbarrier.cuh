@@ -38,17 +38,24 @@ __device__ inline void mbarrier_arrive_expect(std::uint64_t* barrier, std::uint3
 }
 
 /// mbarrier.try_wait.parity: blocks for a bounded time; true when the phase of `parity` is over.
+/// Before sm_90 mbarrier.test_wait.parity, which does not block.
 __device__ inline bool mbarrier_try_wait(std::uint64_t* barrier, std::uint32_t parity) {
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
+#define BASED_MBARRIER_WAIT "mbarrier.try_wait"
+#else
+#define BASED_MBARRIER_WAIT "mbarrier.test_wait"
+#endif
   std::uint32_t done;
   asm volatile(
       "{\n"
-      ".reg .pred done;\n"
-      "mbarrier.try_wait.parity.shared::cta.b64 done, [%1], %2;\n"
+      ".reg .pred done;\n" BASED_MBARRIER_WAIT
+      ".parity.shared::cta.b64 done, [%1], %2;\n"
       "selp.u32 %0, 1, 0, done;\n"
       "}\n"
       : "=r"(done)
       : "r"(shared_address(barrier)), "r"(parity)
       : "memory");
+#undef BASED_MBARRIER_WAIT
   return done != 0;
 }
 

@@ -5,7 +5,6 @@
 
 #include "kernels/ptx/cp_async.cuh"
 #include "kernels/ptx/opaque.cuh"
-#include "kernels/ptx/sync.cuh"
 
 namespace based::block {
 
@@ -39,12 +38,6 @@ __device__ inline void commit_loads() {
 template <int Pending>
 __device__ inline void wait_loads() {
   ptx::cp_async_wait<Pending>();
-}
-
-/// Waits for `Threads` threads of the block, whole warps, at named barrier `Id` (1 to 15).
-template <int Id, int Threads>
-__device__ inline void sync() {
-  ptx::named_barrier_sync<Id, Threads>();
 }
 
 }  // namespace based::block
