@@ -19,6 +19,9 @@
 //   ready[chunk % 2]  a chunk's q, k, v and the S before it are in shared memory   state -> output
 //   read[chunk % 2]   they have been read                                          output -> state
 //
+// Every thread arrives for itself, and the state warps run the same code whatever their slices:
+// compute-sanitizer follows arrivals thread by thread, and wants a named barrier in one place.
+//
 // S is handed over lane by lane: a rounded accumulator of S^T is, with its words in another order,
 // the operand of the product. Keys are transposed first, for phi(K)^T wants tokens side by side.
 // phi multiplies x by its own rotations. Rotated rows of K^T are read at a constant offset, for its
@@ -123,43 +126,18 @@ class key_features {
   right_slice x_;
 };
 
-/// A state warp: S^T [32 dims x 80 slots], those of slices `First`, `First` + 1, ..
-template <int First>
-class state_warp {
+/// The state of a state warp: S^T [32 dims x 80 slots], half of the slices.
+class partial_state {
  public:
-  static constexpr int slices = circulant::slices / 2;
-
-  __device__ explicit state_warp(int first_dim) : first_dim_(first_dim) {}
+  __device__ explicit partial_state(int warp) : warp_(warp) {}
 
   /// S += phi(K)^T V.
   __device__ void add(const key_tile& keys, const value_rows& v) {
-#pragma unroll
-    for (int token = 0; token < chunk_tokens; token += 16) {
-      const key_features features(keys, token);
-      operand_slice v_transposed[halves];
-#pragma unroll
-      for (int d = 0; d < halves; ++d) {
-        v_transposed[d] = warp::load_transposed(v, token, first_dim_ + 16 * d);
-      }
-#pragma unroll
-      for (int i = 0; i < slices; ++i) {
-        const right_slice slice = features.slice(First + i);
-#pragma unroll
-        for (int d = 0; d < halves; ++d) warp::mma_ABt(state_[d], i, v_transposed[d], slice);
-      }
-    }
+    with_first_slice([&](auto first) { add(keys, v, first); });
   }
 
   __device__ void hand_over(handed_state& to) const {
-    uint4* lane = to[First][0] + ptx::opaque(first_dim_ / 16 * 32 + warp::lane());
-#pragma unroll
-    for (int i = 0; i < slices; ++i) {
-#pragma unroll
-      for (int d = 0; d < halves; ++d) {
-        const right_slice x = warp::as_right(rounded(d, i));
-        lane[(i * dim_blocks + d) * 32] = {x.word[0], x.word[1], x.word[2], x.word[3]};
-      }
-    }
+    with_first_slice([&](auto first) { hand_over(to, first); });
   }
 
   /// From and to the compact rows kv [153, 64] of one head.
@@ -177,9 +155,59 @@ class state_warp {
   }
 
  private:
-  static constexpr int halves = 2;  // of the dims
+  static constexpr int slices = circulant::slices / 2;
+  static constexpr int halves = 2;  // of this warp's dims
+
+  __device__ bool is_first_half() const {  // of the slices
+    return warp_ < warpgroup::warps / 2;
+  }
+  __device__ int first_dim() const { return warp_ % 2 * halves * 16; }
+
+  /// Calls f(the first of this warp's slices), a constant.
+  template <class Function>
+  __device__ void with_first_slice(Function f) const {
+    if (is_first_half()) {
+      f(std::integral_constant<int, 0>{});
+    } else {
+      f(std::integral_constant<int, slices>{});
+    }
+  }
+
+  template <int First>
+  __device__ void add(const key_tile& keys, const value_rows& v,
+                      std::integral_constant<int, First>) {
+#pragma unroll
+    for (int token = 0; token < chunk_tokens; token += 16) {
+      const key_features features(keys, token);
+      operand_slice v_transposed[halves];
+#pragma unroll
+      for (int d = 0; d < halves; ++d) {
+        v_transposed[d] = warp::load_transposed(v, token, first_dim() + 16 * d);
+      }
+#pragma unroll
+      for (int i = 0; i < slices; ++i) {
+        const right_slice slice = features.slice(First + i);
+#pragma unroll
+        for (int d = 0; d < halves; ++d) warp::mma_ABt(state_[d], i, v_transposed[d], slice);
+      }
+    }
+  }
+
+  template <int First>
+  __device__ void hand_over(handed_state& to, std::integral_constant<int, First>) const {
+    uint4* lane = to[First][0] + ptx::opaque(first_dim() / 16 * 32 + warp::lane());
+#pragma unroll
+    for (int i = 0; i < slices; ++i) {
+#pragma unroll
+      for (int d = 0; d < halves; ++d) {
+        const right_slice x = warp::as_right(rounded<First>(d, i));
+        lane[(i * dim_blocks + d) * 32] = {x.word[0], x.word[1], x.word[2], x.word[3]};
+      }
+    }
+  }
 
   /// The squares take over their weight 1/2; sum(v) keeps sixteen bits, a head and its residual.
+  template <int First>
   __device__ operand_slice rounded(int d, int i) const {
     operand_slice x = to_bf16(state_[d], i);
     if (First + i == 0) {
@@ -198,19 +226,20 @@ class state_warp {
   /// Calls f(dim, slot, value) for each element that this lane holds.
   template <class Function>
   __device__ void for_each(Function f) {
+    const int first = is_first_half() ? 0 : slices;
 #pragma unroll
     for (int d = 0; d < halves; ++d) {
 #pragma unroll
       for (int e = 0; e < state_[d].size; ++e) {
-        const int dim = first_dim_ + 16 * d + e % 4 / 2 * 8 + warp::lane() / 4;
-        const int slot = 16 * First + e / 4 * 8 + 2 * (warp::lane() % 4) + e % 2;
+        const int dim = first_dim() + 16 * d + e % 4 / 2 * 8 + warp::lane() / 4;
+        const int slot = 16 * first + e / 4 * 8 + 2 * (warp::lane() % 4) + e % 2;
         f(dim, slot, state_[d].value[e]);
       }
     }
   }
 
   accumulator_tile<16 * slices> state_[halves] = {};
-  int first_dim_;
+  int warp_;
 };
 
 /// Copies a head's chunks in, one after another; by the state warps.
@@ -258,18 +287,17 @@ __device__ void transpose_keys(key_tile& to, const token_tile& k_tile) {
   }
 }
 
-template <int First>
-__device__ void run_state_warp(shared_storage& shared, const parameters& p,
-                               const head_range& range) {
+__device__ void run_state_warp(shared_storage& shared, const parameters& p, const head_range& range,
+                               int warp) {
   chunk_loader loader(p, range);
   for (int stage = 0; stage < stages - 1; ++stage) loader.load_next(shared, p, stage);
-  state_warp<First> state(value_dim / 2 * (warpgroup::warp() % 2));
+  partial_state state(warp);
   if (p.initial_state.kv != nullptr) state.load(p.initial_state.kv_head(range.batch_head));
   state.hand_over(shared.state[0]);
 
   for (int chunk = 0; chunk < p.chunks; ++chunk) {
     block::wait_loads<stages - 2>();
-    shared.ready[chunk % 2].warp_arrive();
+    shared.ready[chunk % 2].arrive();
     warpgroup::sync<loads_barrier>();
     shared.read[(chunk + 1) % 2].wait(parity(chunk - 1));
     loader.load_next(shared, p, (chunk + stages - 1) % stages);
@@ -323,79 +351,84 @@ class query_features {
   std::uint32_t lower_[words];  // of row g + 8
 };
 
+/// What an output warp does for a chunk: its sixteen rows of O, which goes to `out`.
+template <bool Normalize>
+__device__ void work_out(shared_storage& shared, const parameters& p, int chunk,
+                         key_moments& moments, bf16* out) {
+  const int warp = warpgroup::warp();
+  const int first_row = 16 * warp;
+  const token_tile& k = shared.k[chunk % stages];
+  const value_rows& v = shared.v[chunk % stages];
+  const handed_state& state = shared.state[chunk % 2];
+  shared.ready[chunk % 2].wait(parity(chunk));
+  const query_features features(shared.q[chunk % stages], first_row, p.scale);
+  const operand_slice q = features.slice(circulant::linear_slice);  // scaled
+  float sums[2] = {0, 0};  // of the weights of rows g and g + 8; this lane's part
+  if constexpr (Normalize) {
+    moments.add_weights(sums, q);
+    moments.add(k);
+  }
+
+  accumulator_tile<value_dim> o = {};  // [16 x 64]
+#pragma unroll
+  for (int s = 0; s < circulant::slices; ++s) {
+    const operand_slice slice = features.slice(s);
+#pragma unroll
+    for (int d = 0; d < dim_blocks; ++d) {
+      const uint4 x = state[s][d][warp::lane()];
+      warp::mma_ABt(o, d, slice, {x.x, x.y, x.z, x.w});
+    }
+  }
+
+  const auto add_block = [&](int j, auto diagonal) {
+    accumulator_tile<16> w = {};  // A, then W [16 x 16]
+    warp::mma_ABt(w, 0, q, warp::load_right(k, 16 * j, 0));
+    const int lane = ptx::opaque(warp::lane());  // what follows from it is not worth registers
+    const int row = lane / 4, col = 2 * (lane % 4);
+#pragma unroll
+    for (int e = 0; e < w.size; ++e) {
+      const bool later = diagonal && col + e / 4 * 8 + e % 2 > row + e % 4 / 2 * 8;
+      float& s = w.value[e];
+      s = later ? 0 : 1 + s * (1 + s / 2);
+    }
+    const operand_slice rounded = to_bf16(w, 0);
+    if constexpr (Normalize) warp::add_rows(sums, rounded);
+#pragma unroll
+    for (int d = 0; d < dim_blocks; ++d) {
+      warp::mma_ABt(o, d, rounded, warp::load_transposed_right(v, 16 * j, 16 * d));
+    }
+  };
+#pragma unroll 1
+  for (int j = 0; j < warp; ++j) add_block(j, std::false_type{});
+  add_block(warp, std::true_type{});
+
+  shared.read[chunk % 2].arrive();
+
+  if constexpr (Normalize) {
+    warpgroup::scale_rows(o, {ptx::reciprocal(warp::sum_of_row(sums[0]) + p.eps),
+                              ptx::reciprocal(warp::sum_of_row(sums[1]) + p.eps)});
+  }
+#pragma unroll
+  for (int d = 0; d < dim_blocks; ++d) {
+    warp::store(shared.out, first_row, 16 * d, to_bf16(o, d));
+  }
+  __syncwarp();
+  warp::store_rows(out, p.o.token_stride, p.seqlen - chunk * chunk_tokens, shared.out, first_row);
+  __syncwarp();
+}
+
 template <bool Normalize>
 __device__ void run_output_warp(shared_storage& shared, const parameters& p,
                                 const head_range& range) {
-  const int warp = warpgroup::warp();
   key_moments moments;  // of the chunks before
   if (Normalize && p.initial_state.kv != nullptr) {
     moments.load(p.initial_state.z_head(range.batch_head));
   }
-
-  for (int chunk = 0; chunk < p.chunks; ++chunk) {
-    shared.ready[chunk % 2].wait(parity(chunk));
-    const int first_row = 16 * warp;
-    const token_tile& k = shared.k[chunk % stages];
-    const value_rows& v = shared.v[chunk % stages];
-    const handed_state& state = shared.state[chunk % 2];
-    const query_features features(shared.q[chunk % stages], first_row, p.scale);
-    const operand_slice q = features.slice(circulant::linear_slice);  // scaled
-    float sums[2] = {0, 0};  // of the weights of rows g and g + 8; this lane's part
-    if constexpr (Normalize) {
-      moments.add_weights(sums, q);
-      moments.add(k);
-    }
-
-    accumulator_tile<value_dim> o = {};  // [16 x 64]
-#pragma unroll
-    for (int s = 0; s < circulant::slices; ++s) {
-      const operand_slice slice = features.slice(s);
-#pragma unroll
-      for (int d = 0; d < dim_blocks; ++d) {
-        const uint4 x = state[s][d][warp::lane()];
-        warp::mma_ABt(o, d, slice, {x.x, x.y, x.z, x.w});
-      }
-    }
-
-    const auto add_block = [&](int j, auto diagonal) {
-      accumulator_tile<16> w = {};  // A, then W [16 x 16]
-      warp::mma_ABt(w, 0, q, warp::load_right(k, 16 * j, 0));
-      const int lane = ptx::opaque(warp::lane());  // what follows from it is not worth registers
-      const int row = lane / 4, col = 2 * (lane % 4);
-#pragma unroll
-      for (int e = 0; e < w.size; ++e) {
-        const bool later = diagonal && col + e / 4 * 8 + e % 2 > row + e % 4 / 2 * 8;
-        float& s = w.value[e];
-        s = later ? 0 : 1 + s * (1 + s / 2);
-      }
-      const operand_slice rounded = to_bf16(w, 0);
-      if constexpr (Normalize) warp::add_rows(sums, rounded);
-#pragma unroll
-      for (int d = 0; d < dim_blocks; ++d) {
-        warp::mma_ABt(o, d, rounded, warp::load_transposed_right(v, 16 * j, 16 * d));
-      }
-    };
-#pragma unroll 1
-    for (int j = 0; j < warp; ++j) add_block(j, std::false_type{});
-    add_block(warp, std::true_type{});
-    shared.read[chunk % 2].warp_arrive();
-
-    if constexpr (Normalize) {
-      warpgroup::scale_rows(o, {ptx::reciprocal(warp::sum_of_row(sums[0]) + p.eps),
-                                ptx::reciprocal(warp::sum_of_row(sums[1]) + p.eps)});
-    }
-#pragma unroll
-    for (int d = 0; d < dim_blocks; ++d) {
-      warp::store(shared.out, first_row, 16 * d, to_bf16(o, d));
-    }
-    __syncwarp();
-    const int first_token = chunk * chunk_tokens;
-    warp::store_rows(p.o.token(range.batch, range.head, first_token), p.o.token_stride,
-                     p.seqlen - first_token, shared.out, first_row);
-    __syncwarp();
+  bf16* out = p.o.token(range.batch, range.head, 0);  // the chunk's
+  for (int chunk = 0; chunk < p.chunks; ++chunk, out += chunk_tokens * p.o.token_stride) {
+    work_out<Normalize>(shared, p, chunk, moments, out);
   }
-
-  if (Normalize && p.final_state.kv != nullptr && warp == 0) {
+  if (Normalize && p.final_state.kv != nullptr && warpgroup::warp() == 0) {
     moments.add_count(p.seqlen - p.chunks * chunk_tokens);  // those past the end
     moments.store(p.final_state.z_head(range.batch_head));
   }
@@ -408,17 +441,15 @@ __global__ void __launch_bounds__(threads, ctas_per_multiprocessor)
   shared_storage& shared = *reinterpret_cast<shared_storage*>(shared_bytes);
   const head_range range(p);
   if (threadIdx.x == 0) {
-    for (barrier& ready : shared.ready) ready.init(warpgroup::warps);
-    for (barrier& read : shared.read) read.init(warpgroup::warps);
+    for (barrier& ready : shared.ready) ready.init(warpgroup::threads);
+    for (barrier& read : shared.read) read.init(warpgroup::threads);
   }
   __syncthreads();
   const int warp = warp::uniform_index();
-  if (warp >= warpgroup::warps) {
-    run_output_warp<Normalize>(shared, p, range);
-  } else if (warp < warpgroup::warps / 2) {
-    run_state_warp<0>(shared, p, range);
+  if (warp < warpgroup::warps) {
+    run_state_warp(shared, p, range, warp);
   } else {
-    run_state_warp<circulant::slices / 2>(shared, p, range);
+    run_output_warp<Normalize>(shared, p, range);
   }
 }
 

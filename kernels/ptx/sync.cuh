@@ -17,10 +17,8 @@ __device__ inline void named_barrier_sync() {
   asm volatile("bar.sync %0, %1;" ::"n"(Id), "n"(Threads) : "memory");
 }
 
-/// elect.sync: true in one lane of a converged warp, always the same one; before sm_90 a
-/// comparison. PTX ISA, "elect.sync".
+/// elect.sync: true in one lane of a converged warp, always the same one. PTX ISA, "elect.sync".
 __device__ inline bool elect_lane() {
-#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
   std::uint32_t elected;
   asm volatile(
       "{\n"
@@ -30,9 +28,6 @@ __device__ inline bool elect_lane() {
       "}\n"
       : "=r"(elected));
   return elected != 0;
-#else
-  return threadIdx.x % 32 == 0;
-#endif
 }
 
 /// setmaxnreg.inc / .dec: this warpgroup's registers a thread. PTX ISA, "setmaxnreg".
