@@ -311,14 +311,16 @@ def _appearance(series: Series) -> dict:
             "mew": 1.0,
             "zorder": 2,
         }
+    hollow = series.dash and not series.line  # partly
     return {
         "color": look.colour,
         "marker": look.marker,
         "ls": style.DASHES[series.dash % len(style.DASHES)] if series.line else "none",
-        "lw": look.width,
+        "lw": 0.9 if look.is_original else look.width,
         "ms": 5.5 if series.implementation == "based" else 4.5,
-        "mec": look.colour if series.dash and not series.line else "white",
-        "mew": 0.5,
+        "markerfacecolor": "white" if look.is_original else look.colour,
+        "mec": look.colour if hollow or look.is_original else "white",
+        "mew": 0.9 if look.is_original else 0.5,
         # Where no line style tells variants apart, how the marker is filled does.
         "fillstyle": "full" if series.line else _FILLS[series.dash % len(_FILLS)],
         "markerfacecoloralt": "white",

@@ -1,7 +1,7 @@
 """How an implementation looks, the same in every figure.
 
 The colour names the algorithm, the marker the implementation of it, so that a reimplementation and
-its original stay recognisable as a pair. Colours are Okabe and Ito's, told apart by colour-blind
+its original stay recognisable as a pair; originals are hollow. Colours are Okabe and Ito's, told apart by colour-blind
 readers; the markers carry the difference in black-and-white print.
 """
 
@@ -16,13 +16,19 @@ VERMILION, PURPLE, BROWN = "#d55e00", "#cc79a7", "#8c564b"
 INK, PALE, GRID = "#222222", "#666666", "#e3e3e3"
 DASHES = ("-", "--", ":", "-.")
 
+_FIRST_ORIGINAL = 10
+
 
 @dataclass(frozen=True)
 class Style:
     colour: str
     marker: str  # matplotlib's code
     width: float = 1.4
-    order: int = 50  # in legends
+    order: int = 9  # in legends; our own come before the originals
+
+    @property
+    def is_original(self) -> bool:
+        return self.order >= _FIRST_ORIGINAL
 
 
 KNOWN = {

@@ -8,7 +8,8 @@ DATA = Path(__file__).parents[2] / "plots" / "data" / "h200.json"
 
 
 def test_every_figure_is_drawn(tmp_path, capsys):
-    assert cli.main(["render", str(DATA), "--out", str(tmp_path), "--published"]) == 0
+    files = [str(DATA), str(DATA.with_name("originals_h200.json"))]
+    assert cli.main(["render", *files, "--out", str(tmp_path), "--published"]) == 0
     printed = capsys.readouterr()
     assert "not drawn" not in printed.out + printed.err
     for name in cli.figure_names():
