@@ -183,5 +183,5 @@ def _caption(group: Group, panels: list[Panel], y: Axis) -> str:
         caption += " · equal curves show as one striped band"
     origins = sorted({s.origin for panel in panels for s in panel.series if s.origin})
     if origins:
-        caption += f"\nHollow, not measured in this run: {'; '.join(origins)}"
+        caption += f"\nDotted, not measured in this run: {'; '.join(origins)}"
     return caption

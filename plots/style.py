@@ -1,8 +1,8 @@
 """How an implementation looks, the same in every figure.
 
 The colour names the algorithm, the marker the implementation of it, so that a reimplementation and
-its original stay recognisable as a pair; originals are hollow. Colours are Okabe and Ito's, told apart by colour-blind
-readers; the markers carry the difference in black-and-white print.
+its original stay recognisable as a pair; originals are hollow. Colours are Okabe and Ito's, told
+apart by colour-blind readers; the markers carry the difference in black-and-white print.
 """
 
 import math
