@@ -106,17 +106,6 @@ __device__ inline void store_rows(T* to, std::int64_t row_stride, int valid_rows
   }
 }
 
-/// Each element times `factor`, rounded once.
-__device__ inline operand_slice scaled(const operand_slice& x, float factor) {
-  operand_slice result;
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    result.word[i] =
-        ptx::to_bf16x2(ptx::low_half(x.word[i]) * factor, ptx::high_half(x.word[i]) * factor);
-  }
-  return result;
-}
-
 /// Adds the elements of rows g and g + 8 that this lane holds.
 __device__ inline void add_rows(float (&sums)[2], const operand_slice& x) {
 #pragma unroll

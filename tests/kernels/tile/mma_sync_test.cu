@@ -35,7 +35,6 @@ enum output {
   both_transposed,     // A^T B
   stored,              // A, through store()
   copied_rows,         // A's first rows, through store_rows()
-  scaled,              // A / 4
   product_of_rounded,  // bf16(A B^T) bf16(A B^T)^T
   row_sums,            // of A, in each column
   past_the_end,        // the last sixteen of the copied rows
@@ -80,7 +79,6 @@ __global__ void operations_kernel(const bf16* a_source, const bf16* b_source, fl
   write(left_transposed, multiply(left_t, right));
   write(right_transposed, multiply(left, right_t));
   write(both_transposed, multiply(left_t, right_t));
-  write_operand(scaled, warp::scaled(left, 0.25f));
 
   warp::store(c, row, col, left);
   __syncwarp();
@@ -196,7 +194,6 @@ TEST_F(mma_sync_test, takes_rounded_results_as_operands) {
 
 TEST_F(mma_sync_test, stores_and_scales) {
   check(stored, [&](int i, int j) { return a(i, j); });
-  check(scaled, [&](int i, int j) { return a(i, j) / 4; });
 }
 
 TEST_F(mma_sync_test, stores_rows_up_to_the_end) {
