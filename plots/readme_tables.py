@@ -26,7 +26,7 @@ _AUDIT_SCHEMA = "based-bench-audit/1"
 _ABSENT = "–"
 _BURST_NOTE = (
     "µs: in a steady state, to which roofline and over TK refer. burst µs: in 11 launches after a "
-    "rest, as few as the originals' times are of; only where the clock was held down."
+    "rest, as few as the originals' times are of."
 )
 
 # What the prefill kernel is held against: B, N. The first length is one block, the last 128K.

@@ -99,7 +99,7 @@ def test_a_gpu_gets_the_figures_shapes_and_no_others(gpu_suite):
     done = gpu_suite.run("scripts/reproduce", "--out", "out")
     assert done.returncode == 0, done.stderr
     sweeps = calls(gpu_suite, "bench")
-    assert all("--device=cuda" in sweep for sweep in sweeps)
+    assert all({"--device=cuda", "--burst=always"} <= set(sweep) for sweep in sweeps)
     assert all("--heads=16" in s for s in sweeps if "--benchmark_filter=^decode/" not in s)
     assert shapes(sweeps) == FIGURES
     assert shapes(calls(gpu_suite, "peers")) == FIGURES
