@@ -75,15 +75,18 @@ constexpr int loading_warps = 3;  // one each for q, k and v
 constexpr int consumer_warps = threads / 32;
 
 /// Shared memory: a CTA's is its storage and what the system reserves.
+constexpr std::size_t multiprocessor_bytes = 228 * 1024;
+constexpr std::size_t reserved_for_system = 1024;
 template <class Share>
-constexpr bool fits = Share::ctas*(sizeof(shared_storage<Share>) + 1024) <= 228 * 1024;
-static_assert(fits<half_multiprocessor> && fits<whole_multiprocessor>);
+constexpr std::size_t cta_bytes = sizeof(shared_storage<Share>) + reserved_for_system;
+static_assert(half_multiprocessor::ctas * cta_bytes<half_multiprocessor> <= multiprocessor_bytes);
+static_assert(cta_bytes<whole_multiprocessor> <= multiprocessor_bytes);
 
 /// Registers of a thread, where two CTAs leave 128 at launch: the output warpgroup gets some of the
 /// state warpgroup's.
-constexpr int launch_registers = 128;
+constexpr int multiprocessor_registers = 65536;
+constexpr int launch_registers = multiprocessor_registers / (half_multiprocessor::ctas * threads);
 constexpr int moved_registers = 8;
-static_assert(half_multiprocessor::ctas * threads * launch_registers == 65536);
 
 /// The output warpgroup's warps load q, k and v of a chunk, one each.
 template <class Share>
