@@ -2,7 +2,7 @@
 // once more in a burst where the steady state is not what the device can do for a short while.
 //
 // The samples are of a steady state, many calls in a row. A long kernel then runs into a GPU's
-// power limit, which holds the clock down: it reads up to an eighth slower than in the few launches
+// power limit, which holds the clock down: it reads up to a seventh longer than in the few launches
 // of the sources' own benchmark scripts, of which the published figures and
 // plots/data/peers_h200.json (11 to 20 launches each) are made. To stand beside those, such a row
 // is timed as they were too: the GPU idles, then the first burst_calls calls are timed cold, and

@@ -38,6 +38,11 @@ class scale_factor {
     residual_ = ptx::to_bf16x2(rest, rest);
   }
 
+  /// Two products, whatever the factor.
+  __device__ std::uint32_t operator()(std::uint32_t word) const {
+    return ptx::fma_bf16x2(word, head_, multiply_bf16x2(word, residual_));
+  }
+
   template <int Words>
   __device__ void multiply(std::uint32_t (&to)[Words], const std::uint32_t (&from)[Words]) const {
     if (residual_ == 0) {
@@ -45,9 +50,7 @@ class scale_factor {
       for (int i = 0; i < Words; ++i) to[i] = multiply_bf16x2(from[i], head_);
     } else {
 #pragma unroll
-      for (int i = 0; i < Words; ++i) {
-        to[i] = ptx::fma_bf16x2(from[i], head_, multiply_bf16x2(from[i], residual_));
-      }
+      for (int i = 0; i < Words; ++i) to[i] = (*this)(from[i]);
     }
   }
 
@@ -55,11 +58,32 @@ class scale_factor {
   std::uint32_t head_, residual_;
 };
 
+inline constexpr int query_words = feature_dim / 2;  ///< of a row of queries
+
+/// Slots of a slice of phi(x) from a thread's rows g and g + 8, upper and lower, of scaled queries:
+/// word i holds columns 2 t + 2 i and 2 t + 2 i + 1 (mod 16). `slice` is to be a constant after
+/// unrolling. The squares have their weight 1/2 where `WeighsSquares`.
+template <bool WeighsSquares>
+__device__ inline operand_slice query_slice(const std::uint32_t (&upper)[query_words],
+                                            const std::uint32_t (&lower)[query_words], int slice) {
+  if (slice == linear_slice) return {upper[0], lower[0], upper[4], lower[4]};
+  const auto product = [&](const std::uint32_t(&x)[query_words], int first) {
+    const bool halves = WeighsSquares && slice == 0;
+    const std::uint32_t weighted = halves ? multiply_bf16x2(x[first], two_halves) : x[first];
+    return multiply_bf16x2(weighted, rotated(x, first, slice));
+  };
+  if (slice == opposite_slice) {
+    const std::uint32_t constant = warp::lane() % 4 == 0 ? two_ones : 0;
+    return {product(upper, 0), product(lower, 0), constant, constant};
+  }
+  return {product(upper, 0), product(lower, 0), product(upper, 4), product(lower, 4)};
+}
+
 /// phi(scale q) of a chunk [64 x 160]: a thread keeps the sixteen scaled values of its rows g and
 /// g + 8, rotated by its own column 2 t, and multiplies a slice out when it is asked for.
 class query_features {
  public:
-  static constexpr int words = feature_dim / 2;
+  static constexpr int words = query_words;
 
   __device__ query_features() {
     const int row = 16 * warpgroup::warp() + warp::lane() / 4;
@@ -94,28 +118,16 @@ class query_features {
     scale.multiply(lower_, fetched_lower_);
   }
 
-  /// Slots of a slice; `slice` is to be a constant after unrolling.
   __device__ operand_slice slice(int slice) const {
-    if (slice == linear_slice) return {upper_[0], lower_[0], upper_[4], lower_[4]};
-    if (slice == opposite_slice) {
-      const std::uint32_t constant = warp::lane() % 4 == 0 ? two_ones : 0;
-      return {product(upper_, 0, slice), product(lower_, 0, slice), constant, constant};
-    }
-    return {product(upper_, 0, slice), product(lower_, 0, slice), product(upper_, 4, slice),
-            product(lower_, 4, slice)};
+    return query_slice<true>(upper_, lower_, slice);
   }
 
  private:
-  __device__ static std::uint32_t product(const std::uint32_t (&x)[words], int first, int slice) {
-    const std::uint32_t weighted = slice == 0 ? multiply_bf16x2(x[first], two_halves) : x[first];
-    return multiply_bf16x2(weighted, rotated(x, first, slice));
-  }
-
   int offsets_[words / 2];
   std::uint32_t fetched_upper_[words];  // not yet scaled
   std::uint32_t fetched_lower_[words];
-  std::uint32_t upper_[words];  // word i: columns 2 t + 2 i, 2 t + 2 i + 1 (mod 16) of row g
-  std::uint32_t lower_[words];  // of row g + 8
+  std::uint32_t upper_[words];  // as query_slice() takes them
+  std::uint32_t lower_[words];
 };
 
 /// phi(k): each thread of a warpgroup writes half a token's slots of every slice.

@@ -313,42 +313,26 @@ __device__ void run_state_warp(shared_storage& shared, const parameters& p, cons
 /// lack their weight 1/2, which the state has taken over.
 class query_features {
  public:
-  __device__ query_features(const token_tile& q, int token, float scale) {
-    // The scale is a bf16 head and a residual: a scaled query is rounded once.
-    const std::uint32_t head = ptx::to_bf16x2(scale, scale);
-    const float rest = scale - ptx::low_half(head);
-    const std::uint32_t residual = ptx::to_bf16x2(rest, rest);
+  __device__ query_features(const token_tile& q, int token, float factor) {
+    const circulant::scale_factor scale(factor);
     const int row = token + warp::lane() / 4;
 #pragma unroll
     for (int i = 0; i < words; ++i) {
       const int col = (2 * (warp::lane() % 4) + 2 * i) % feature_dim;
-      const auto scaled = [&](std::uint32_t word) {
-        return ptx::fma_bf16x2(word, head, multiply_bf16x2(word, residual));
-      };
-      upper_[i] = scaled(q.load<std::uint32_t>(row, col));
-      lower_[i] = scaled(q.load<std::uint32_t>(row + 8, col));
+      upper_[i] = scale(q.load<std::uint32_t>(row, col));
+      lower_[i] = scale(q.load<std::uint32_t>(row + 8, col));
     }
   }
 
   __device__ operand_slice slice(int slice) const {
-    if (slice == circulant::linear_slice) return {upper_[0], lower_[0], upper_[4], lower_[4]};
-    if (slice == circulant::opposite_slice) {
-      const std::uint32_t constant = warp::lane() % 4 == 0 ? two_ones : 0;
-      return {product(upper_, 0, slice), product(lower_, 0, slice), constant, constant};
-    }
-    return {product(upper_, 0, slice), product(lower_, 0, slice), product(upper_, 4, slice),
-            product(lower_, 4, slice)};
+    return circulant::query_slice<false>(upper_, lower_, slice);
   }
 
  private:
-  static constexpr int words = feature_dim / 2;
+  static constexpr int words = circulant::query_words;
 
-  __device__ static std::uint32_t product(const std::uint32_t (&x)[words], int first, int slice) {
-    return multiply_bf16x2(x[first], circulant::rotated(x, first, slice));
-  }
-
-  std::uint32_t upper_[words];  // word i: columns 2 t + 2 i, 2 t + 2 i + 1 (mod 16) of row g
-  std::uint32_t lower_[words];  // of row g + 8
+  std::uint32_t upper_[words];
+  std::uint32_t lower_[words];
 };
 
 /// What an output warp does for a chunk: its sixteen rows of O, which goes to `out`.

@@ -246,6 +246,25 @@ TEST_F(prefill_cuda, options_alone_and_together) {
   }
 }
 
+/// So many heads that no CTA of the Hopper kernel has a multiprocessor to itself, as it has in the
+/// other tests: another configuration of the kernel. Small enough for compute-sanitizer.
+constexpr std::int64_t many_heads = 150;
+
+TEST_F(prefill_cuda, more_heads_than_multiprocessors) {
+  for (int mask = 0; mask < 8; ++mask) {
+    prefill_problem problem = {{1, many_heads, 200}};
+    problem.options.normalize = mask & 1;
+    problem.options.initial_state = mask & 2;
+    problem.options.final_state = mask & 4;
+    for (const auto variant : variants(problem)) {
+      problem.variant = variant;
+      prefill_case test(problem);
+      test.run();
+      test.check();
+    }
+  }
+}
+
 TEST_F(prefill_cuda, a_scale_that_is_no_power_of_two) {
   prefill_problem problem = {{1, 2, 500}};
   problem.options.scale = 0.3f;
@@ -367,21 +386,23 @@ TEST_F(prefill_cuda, two_streams_at_once) {
 }
 
 TEST_F(prefill_cuda, a_nan_stays_behind_its_chunk_and_in_its_head) {
-  constexpr std::int64_t heads = 2, seqlen = 300, poisoned_token = 130;
-  prefill_case test(prefill_problem{{1, heads, seqlen}});
-  prefill_args<bf16> args = test.args();
-  const bf16 nan = {0x7fff};
-  auto* k = const_cast<bf16*>(args.k.token(0, 0, poisoned_token));
-  BASED_CUDA(cudaMemcpy(k, &nan, sizeof(nan), cudaMemcpyHostToDevice));
-  test.run();
-  const auto o = test.output();
+  constexpr std::int64_t seqlen = 300, poisoned_token = 130;
   constexpr std::int64_t first_reached = poisoned_token / sm90::chunk_tokens * sm90::chunk_tokens;
-  for (std::int64_t i = 0; i < heads * seqlen * value_dim; ++i) {
-    const std::int64_t token = i / value_dim;  // of both heads
-    if (token < first_reached || token >= seqlen) {
-      ASSERT_TRUE(std::isfinite(o[i])) << "token " << token;
-    } else if (token >= poisoned_token) {
-      ASSERT_TRUE(std::isnan(o[i])) << "token " << token;
+  for (const std::int64_t heads : {std::int64_t{2}, many_heads}) {
+    prefill_case test(prefill_problem{{1, heads, seqlen}});
+    prefill_args<bf16> args = test.args();
+    const bf16 nan = {0x7fff};
+    auto* k = const_cast<bf16*>(args.k.token(0, 0, poisoned_token));
+    BASED_CUDA(cudaMemcpy(k, &nan, sizeof(nan), cudaMemcpyHostToDevice));
+    test.run();
+    const auto o = test.output();
+    for (std::int64_t i = 0; i < heads * seqlen * value_dim; ++i) {
+      const std::int64_t token = i / value_dim;  // of all heads
+      if (token < first_reached || token >= seqlen) {
+        ASSERT_TRUE(std::isfinite(o[i])) << "token " << token;
+      } else if (token >= poisoned_token) {
+        ASSERT_TRUE(std::isnan(o[i])) << "token " << token;
+      }
     }
   }
 }
