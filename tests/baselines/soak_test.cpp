@@ -18,7 +18,7 @@ namespace {
 constexpr int problems = 1000;
 constexpr std::int64_t most_tokens = 16384;  // B * H * N: keeps the float64 reference quick
 constexpr double longest = 6000;
-constexpr int most_batch_heads = 8;  // of each
+constexpr double most_batch_heads = 24;  // of each: more together than multiprocessors, too
 
 // Few tokens average over nothing. A scaled query, the square of its score, the weight and the
 // output are each rounded to bf16 once, by 2^-9 at most: the bound is their sum.
@@ -32,9 +32,7 @@ class problem_source {
   prefill_case next(const implementation<based_prefill>& kernel) {
     prefill_shape shape;
     do {
-      const double log_length = std::uniform_real_distribution<>(0, std::log(longest))(random_);
-      shape = {up_to(most_batch_heads), up_to(most_batch_heads),
-               static_cast<std::int64_t>(std::exp(log_length))};
+      shape = {size_up_to(most_batch_heads), size_up_to(most_batch_heads), size_up_to(longest)};
     } while (shape.tokens() > most_tokens);
     prefill_case test = {.name = "", .shape = shape};
     // A power of two is exact in bf16, any other scale is not: both are asked for.
@@ -53,6 +51,11 @@ class problem_source {
 
  private:
   bool coin() { return std::bernoulli_distribution(0.5)(random_); }
+  /// Small sizes as often as large ones.
+  std::int64_t size_up_to(double most) {
+    const double log_size = std::uniform_real_distribution<>(0, std::log(most + 1))(random_);
+    return static_cast<std::int64_t>(std::exp(log_size));
+  }
   int up_to(int most) { return std::uniform_int_distribution<>(1, most)(random_); }
 
   std::mt19937_64 random_;
