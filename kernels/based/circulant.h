@@ -1,13 +1,16 @@
-// The feature map as the tensor cores want it: ten slices of sixteen slots.
+// The feature map as mma.sync wants it: ten slices of sixteen slots.
 //
-//   slice s = 0..7, slot j   x_j x_{(j + s) mod 16}      s = 0: the squares; each other product
-//   once slice 8, slot j < 8      x_j x_{j + 8} slice 8, slots 8, 9      1, twice: the state keeps
-//   sum(v) there as a bf16 head and a residual slice 8, slots 10..15    nothing slice 9, slot j x_j
+//   slice s = 0..7, slot j   x_j x_{(j + s) mod 16}; s = 0: the squares
+//   slice 8, slot j < 8      x_j x_{j + 8}
+//   slice 8, slots 8 and 9   1, twice: S is handed over with sum(v) there as a bf16 head and a
+//                            residual; slots 10 to 15 hold nothing
+//   slice 9, slot j          x_j
 //
 // The distances s = 0..8 around a circle of sixteen meet each of the 136 unordered pairs once, and
 // a slice is a product of x with its own rotation: with two values a register, rotations by an even
-// s are other registers and those by an odd s one byte permutation. As in features.h the k side
-// holds plain monomials; the q side holds the weights, which are the squares' 1/2 and the scale.
+// s are other registers and those by an odd s one byte permutation; where tokens are side by side,
+// rows at a constant offset. As in features.h the k side holds plain monomials; the q side holds
+// the weights, which are the squares' 1/2 and the scale.
 #pragma once
 
 #include "kernels/common/features.h"

@@ -35,10 +35,15 @@ dispatch_choice choose(const prefill_problem& problem) {
 
 unsupported_reason unsupported(const prefill_problem& problem) {
   const prefill_shape& shape = problem.shape;
-  const auto choice = dispatch(problem, current_target());
-  if (!choice) {
+  const dispatch_target target = current_target();
+  const auto choice = dispatch(problem, target);
+  if (!choice && !target.is_hopper) {
     return "variant " + std::string(problem.variant) +
            " runs on compute capability 9.0 (Hopper) only";
+  }
+  if (!choice) {
+    return "variant " + std::string(problem.variant) + " gives out no state at scale " +
+           std::to_string(problem.options.scale) + ": its size is to be 2^-32 or more";
   }
   if (!choice->is_wgmma) return sm80::unsupported(problem);
   if (shape.seqlen > max_seqlen) {

@@ -3,7 +3,8 @@
 //   whole     on Hopper; one CTA walks through a head's whole sequence
 //   split     on Hopper, heads too few to fill the card: each sequence in segments, side by side,
 //             after a first kernel has summed up what each segment adds to the state
-//   mma_sync  on any device: prefill_sm80.h
+//   mma_sync  on any device: prefill_sm80.h; for a final state at a scale near zero too, which the
+//             others, whose state is scaled, could not undo
 #pragma once
 
 #include <algorithm>
@@ -14,6 +15,7 @@
 #include <string_view>
 
 #include "kernels/based/prefill_sm90.h"
+#include "kernels/based/quad_map.h"
 #include "kernels/common/prefill.h"
 
 namespace based {
@@ -59,18 +61,26 @@ struct dispatch_target {
   bool is_hopper;
 };
 
+/// Whether the kernel for Hopper can take the weights out of a final state again.
+constexpr bool undoes_scale(const prefill_options& options) {
+  const float size = options.scale < 0 ? -options.scale : options.scale;
+  return !options.final_state || size >= quad::least_scale_of_state;
+}
+
 struct dispatch_choice {
   bool is_wgmma;  ///< the kernel for Hopper; else the one for any device
   int segments;
 };
 
-/// What runs `problem` on a device; nullopt where its variant is one that the device lacks.
+/// What runs `problem` on a device; nullopt where its variant is one that the device, or the kernel
+/// for Hopper at this scale, cannot run.
 constexpr std::optional<dispatch_choice> dispatch(const prefill_problem& problem,
                                                   const dispatch_target& device) {
-  if (problem.variant == variant_mma_sync || (problem.variant.empty() && !device.is_hopper)) {
+  const bool wgmma_can = device.is_hopper && undoes_scale(problem.options);
+  if (problem.variant == variant_mma_sync || (problem.variant.empty() && !wgmma_can)) {
     return dispatch_choice{.is_wgmma = false, .segments = 1};
   }
-  if (!device.is_hopper) return std::nullopt;
+  if (!wgmma_can) return std::nullopt;
   return dispatch_choice{
       .is_wgmma = true,
       .segments = segments_of(problem.shape, problem.variant, device.multiprocessors)};

@@ -1,11 +1,12 @@
 // The K-state z of the normalisation, as three moments of the keys instead of 153 features:
 //
-//   phi_q(q) . z = n + x . (2 m + M x) / 2,   x = scale q,  n = count,  m = sum k,  M = sum k k^T
+//   phi_q(q) . z = n + q . (2 s m + s^2 M q) / 2,   s = scale,  n = count,  m = sum k,  M = sum k
+//   k^T
 //
 // The state warpgroup keeps m and M in fp32, one accumulator of mma.sync a warp: warps 0 and 1 hold
 // the halves of M's columns, warp 2 m, as the product with ones, warp 3 nothing. One ldmatrix a
 // block of sixteen tokens serves as both operands of K^T K. The accumulators are handed over side
-// by side, rounded, as a tile that is multiplied with [x 1/4]. n is known.
+// by side, scaled and rounded, as a tile that is multiplied with [q 1/4]. n is known.
 //
 // The rows of the weights are summed up by wgmma too, as products with ones: mma.sync would queue
 // behind the wgmmas of all warps.
@@ -13,15 +14,15 @@
 
 #include <cstdint>
 
-#include "kernels/based/circulant.cuh"
 #include "kernels/based/kv_state.cuh"
+#include "kernels/based/quad_features.cuh"
 #include "kernels/ptx/ldmatrix.cuh"
 #include "kernels/ptx/mma.cuh"
 #include "kernels/tile/warpgroup.cuh"
 
 namespace based {
 
-/// Columns 0 to 15: M; columns 16 to 23: m, eight times; the others are zero. [16 x 32]
+/// Columns 0 to 15: s^2 M; columns 16 to 23: s m, eight times; the others are zero. [16 x 32]
 using moments_tile = shared_tile<feature_dim, 2 * feature_dim, swizzle::none>;
 
 class key_moments {
@@ -30,7 +31,7 @@ class key_moments {
     const int lane = warp::lane();
     const int row = lane / 16 * 8 + lane % 8;
     const int col = lane / 8 % 2 * 8;
-    from_ = warp::pinned(circulant::token_tile::layout::offset(row, col ^ 8 * is_right_half()));
+    from_ = warp::pinned(quad::token_tile::layout::offset(row, col ^ 8 * is_right_half()));
     to_ = warp::pinned(
         moments_tile::layout::offset(this->row(0), 8 * warpgroup::warp() + 2 * (lane % 4)));
 #pragma unroll
@@ -38,26 +39,28 @@ class key_moments {
   }
 
   /// Adds a chunk's keys [64 x 16].
-  __device__ void add(const circulant::token_tile& k) {
+  __device__ void add(const quad::token_tile& k) {
     if (!holds_second() && !holds_first()) return;
     const char* matrices = k.at(0, 0) + from_;
 #pragma unroll
     for (int i = 0; i < k.rows / 16; ++i) {
       // K^T of a block, this warp's half of M first: (dims, tokens) of eight.
       std::uint32_t keys[4];  // (0, 0), (1, 0), (0, 1), (1, 1)
-      ptx::ldmatrix_x4_trans(keys, matrices + circulant::token_tile::layout::offset(16 * i, 0));
-      const std::uint32_t upper = holds_second() ? keys[0] : circulant::two_ones;
-      const std::uint32_t lower = holds_second() ? keys[2] : circulant::two_ones;
+      ptx::ldmatrix_x4_trans(keys, matrices + quad::token_tile::layout::offset(16 * i, 0));
+      const std::uint32_t upper = holds_second() ? keys[0] : ptx::two_ones;
+      const std::uint32_t lower = holds_second() ? keys[2] : ptx::two_ones;
       ptx::mma_m16n8k16(sums_, keys, upper, lower);
     }
   }
 
   /// Writes this warp's part of the tile.
-  __device__ void hand_over(moments_tile& tile) const {
+  __device__ void hand_over(moments_tile& tile, float scale) const {
+    const float weight = holds_second() ? scale * scale : scale;
 #pragma unroll
     for (int i = 0; i < 2; ++i) {  // the rows differ in a bit of the address
       char* to = tile.at(0, 0) + (to_ ^ moments_tile::layout::offset(8 * i, 0));
-      *reinterpret_cast<std::uint32_t*>(to) = ptx::to_bf16x2(sums_[2 * i], sums_[2 * i + 1]);
+      *reinterpret_cast<std::uint32_t*>(to) =
+          ptx::to_bf16x2(weight * sums_[2 * i], weight * sums_[2 * i + 1]);
     }
   }
 
@@ -120,16 +123,16 @@ class key_moments {
   float sums_[4];  // columns 2 t and 2 t + 1
 };
 
-/// y = 2 m + M x of a chunk's rows [64 x 16].
-__device__ inline void start_moment_products(accumulator_tile<16>& y, const operand_slice& x,
+/// y = 2 s m + s^2 M q of a chunk's rows [64 x 16].
+__device__ inline void start_moment_products(accumulator_tile<16>& y, const operand_slice& q,
                                              const moments_tile& moments) {
   constexpr std::uint32_t quarters = 0x3e803e80;  // bf16 {1/4, 1/4}: of eight m twice the mean
-  warpgroup::mma_ABt<warpgroup::mma_mode::overwrite>(y, x, moments, 0);
+  warpgroup::mma_ABt<warpgroup::mma_mode::overwrite>(y, q, moments, 0);
   warpgroup::mma_ABt(y, {quarters, quarters, quarters, quarters}, moments, 1);
 }
 
 /// What sums up the rows of a left operand: columns 0 to 15, for weights, are ones, columns 16 to
-/// 31, for x_i y_i, halves. [8 x 32]
+/// 31, for q_i y_i, halves. [8 x 32]
 using summing_tile = shared_tile<8, 2 * feature_dim, swizzle::none>;
 
 /// By the first threads of a block.
@@ -137,7 +140,7 @@ __device__ inline void fill(summing_tile& tile) {
   constexpr int words = summing_tile::cols / 2;
   const int row = threadIdx.x / words, col = threadIdx.x % words * 2;
   if (row >= tile.rows) return;
-  tile.store(row, col, col < feature_dim ? circulant::two_ones : circulant::two_halves);
+  tile.store(row, col, col < feature_dim ? ptx::two_ones : ptx::two_halves);
 }
 
 /// The sums of rows g and g + 8, each twice in every lane. [64 x 8]
@@ -151,14 +154,14 @@ __device__ inline void start_row_sums(row_sums& sums, const operand_tile<64>& w,
   for (int i = 1; i < w.slices; ++i) warpgroup::mma_ABt(sums, w.slice[i], columns, 0);
 }
 
-/// Adds the rows' x . y / 2.
-__device__ inline void start_adding_moments(row_sums& sums, const operand_slice& x,
+/// Adds the rows' q . y / 2.
+__device__ inline void start_adding_moments(row_sums& sums, const operand_slice& q,
                                             const accumulator_tile<16>& y,
                                             const summing_tile& columns) {
   operand_slice products = to_bf16(y, 0);
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    products.word[i] = ptx::multiply_bf16x2(products.word[i], x.word[i]);
+    products.word[i] = ptx::multiply_bf16x2(products.word[i], q.word[i]);
   }
   warpgroup::mma_fence();
   warpgroup::mma_ABt(sums, products, columns, 1);

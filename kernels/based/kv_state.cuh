@@ -1,19 +1,19 @@
-// The KV state as the tensor cores accumulate it, S^T [64 values x 160 slots of circulant.h] in a
+// The KV state as the tensor cores accumulate it, S^T [64 values x 160 slots of quad_map.h] in a
 // warpgroup's registers, and its ways in and out: rounded for the output's products, the compact
 // fp32 rows of features.h, and the partial states of a split sequence.
 #pragma once
 
 #include <cstdint>
 
-#include "kernels/based/circulant.cuh"
+#include "kernels/based/quad_features.cuh"
 #include "kernels/tile/warpgroup.cuh"
 
 namespace based {
 
-using value_tile = shared_tile<64, value_dim, swizzle::bytes128>;                // V  [64 x 64]
-using state_tile = shared_tile<circulant::slots, value_dim, swizzle::bytes128>;  // S  [160 x 64]
-using state_accumulator = accumulator_tile<circulant::slots>;                    // S^T [64 x 160]
-using rounded_state = operand_tile<circulant::slots>;                            // S^T [64 x 160]
+using value_tile = shared_tile<64, value_dim, swizzle::bytes128>;           // V  [64 x 64]
+using state_tile = shared_tile<quad::slots, value_dim, swizzle::bytes128>;  // S  [160 x 64]
+using state_accumulator = accumulator_tile<quad::slots>;                    // S^T [64 x 160]
+using rounded_state = operand_tile<quad::slots>;                            // S^T [64 x 160]
 
 /// The warps' parts of the moments of keys, lane by lane; see key_moments.cuh.
 using moment_parts = float4[warpgroup::warps][32];
@@ -28,6 +28,9 @@ struct segment_state {
   moment_parts moments;
 };
 
+/// In constant memory, for lanes to look up.
+static __constant__ const quad::row_table compact_rows = {};
+
 namespace warpgroup {
 
 /// Whether this thread holds the slots of the constant, as elements 0 and 1 (and 2 and 3, eight
@@ -35,7 +38,7 @@ namespace warpgroup {
 __device__ inline bool holds_constant() {
   return warp::lane() % 4 == 0;
 }
-inline constexpr int constant_element = circulant::head_slot / 2;
+inline constexpr int constant_element = quad::head_slot / 2;
 
 /// S^T in bf16. sum(v), the largest of the rows, keeps sixteen bits: a head and its residual.
 __device__ inline rounded_state round_state(const state_accumulator& state) {
@@ -43,7 +46,7 @@ __device__ inline rounded_state round_state(const state_accumulator& state) {
   if (holds_constant()) {
 #pragma unroll
     for (int row = 0; row < 2; ++row) {
-      std::uint32_t& word = rounded.slice[circulant::opposite_slice].word[2 + row];
+      std::uint32_t& word = rounded.slice[quad::constant_slice].word[2 + row];
       const float sum = state.value[constant_element + 2 * row];
       word = ptx::to_bf16x2(sum, sum - ptx::low_half(word));
     }
@@ -51,19 +54,21 @@ __device__ inline rounded_state round_state(const state_accumulator& state) {
   return rounded;
 }
 
-/// The state from the compact rows kv [153, 64] of one head.
-__device__ inline void load_state(state_accumulator& state, const float* kv) {
+/// The state from the compact rows kv [153, 64] of one head, which lack the weights.
+__device__ inline void load_state(state_accumulator& state, const float* kv, float scale) {
   for_each(state, [&](int dim, int slot, float& value) {
-    const int row = circulant::compact_row(slot);
-    value = row < 0 ? 0.0f : kv[row * value_dim + dim];
+    const int row = compact_rows.row[slot];
+    value = row < 0 ? 0.0f : kv[row * value_dim + dim] * quad::weight(slot / 8, scale);
   });
 }
 
 /// The state to the compact rows kv [153, 64] of one head.
-__device__ inline void store_state(float* kv, state_accumulator& state) {
+__device__ inline void store_state(float* kv, state_accumulator& state, float scale) {
+  const float inverse_scale = 1 / scale;
   for_each(state, [&](int dim, int slot, float& value) {
-    const int row = circulant::compact_row(slot);
-    if (row >= 0 && slot != circulant::residual_slot) kv[row * value_dim + dim] = value;
+    const int row = compact_rows.row[slot];
+    if (row < 0 || slot == quad::residual_slot) return;
+    kv[row * value_dim + dim] = value * quad::inverse_weight(slot / 8, inverse_scale);
   });
 }
 
@@ -87,7 +92,7 @@ __device__ inline void add_parts(state_accumulator& state, const rounded_parts& 
       state.value[8 * i + 2 * j] += ptx::low_half(word[j]);
       state.value[8 * i + 2 * j + 1] += ptx::high_half(word[j]);
     }
-    if (i == circulant::opposite_slice) {
+    if (i == quad::constant_slice) {
       constant[0] += ptx::low_half(word[2]) + ptx::high_half(word[2]);
       constant[1] += ptx::low_half(word[3]) + ptx::high_half(word[3]);
     }

@@ -45,9 +45,9 @@
 namespace based::sm80 {
 namespace {
 
-using circulant::two_halves;
-using circulant::two_ones;
 using ptx::multiply_bf16x2;
+using ptx::two_halves;
+using ptx::two_ones;
 
 constexpr int chunk_tokens = 64;
 constexpr int blocks = chunk_tokens / 16;   // of sixteen tokens
@@ -314,7 +314,7 @@ __device__ void run_state_warp(shared_storage& shared, const parameters& p, cons
 class query_features {
  public:
   __device__ query_features(const token_tile& q, int token, float factor) {
-    const circulant::scale_factor scale(factor);
+    const scale_factor scale(factor);
     const int row = token + warp::lane() / 4;
 #pragma unroll
     for (int i = 0; i < words; ++i) {
@@ -325,7 +325,7 @@ class query_features {
   }
 
   __device__ operand_slice slice(int slice) const {
-    return circulant::query_slice<false>(upper_, lower_, slice);
+    return circulant::query_slice(upper_, lower_, slice);
   }
 
  private:

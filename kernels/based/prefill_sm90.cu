@@ -1,9 +1,9 @@
 // Based prefill on Hopper.
 //
-// A head's tokens are worked on in chunks of 64. With phi of circulant.h, S the state before a
+// A head's tokens are worked on in chunks of 64. With phi of quad_map.h, S the state before a
 // chunk and Q, K, V [64 x 16, 16, 64] the chunk,
 //
-//   O  = phi(Q) S + mask(1 + A + A^2 / 2) V,   A = scale Q K^T
+//   O  = phi(Q) S + mask(1 + s A + (s A)^2 / 2) V,   A = Q K^T,  s = scale
 //   S += phi(K)^T V
 //
 // Grid: one CTA per segment of a (batch, head); a sequence that is not split is one segment. Two
@@ -16,10 +16,10 @@
 //   consumed[stage]  a chunk's q, k, v and the S before it are read  both -> both
 #include "kernels/based/prefill_sm90.h"
 
-#include "kernels/based/circulant.cuh"
 #include "kernels/based/key_moments.cuh"
 #include "kernels/based/kv_state.cuh"
 #include "kernels/based/prefill_sm90.cuh"
+#include "kernels/based/quad_features.cuh"
 #include "kernels/common/cuda_check.h"
 #include "kernels/ptx/reciprocal.cuh"
 #include "kernels/tile/barrier.cuh"
@@ -29,22 +29,28 @@
 namespace based::sm90 {
 namespace {
 
-using circulant::feature_tile;
-using circulant::query_features;
-using circulant::token_tile;
+using quad::feature_tile;
+using quad::query_features;
+using quad::token_tile;
 using output_tile = shared_tile<16, value_dim, swizzle::bytes128>;  // a warp's part of O [16 x 64]
 
+enum class role { output, state };  // of a warpgroup
+
 /// What a CTA has of its multiprocessor: half, or, where there are few enough CTAs, all of it. What
-/// counts is then how long a chunk takes: loads are further ahead, and so are the features.
+/// counts is then how long a chunk takes: loads are further ahead, and so are the features. Chunks
+/// are loaded by the first warp of the output warpgroup, which knows first that a stage is free,
+/// or, where that does not matter, of the state warpgroup, which has more time.
 struct half_multiprocessor {
   static constexpr int ctas = 2;
   static constexpr int stages = 3;           // of the ring that is loaded
   static constexpr int feature_buffers = 1;  // tiles of phi(K)
+  static constexpr role loader = role::output;
 };
 struct whole_multiprocessor {
   static constexpr int ctas = 1;
   static constexpr int stages = 6;
   static constexpr int feature_buffers = 2;
+  static constexpr role loader = role::state;
 };
 constexpr int state_buffers = 2;
 constexpr int gather_buffers = 1 + state_buffers;  // of the states of earlier segments
@@ -70,8 +76,6 @@ struct shared_storage {
 };
 
 constexpr int state_barrier = 1;  // the named barrier of the state warpgroup
-constexpr int early_slices = 4;   // of phi(Q) S, before the products with V
-constexpr int loading_warps = 3;  // one each for q, k and v
 constexpr int consumer_warps = threads / 32;
 
 /// Shared memory: a CTA's is its storage and what the system reserves.
@@ -88,14 +92,12 @@ constexpr int multiprocessor_registers = 65536;
 constexpr int launch_registers = multiprocessor_registers / (half_multiprocessor::ctas * threads);
 constexpr int moved_registers = 8;
 
-/// The output warpgroup's warps load q, k and v of a chunk, one each.
+/// By one warp.
 template <class Share>
 __device__ void load_chunk(shared_storage<Share>& shared, const parameters& p,
-                           tile_coordinates chunk, int stage, int warp) {
-  barrier& loaded = shared.loaded[stage];
-  if (warp == 0) warp::load_async(shared.q[stage], p.q, chunk, loaded);
-  if (warp == 1) warp::load_async(shared.k[stage], p.k, chunk, loaded);
-  if (warp == 2) warp::load_async(shared.v[stage], p.v, chunk, loaded);
+                           tile_coordinates chunk, int stage) {
+  warp::load_async(shared.loaded[stage], chunk, tile_copy{shared.k[stage], p.k},
+                   tile_copy{shared.v[stage], p.v}, tile_copy{shared.q[stage], p.q});
 }
 
 /// Of a block [16 x 16] on the diagonal of A, the bits of a word's two elements (operand_slice:
@@ -106,17 +108,24 @@ __device__ std::uint32_t causal_mask() {
   return (col <= row ? 0x0000ffffu : 0) | (col + 1 <= row ? 0xffff0000u : 0);
 }
 
-/// W = mask(1 + A + A^2 / 2) of warp `Warp`'s sixteen rows of the scores A [64 x 64]: the blocks
+/// 1 + s + s^2 / 2 of s = scale a.
+struct polynomial {
+  float linear, quadratic;
+  __device__ explicit polynomial(float scale) : linear(scale), quadratic(scale * scale / 2) {}
+  __device__ float operator()(float a) const { return 1 + a * (linear + a * quadratic); }
+};
+
+/// W = mask(polynomial(A)) of warp `Warp`'s sixteen rows of the scores A [64 x 64]: the blocks
 /// [16 x 16] left of the diagonal are whole, those right of it zero and not worked out.
 template <int Warp>
-__device__ void weigh(operand_tile<64>& w, const accumulator_tile<64>& scores, std::uint32_t mask) {
+__device__ void weigh(operand_tile<64>& w, const accumulator_tile<64>& scores,
+                      const polynomial& weight, std::uint32_t mask) {
 #pragma unroll
   for (int i = 0; i < w.slices; ++i) {
     accumulator_tile<16> block;
 #pragma unroll
     for (int e = 0; e < block.size; ++e) {
-      const float s = scores.value[block.size * i + e];
-      block.value[e] = 1 + s * (1 + s / 2);
+      block.value[e] = weight(scores.value[block.size * i + e]);
     }
     const auto [upper_left, lower_left, upper_right, lower_right] = to_bf16(block, 0).word;
     if (i < Warp) w.slice[i] = {upper_left, lower_left, upper_right, lower_right};
@@ -125,13 +134,13 @@ __device__ void weigh(operand_tile<64>& w, const accumulator_tile<64>& scores, s
   }
 }
 
-__device__ operand_tile<64> weights(const accumulator_tile<64>& scores, int warp,
-                                    std::uint32_t mask) {
+__device__ operand_tile<64> weights(const accumulator_tile<64>& scores, const polynomial& weight,
+                                    std::uint32_t mask, int warp) {
   operand_tile<64> w;
-  if (warp == 0) weigh<0>(w, scores, mask);
-  if (warp == 1) weigh<1>(w, scores, mask);
-  if (warp == 2) weigh<2>(w, scores, mask);
-  if (warp == 3) weigh<3>(w, scores, mask);
+  if (warp == 0) weigh<0>(w, scores, weight, mask);
+  if (warp == 1) weigh<1>(w, scores, weight, mask);
+  if (warp == 2) weigh<2>(w, scores, weight, mask);
+  if (warp == 3) weigh<3>(w, scores, weight, mask);
   return w;
 }
 
@@ -155,16 +164,12 @@ template <bool Normalize, bool Stateful, class Share>
 __device__ void run_output_warpgroup(shared_storage<Share>& shared, const parameters& p,
                                      const segment_range& range, int warp) {
   constexpr int stages = Share::stages;
-  for (int i = 0; i < stages && range.first + i < range.last; ++i) {
-    load_chunk(shared, p, range.chunk(range.first + i), i, warp);
-  }
-
   if constexpr (Share::ctas > 1) ptx::increase_registers<launch_registers + moved_registers>();
 
   ring_position<stages> stage, previous_stage;
   ring_position<state_buffers> state;
-  const circulant::scale_factor scale(p.scale);
-  query_features features;  // phi(Q)                   [64 x 160]
+  query_features features;  // phi(Q) [64 x 160]
+  const polynomial weight(p.scale);
   const std::uint32_t mask = causal_mask();
   output_tile& output = shared.output[warp];  // this warp's rows of O [16 x 64]
   const auto send_output = [&](int chunk) {
@@ -174,60 +179,60 @@ __device__ void run_output_warpgroup(shared_storage<Share>& shared, const parame
   };
 
   shared.loaded[0].wait(0);
-  features.fetch(shared.q[0]);
-  features.use_fetched(scale);
+  features.start(shared.q[0]);
 
   for (int chunk = range.first; chunk < range.last; ++chunk) {
     const token_tile& k = shared.k[stage.buffer];      // [64 x 16]
     const value_tile& v = shared.v[stage.buffer];      // [64 x 64]
     const state_tile& s = shared.state[state.buffer];  // [160 x 64]
-    accumulator_tile<64> scores;                       // A [64 x 64]
+    accumulator_tile<64> scores;                       // A [64 x 64], not yet scaled
     accumulator_tile<64> o;                            // O [64 x 64]
-    accumulator_tile<16> y;                            // 2 m + M x [64 x 16]
+    accumulator_tile<16> y;                            // of the keys' moments [64 x 16]
     row_sums sums;                                     // of the weights [64 x 8]
 
-    const operand_slice x = features.slice(circulant::linear_slice);
     warpgroup::mma_fence();
-    warpgroup::mma_ABt<warpgroup::mma_mode::overwrite>(scores, x, k, 0);
+    warpgroup::mma_ABt<warpgroup::mma_mode::overwrite>(scores, features.q(), k, 0);
     warpgroup::mma_commit();
 
     shared.state_ready[state.buffer].wait(state.parity);
-    add_inter_chunk<0, early_slices, warpgroup::mma_mode::overwrite>(o, features, s);
+    add_inter_chunk<0, quad::own_slices, warpgroup::mma_mode::overwrite>(o, features, s);
 
     if (chunk > range.first) {
       send_output(chunk - 1);
       const int next = chunk - 1 + stages;
-      if (next < range.last) {
+      if (Share::loader == role::output && warp == 0 && next < range.last) {
         shared.consumed[previous_stage.buffer].wait(previous_stage.parity);
-        load_chunk(shared, p, range.chunk(next), previous_stage.buffer, warp);
+        load_chunk(shared, p, range.chunk(next), previous_stage.buffer);
       }
     }
     warpgroup::mma_wait<1>(scores);
-    const operand_tile<64> w = weights(scores, warp, mask);  // [64 x 64]
+    const operand_tile<64> w = weights(scores, weight, mask, warp);  // [64 x 64]
+    features.finish(shared.q[stage.buffer]);
     warpgroup::mma_fence();
 #pragma unroll
     for (int i = 0; i < w.slices; ++i) warpgroup::mma_AB(o, w.slice[i], v, i);
     if constexpr (Normalize) {
       start_row_sums(sums, w, shared.summing);
-      start_moment_products(y, x, shared.moments[state.buffer]);
+      start_moment_products(y, features.q(), shared.moments[state.buffer]);
       warpgroup::mma_commit();
     }
-    add_inter_chunk<early_slices, circulant::slices - early_slices>(o, features, s);
+    add_inter_chunk<quad::own_slices, quad::slices - quad::own_slices>(o, features, s);
     if constexpr (Normalize) {
       warpgroup::mma_wait<1>(sums, y);
-      start_adding_moments(sums, x, y, shared.summing);
+      start_adding_moments(sums, features.q(), y, shared.summing);
+    } else {
+      warpgroup::mma_wait<1>();  // the early products have read their slices
     }
 
     previous_stage = stage;
     if (chunk + 1 < range.last) stage.advance();  // else the last chunk's queries once more
     shared.loaded[stage.buffer].wait(stage.parity);
-    features.fetch(shared.q[stage.buffer]);
+    features.start(shared.q[stage.buffer]);
     if constexpr (Normalize) {
       warpgroup::mma_wait<0>(o, sums);
     } else {
       warpgroup::mma_wait<0>(o);
     }
-    features.use_fetched(scale);
     shared.consumed[previous_stage.buffer].warp_arrive();
     state.advance();
 
@@ -273,7 +278,7 @@ __device__ void add_partials(shared_storage<Share>& shared, state_accumulator& s
 
 template <bool Normalize, bool Stateful, class Share>
 __device__ void run_state_warpgroup(shared_storage<Share>& shared, const parameters& p,
-                                    const segment_range& range) {
+                                    const segment_range& range, int warp) {
   constexpr int stages = Share::stages;
   state_accumulator s_transposed;  // S^T [64 x 160]
   key_moments moments;
@@ -282,7 +287,7 @@ __device__ void run_state_warpgroup(shared_storage<Share>& shared, const paramet
         p.partials + std::int64_t{range.batch_head()} * (p.segments - 1);
     if (range.segment > 0) ptx::wait_for_prior_grid();
     if (p.initial_state.kv != nullptr) {
-      warpgroup::load_state(s_transposed, p.initial_state.kv_head(range.batch_head()));
+      warpgroup::load_state(s_transposed, p.initial_state.kv_head(range.batch_head()), p.scale);
     } else {
       warpgroup::clear(s_transposed);
     }
@@ -306,7 +311,8 @@ __device__ void run_state_warpgroup(shared_storage<Share>& shared, const paramet
   ring_position<Share::feature_buffers> features;
   const auto build_features = [&] {  // of the chunk in `stage`
     shared.loaded[stage.buffer].wait(stage.parity);
-    circulant::store_key_features(shared.key_features[features.buffer], shared.k[stage.buffer]);
+    quad::store_key_features(shared.key_features[features.buffer], shared.k[stage.buffer], p.scale,
+                             warp);
     ptx::fence_proxy_async();
   };
   constexpr bool builds_ahead = Share::feature_buffers > 1;  // while a chunk is being added
@@ -315,9 +321,13 @@ __device__ void run_state_warpgroup(shared_storage<Share>& shared, const paramet
   ring_position<stages> last_reader = {stages - state_buffers, 1};
   for (int chunk = range.first; chunk < range.last; ++chunk) {
     shared.consumed[last_reader.buffer].wait(last_reader.parity);
+    if (Share::loader == role::state && warp == 0 && chunk >= range.first + state_buffers) {
+      const int next = chunk - state_buffers + stages;
+      if (next < range.last) load_chunk(shared, p, range.chunk(next), last_reader.buffer);
+    }
     last_reader.advance();
     warpgroup::store_transposed(shared.state[state.buffer], warpgroup::round_state(s_transposed));
-    if constexpr (Normalize) moments.hand_over(shared.moments[state.buffer]);
+    if constexpr (Normalize) moments.hand_over(shared.moments[state.buffer], p.scale);
     ptx::fence_proxy_async();
     shared.state_ready[state.buffer].warp_arrive();
     state.advance();
@@ -345,7 +355,7 @@ __device__ void run_state_warpgroup(shared_storage<Share>& shared, const paramet
   }
   if constexpr (Stateful) {
     if (p.final_state.kv != nullptr && range.last == p.chunks) {
-      warpgroup::store_state(p.final_state.kv_head(range.batch_head()), s_transposed);
+      warpgroup::store_state(p.final_state.kv_head(range.batch_head()), s_transposed, p.scale);
       if constexpr (Normalize) {
         float* z = p.final_state.z_head(range.batch_head());
         moments.store(z);
@@ -369,7 +379,7 @@ __global__ void __launch_bounds__(threads, Share::ctas)
   }
   if (threadIdx.x == 0) {
     for (int i = 0; i < Share::stages; ++i) {
-      shared.loaded[i].init(loading_warps);
+      shared.loaded[i].init(1);
       shared.consumed[i].init(consumer_warps);
     }
     for (barrier& gathered : shared.gathered) gathered.init(1);
@@ -383,10 +393,13 @@ __global__ void __launch_bounds__(threads, Share::ctas)
   __syncthreads();
 
   const int warp = warp::uniform_index();
+  for (int i = 0; warp == 0 && i < Share::stages && range.first + i < range.last; ++i) {
+    load_chunk(shared, p, range.chunk(range.first + i), i);
+  }
   if (warp < warpgroup::warps) {
     run_output_warpgroup<Normalize, Stateful>(shared, p, range, warp);
   } else {
-    run_state_warpgroup<Normalize, Stateful>(shared, p, range);
+    run_state_warpgroup<Normalize, Stateful>(shared, p, range, warp - warpgroup::warps);
   }
 }
 
@@ -428,7 +441,7 @@ std::size_t workspace_bytes(const prefill_shape& shape, int segments) {
 double executed_flops(const prefill_shape& shape, int segments) {
   constexpr double scores = 2.0 * chunk_tokens * chunk_tokens * feature_dim;
   constexpr double intra_chunk = 2.0 * chunk_tokens * chunk_tokens * value_dim;
-  constexpr double state_product = 2.0 * chunk_tokens * circulant::slots * value_dim;
+  constexpr double state_product = 2.0 * chunk_tokens * quad::slots * value_dim;
   const double chunks = static_cast<double>((shape.seqlen - 1) / chunk_tokens + 1);
   const double first_pass = chunks * (segments - 1) / segments;
   return shape.batch_heads() *

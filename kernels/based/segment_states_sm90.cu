@@ -4,10 +4,10 @@
 //
 // Grid: one CTA, of one warpgroup, per segment but the last of each (batch, head). The features of
 // a chunk are built while the tensor cores work on the chunk before.
-#include "kernels/based/circulant.cuh"
 #include "kernels/based/key_moments.cuh"
 #include "kernels/based/kv_state.cuh"
 #include "kernels/based/prefill_sm90.cuh"
+#include "kernels/based/quad_features.cuh"
 #include "kernels/common/cuda_check.h"
 #include "kernels/tile/barrier.cuh"
 #include "kernels/tile/warpgroup.cuh"
@@ -15,8 +15,8 @@
 namespace based::sm90 {
 namespace {
 
-using circulant::feature_tile;
-using circulant::token_tile;
+using quad::feature_tile;
+using quad::token_tile;
 
 constexpr int stages = 5;
 constexpr int feature_buffers = 2;
@@ -30,13 +30,11 @@ struct shared_storage {
   barrier loaded[stages];
 };
 
-constexpr int loading_warps = 2;  // one each for k and v
-
+/// By one warp.
 __device__ void load_chunk(shared_storage& shared, const parameters& p, tile_coordinates chunk,
-                           int stage, int warp) {
-  barrier& loaded = shared.loaded[stage];
-  if (warp == 0) warp::load_async(shared.k[stage], p.k, chunk, loaded);
-  if (warp == 1) warp::load_async(shared.v[stage], p.v, chunk, loaded);
+                           int stage) {
+  warp::load_async(shared.loaded[stage], chunk, tile_copy{shared.k[stage], p.k},
+                   tile_copy{shared.v[stage], p.v});
 }
 
 template <bool Moments>
@@ -50,12 +48,13 @@ __global__ void __launch_bounds__(threads, ctas_per_multiprocessor)
   ptx::launch_dependent_grid();
 
   if (threadIdx.x == 0) {
-    for (int i = 0; i < stages; ++i) shared.loaded[i].init(loading_warps);
+    for (int i = 0; i < stages; ++i) shared.loaded[i].init(1);
     ptx::fence_mbarrier_init();
   }
   __syncthreads();
-  for (int i = 0; i < stages && range.first + i < range.last; ++i) {
-    load_chunk(shared, p, range.chunk(range.first + i), i, warp);
+  const bool loads = warp == 0;
+  for (int i = 0; loads && i < stages && range.first + i < range.last; ++i) {
+    load_chunk(shared, p, range.chunk(range.first + i), i);
   }
 
   state_accumulator s_transposed;  // S^T [64 x 160]
@@ -66,7 +65,8 @@ __global__ void __launch_bounds__(threads, ctas_per_multiprocessor)
   ring_position<feature_buffers> features;
 
   const auto build_features = [&](int stage_buffer, int feature_buffer) {
-    circulant::store_key_features(shared.key_features[feature_buffer], shared.k[stage_buffer]);
+    quad::store_key_features(shared.key_features[feature_buffer], shared.k[stage_buffer], p.scale,
+                             warp);
     if constexpr (Moments) moments.add(shared.k[stage_buffer]);
   };
   shared.loaded[0].wait(0);
@@ -83,8 +83,9 @@ __global__ void __launch_bounds__(threads, ctas_per_multiprocessor)
     warpgroup::mma_commit();
 
     const int next = chunk - 1 + stages;
-    if (chunk > range.first && next < range.last)
-      load_chunk(shared, p, range.chunk(next), previous, warp);
+    if (loads && chunk > range.first && next < range.last) {
+      load_chunk(shared, p, range.chunk(next), previous);
+    }
     previous = stage.buffer;
     stage.advance();
     features.advance();

@@ -27,6 +27,28 @@ __device__ inline std::uint32_t multiply_bf16x2(std::uint32_t a, std::uint32_t b
   return fma_bf16x2(a, b, negative_zeros);
 }
 
+inline constexpr std::uint32_t two_halves = 0x3f003f00;  ///< {0.5, 0.5}
+inline constexpr std::uint32_t two_ones = 0x3f803f80;    ///< {1, 1}
+
+// prmt: halves of words, the lower one first.
+
+/// {high, low} of a word.
+__device__ inline std::uint32_t swapped_halves(std::uint32_t word) {
+  return __byte_perm(word, word, 0x1032);
+}
+/// {low of a, low of b}.
+__device__ inline std::uint32_t low_halves(std::uint32_t a, std::uint32_t b) {
+  return __byte_perm(a, b, 0x5410);
+}
+/// {high of a, high of b}.
+__device__ inline std::uint32_t high_halves(std::uint32_t a, std::uint32_t b) {
+  return __byte_perm(a, b, 0x7632);
+}
+/// {high of a, low of b}.
+__device__ inline std::uint32_t high_then_low(std::uint32_t a, std::uint32_t b) {
+  return __byte_perm(a, b, 0x5432);
+}
+
 /// A bf16 is the upper half of a float.
 __device__ inline float low_half(std::uint32_t word) {
   return __uint_as_float(word << 16);

@@ -11,11 +11,6 @@
 
 namespace based::ptx {
 
-/// prefetch.tensormap
-__device__ inline void prefetch_tensor_map(const CUtensorMap* map) {
-  asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
-}
-
 /// cp.async.bulk.tensor, global to shared; completes `barrier` by the box's bytes.
 __device__ inline void bulk_tensor_load(void* shared, const CUtensorMap* map,
                                         std::uint64_t* barrier, int x, int y, int z, int w) {

@@ -13,6 +13,13 @@ struct tile_coordinates {
   int batch, head, token;
 };
 
+/// Where a tile comes from.
+template <class Tile>
+struct tile_copy {
+  Tile& to;
+  const CUtensorMap& from;
+};
+
 namespace warp {
 
 /// This warp's index in the block, known to the compiler as uniform. Costs a shuffle: ask once.
@@ -29,14 +36,16 @@ __device__ inline int pinned(int value) {
   return __shfl_sync(~0u, value, threadIdx.x % 32);
 }
 
-/// Starts the copy of a tile and lets `arrived` expect it: one arrival. Tokens past the end are 0.
-template <class Tile>
-__device__ inline void load_async(Tile& tile, const CUtensorMap& map, tile_coordinates from,
-                                  barrier& arrived) {
+/// Starts the copies of tiles and lets `arrived` expect them: one arrival. Tokens past the end are
+/// zeros.
+template <class... Tiles>
+__device__ inline void load_async(barrier& arrived, tile_coordinates from,
+                                  const tile_copy<Tiles>&... copies) {
   if (ptx::elect_lane()) {
-    arrived.arrive_expect(Tile::bytes);
-    ptx::bulk_tensor_load(tile.elements, &map, arrived.word(), 0, from.token, from.head,
-                          from.batch);
+    arrived.arrive_expect((Tiles::bytes + ...));
+    (ptx::bulk_tensor_load(copies.to.elements, &copies.from, arrived.word(), 0, from.token,
+                           from.head, from.batch),
+     ...);
   }
 }
 

@@ -43,6 +43,7 @@ std::string describe(const prefill_problem& problem) {
   const auto& [shape, options, variant] = problem;
   std::string text = std::to_string(shape.batch) + " x " + std::to_string(shape.heads) + " x " +
                      std::to_string(shape.seqlen) + " " + std::string(variant);
+  text += " scale " + std::to_string(options.scale);
   if (options.normalize) text += " normalize";
   if (options.initial_state) text += " initial_state";
   if (options.final_state) text += " final_state";
@@ -265,12 +266,24 @@ TEST_F(prefill_cuda, more_heads_than_multiprocessors) {
   }
 }
 
-TEST_F(prefill_cuda, a_scale_that_is_no_power_of_two) {
-  prefill_problem problem = {{1, 2, 500}};
-  problem.options.scale = 0.3f;
-  prefill_case test(problem);
-  test.run();
-  test.check();
+TEST_F(prefill_cuda, any_scale) {
+  for (const float scale : {0.3f, -0.3f, 1.0f, 1e-4f, 1e-12f, 0.0f}) {
+    for (const bool states : {false, true}) {
+      prefill_problem problem = {{1, 2, 500}};
+      problem.options = {
+          .scale = scale, .normalize = scale > 0, .initial_state = states, .final_state = states};
+      for (const auto variant : variants(problem)) {
+        problem.variant = variant;
+        prefill_case test(problem);
+        test.run();
+        test.check();
+      }
+      problem.variant = {};
+      prefill_case test(problem);
+      test.run();
+      test.check();
+    }
+  }
 }
 
 TEST_F(prefill_cuda, large_inputs) {

@@ -7,9 +7,9 @@
 #include <span>
 #include <vector>
 
-#include "kernels/based/circulant.cuh"
 #include "kernels/based/key_moments.cuh"
 #include "kernels/based/kv_state.cuh"
+#include "kernels/based/quad_features.cuh"
 #include "kernels/common/bf16.h"
 #include "kernels/common/cuda_check.h"
 #include "kernels/tile/tensor_map.h"
@@ -21,8 +21,8 @@ namespace based {
 namespace {
 
 using bits = std::uint16_t;
-using circulant::feature_tile;
-using circulant::token_tile;
+using quad::feature_tile;
+using quad::token_tile;
 using output_tile = shared_tile<16, 64, swizzle::bytes128>;
 
 constexpr int named_barrier = 1;
@@ -135,7 +135,7 @@ __global__ void load_async_kernel(const __grid_constant__ CUtensorMap map, tile_
     ptx::fence_mbarrier_init();
   }
   __syncthreads();
-  if (warp::uniform_index() == 0) warp::load_async(tile, map, from, loaded);
+  if (warp::uniform_index() == 0) warp::load_async(loaded, from, tile_copy{tile, map});
   loaded.wait(0);
   drain(tile, destination);
 }
@@ -331,19 +331,19 @@ TEST_F(tile_test, multiplies_AtB) {
             rounding);
 }
 
-/// phi(q) when asked for a query, else phi(k) [64 x 160], of x [64 x 16].
+/// phi(q) when asked for a query, else phi(k) with its weights [64 x 160], of x [64 x 16].
 __global__ void features_kernel(const bits* x, bits* features, bool query, float scale) {
   extern __shared__ __align__(1024) char shared_bytes[];
   feature_tile& tile = *reinterpret_cast<feature_tile*>(shared_bytes);
   token_tile& tokens = *reinterpret_cast<token_tile*>(shared_bytes + sizeof(feature_tile));
   fill(tokens, x);
   if (query) {
-    circulant::query_features query_features;
-    query_features.fetch(tokens);
-    query_features.use_fetched(circulant::scale_factor(scale));
+    quad::query_features query_features;
+    query_features.start(tokens);
+    query_features.finish(tokens);
     const int row = 16 * warpgroup::warp() + warp::lane() / 4;
 #pragma unroll
-    for (int slice = 0; slice < circulant::slices; ++slice) {
+    for (int slice = 0; slice < quad::slices; ++slice) {
       const operand_slice operand = query_features.slice(slice);
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
@@ -352,34 +352,37 @@ __global__ void features_kernel(const bits* x, bits* features, bool query, float
       }
     }
   } else {
-    circulant::store_key_features(tile, tokens);
+    quad::store_key_features(tile, tokens, scale, warp::uniform_index());
   }
   drain(tile, features);
 }
 
-void check_features(bool query) {
-  constexpr float scale = 0.25f;
+void check_features(bool query, float scale) {
   const auto x = support::normal_values(64 * 16, 10);
   device_array<bits> source(to_bits(x)), destination(64 * 160);
   launch(features_kernel, sizeof(feature_tile) + sizeof(token_tile), source.data(),
          destination.data(), query, scale);
-  const auto expected = [&](int row, int slot) -> double {
-    const auto value = [&](int i) { return (query ? scale : 1) * x[row * 16 + i % 16]; };
-    const int slice = slot / 16, j = slot % 16;
-    if (slice == circulant::linear_slice) return value(j);
-    if (slot >= circulant::head_slot && slice == circulant::opposite_slice) {
-      return slot <= circulant::residual_slot ? 1 : 0;
-    }
-    return to_float(to_bf16((query && slice == 0 ? 0.5f : 1) * value(j) * value(j + slice)));
+  // Features by compact row, from the definition of features.h; each is rounded once.
+  const auto expected = [&](int token, int slot) -> double {
+    const int row = quad::compact_row(slot);
+    if (row <= 0) return row + 1;  // nothing, or the constant
+    const auto value = [&](int i) {
+      return to_float(to_bf16((query ? 1 : scale) * x[token * 16 + i]));
+    };
+    if (row < first_product_row) return value(row - first_linear_row);
+    int i = 0;
+    while (row > product_row(i, feature_dim - 1)) ++i;
+    const int j = i + row - product_row(i, i);
+    return to_float(to_bf16((!query && i == j ? 0.5f : 1) * value(i) * value(j)));
   };
   EXPECT_EQ(worst_error(to_floats(destination.read()), 64, 160, expected), 0);
 }
 
 TEST_F(tile_test, builds_query_features) {
-  check_features(true);
+  check_features(true, 1);
 }
 TEST_F(tile_test, builds_key_features) {
-  check_features(false);
+  for (const float scale : {0.25f, 0.2f, 3.0f, 0.0f}) check_features(false, scale);
 }
 
 /// Row sums of the weights that keys [64 x 16] have for queries [64 x 16], twice: through their
@@ -396,13 +399,12 @@ __global__ void moments_kernel(const bits* q, const bits* k, const bits* w, floa
   key_moments moments;
   moments.clear();
   moments.add(tiles[1]);
-  moments.hand_over(handed_over);
+  moments.hand_over(handed_over, scale);
   ptx::fence_proxy_async();
   warpgroup::sync<named_barrier>();
-  circulant::query_features features;
-  features.fetch(tiles[0]);
-  features.use_fetched(circulant::scale_factor(scale));
-  const operand_slice x = features.slice(circulant::linear_slice);
+  quad::query_features features;
+  features.start(tiles[0]);
+  const operand_slice x = features.q();
   accumulator_tile<16> y;
   row_sums sums_of_weights;
   warpgroup::mma_fence();
@@ -461,19 +463,20 @@ TEST_F(tile_test, keeps_key_moments) {
 }
 
 /// S^T [64 x 160] from compact rows, through its rounded form, and back to compact rows.
-__global__ void state_kernel(const float* from, segment_state* partial, float* to) {
+__global__ void state_kernel(const float* from, segment_state* partial, float* to, float scale) {
   state_accumulator state;
-  warpgroup::load_state(state, from);
+  warpgroup::load_state(state, from, scale);
   warpgroup::store_parts(partial->state, state);
   warpgroup::add_parts(state, partial->state);
-  warpgroup::store_state(to, state);
+  warpgroup::store_state(to, state, scale);
 }
 
 TEST_F(tile_test, moves_states) {
+  constexpr float scale = 0.25f;
   const auto values = support::normal_values(compact_features * value_dim, 13);
   device_array<float> from(values), to(compact_features * value_dim);
   device_array<segment_state> partial(1);
-  launch(state_kernel, 0, from.data(), partial.data(), to.data());
+  launch(state_kernel, 0, from.data(), partial.data(), to.data(), scale);
   EXPECT_EQ(worst_error(to.read(), compact_features, value_dim,
                         [&](int row, int col) { return 2 * values[row * value_dim + col]; }),
             0);

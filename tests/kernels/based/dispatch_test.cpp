@@ -1,0 +1,91 @@
+// Which variant of the Based prefill runs a shape.
+#include "kernels/based/dispatch.h"
+
+#include <gtest/gtest.h>
+
+namespace based {
+namespace {
+
+constexpr int multiprocessors = 132;
+constexpr int chosen(const prefill_shape& shape, std::string_view variant = "") {
+  return segments_of(shape, variant, multiprocessors);
+}
+
+TEST(dispatch, keeps_sequences_whole_where_heads_fill_the_card) {
+  for (const int batch : {6, 8, 16, 128}) EXPECT_EQ(chosen({batch, 16, 8192}), 1) << batch;
+  EXPECT_EQ(chosen({16, 16, 1}), 1);
+}
+
+TEST(dispatch, splits_long_sequences_of_few_heads) {
+  EXPECT_EQ(chosen({4, 16, 8192}), 4);
+  EXPECT_EQ(chosen({2, 16, 8192}), 8);
+  EXPECT_EQ(chosen({1, 16, 8192}), 8);
+  EXPECT_EQ(chosen({1, 16, 131072}), 16);
+}
+
+TEST(dispatch, keeps_short_sequences_whole) {
+  EXPECT_EQ(chosen({1, 1, 64}), 1);
+  EXPECT_EQ(chosen({1, 16, 128}), 1);
+}
+
+TEST(dispatch, obeys_a_forced_variant) {
+  EXPECT_EQ(chosen({1, 16, 8192}, variant_whole), 1);
+  EXPECT_EQ(chosen({16, 16, 128}, variant_split), 2);
+}
+
+constexpr dispatch_target h200 = {.multiprocessors = multiprocessors, .is_hopper = true};
+constexpr dispatch_target a100 = {.multiprocessors = 108, .is_hopper = false};
+
+TEST(dispatch, runs_what_the_device_can) {
+  const prefill_shape few = {1, 16, 8192};
+  const auto on_hopper = dispatch({few}, h200);
+  ASSERT_TRUE(on_hopper.has_value());
+  EXPECT_TRUE(on_hopper->is_wgmma);
+  EXPECT_EQ(on_hopper->segments, 8);
+  const auto elsewhere = dispatch({few}, a100);
+  ASSERT_TRUE(elsewhere.has_value());
+  EXPECT_FALSE(elsewhere->is_wgmma);
+  EXPECT_EQ(elsewhere->segments, 1);
+}
+
+TEST(dispatch, refuses_hopper_variants_elsewhere) {
+  const prefill_shape shape = {16, 16, 8192};
+  EXPECT_FALSE(dispatch({shape, {}, variant_whole}, a100).has_value());
+  EXPECT_FALSE(dispatch({shape, {}, variant_split}, a100).has_value());
+  for (const dispatch_target& device : {h200, a100}) {
+    const auto choice = dispatch({shape, {}, variant_mma_sync}, device);
+    ASSERT_TRUE(choice.has_value());
+    EXPECT_FALSE(choice->is_wgmma);
+  }
+}
+
+TEST(dispatch, gives_out_a_state_that_it_can_unscale) {
+  const prefill_shape shape = {16, 16, 8192};
+  for (const float scale : {0.0f, 1e-12f, -1e-12f, 0.25f, -0.25f}) {
+    const bool is_tiny = scale * scale < 1e-20f;
+    for (const bool final_state : {false, true}) {
+      const prefill_options options = {.scale = scale, .final_state = final_state};
+      const auto chosen = dispatch({shape, options}, h200);
+      ASSERT_TRUE(chosen.has_value());
+      EXPECT_EQ(chosen->is_wgmma, !(final_state && is_tiny)) << scale;
+      const auto forced = dispatch({shape, options, variant_whole}, h200);
+      EXPECT_EQ(forced.has_value(), !(final_state && is_tiny)) << scale;
+    }
+  }
+}
+
+TEST(dispatch, leaves_no_segment_without_a_chunk_and_no_card_overfull) {
+  for (std::int64_t heads = 1; heads < 300; ++heads) {
+    for (std::int64_t seqlen = 1; seqlen < 200000; seqlen = seqlen * 5 / 4 + 1) {
+      const prefill_shape shape = {1, heads, seqlen};
+      const int segments = chosen(shape);
+      ASSERT_LE(segments, chunks_of(shape)) << heads << " x " << seqlen;
+      if (segments > 1) {
+        ASSERT_LE(heads * segments, 2 * multiprocessors);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace based
