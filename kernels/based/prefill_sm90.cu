@@ -205,9 +205,9 @@ __device__ void run_output_warpgroup(shared_storage<Share>& shared, const parame
         load_chunk(shared, p, range.chunk(next), previous_stage.buffer);
       }
     }
+    features.finish(shared.q[stage.buffer]);
     warpgroup::mma_wait<1>(scores);
     const operand_tile<64> w = weights(scores, weight, mask, warp);  // [64 x 64]
-    features.finish(shared.q[stage.buffer]);
     warpgroup::mma_fence();
 #pragma unroll
     for (int i = 0; i < w.slices; ++i) warpgroup::mma_AB(o, w.slice[i], v, i);
