@@ -8,8 +8,8 @@
 // block of sixteen tokens serves as both operands of K^T K. The accumulators are handed over side
 // by side, scaled and rounded, as a tile that is multiplied with [q 1/4]. n is known.
 //
-// The rows of the weights are summed up by wgmma too, as products with ones: mma.sync would queue
-// behind the wgmmas of all warps.
+// The rows of the weights are summed up by wgmma too, by eight columns of ones beside V: mma.sync
+// would queue behind the wgmmas of all warps.
 #pragma once
 
 #include <cstdint>
@@ -131,40 +131,32 @@ __device__ inline void start_moment_products(accumulator_tile<16>& y, const oper
   warpgroup::mma_ABt(y, {quarters, quarters, quarters, quarters}, moments, 1);
 }
 
-/// What sums up the rows of a left operand: columns 0 to 15, for weights, are ones, columns 16 to
-/// 31, for q_i y_i, halves. [8 x 32]
-using summing_tile = shared_tile<8, 2 * feature_dim, swizzle::none>;
+/// Ones beside V, of which eight columns are used. [16 x 64]
+using ones_tile = shared_tile<16, value_dim, swizzle::bytes128>;
+/// Sums up the halves of a left operand's rows. [8 x 16]
+using halves_tile = shared_tile<8, feature_dim, swizzle::none>;
 
-/// By the first threads of a block.
-__device__ inline void fill(summing_tile& tile) {
-  constexpr int words = summing_tile::cols / 2;
-  const int row = threadIdx.x / words, col = threadIdx.x % words * 2;
-  if (row >= tile.rows) return;
-  tile.store(row, col, col < feature_dim ? ptx::two_ones : ptx::two_halves);
+/// By all threads of a block.
+template <class Tile>
+__device__ inline void fill(Tile& tile, std::uint32_t word) {
+  auto* words = reinterpret_cast<std::uint32_t*>(tile.elements);
+  for (int i = threadIdx.x; i < Tile::bytes / 4; i += blockDim.x) words[i] = word;
 }
 
 /// The sums of rows g and g + 8, each twice in every lane. [64 x 8]
 using row_sums = accumulator_tile<8>;
 
-/// Sums up the rows of the weights W [64 x 64], as they were rounded.
-__device__ inline void start_row_sums(row_sums& sums, const operand_tile<64>& w,
-                                      const summing_tile& columns) {
-  warpgroup::mma_ABt<warpgroup::mma_mode::overwrite>(sums, w.slice[0], columns, 0);
-#pragma unroll
-  for (int i = 1; i < w.slices; ++i) warpgroup::mma_ABt(sums, w.slice[i], columns, 0);
-}
-
-/// Adds the rows' q . y / 2.
-__device__ inline void start_adding_moments(row_sums& sums, const operand_slice& q,
-                                            const accumulator_tile<16>& y,
-                                            const summing_tile& columns) {
+/// The rows' q . y / 2.
+__device__ inline void start_summing_moments(row_sums& sums, const operand_slice& q,
+                                             const accumulator_tile<16>& y,
+                                             const halves_tile& halves) {
   operand_slice products = to_bf16(y, 0);
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
     products.word[i] = ptx::multiply_bf16x2(products.word[i], q.word[i]);
   }
   warpgroup::mma_fence();
-  warpgroup::mma_ABt(sums, products, columns, 1);
+  warpgroup::mma_ABt<warpgroup::mma_mode::overwrite>(sums, products, halves, 0);
   warpgroup::mma_commit();
 }
 

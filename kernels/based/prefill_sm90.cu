@@ -67,7 +67,8 @@ struct shared_storage {
   state_tile state[state_buffers];             // [160 x 64]
   moments_tile moments[state_buffers];         // [16 x 32]
   output_tile output[warpgroup::warps];        // [16 x 64]
-  summing_tile summing;                        // [8 x 32]
+  ones_tile ones;                              // [16 x 64]
+  halves_tile halves;                          // [8 x 16]
   float initial_tokens;
   barrier loaded[stages];
   barrier consumed[stages];
@@ -186,9 +187,10 @@ __device__ void run_output_warpgroup(shared_storage<Share>& shared, const parame
     const value_tile& v = shared.v[stage.buffer];      // [64 x 64]
     const state_tile& s = shared.state[state.buffer];  // [160 x 64]
     accumulator_tile<64> scores;                       // A [64 x 64], not yet scaled
-    accumulator_tile<64> o;                            // O [64 x 64]
-    accumulator_tile<16> y;                            // of the keys' moments [64 x 16]
-    row_sums sums;                                     // of the weights [64 x 8]
+    accumulator_tile<Normalize ? 72 : 64> o_and_sums;  // O [64 x 64], the weights' sums [64 x 8]
+    accumulator_tile<64>& o = first_columns<64>(o_and_sums);
+    accumulator_tile<16> y;  // of the keys' moments [64 x 16]
+    row_sums earlier_sums;   // of earlier chunks' weights [64 x 8]
 
     warpgroup::mma_fence();
     warpgroup::mma_ABt<warpgroup::mma_mode::overwrite>(scores, features.q(), k, 0);
@@ -208,18 +210,25 @@ __device__ void run_output_warpgroup(shared_storage<Share>& shared, const parame
     features.finish(shared.q[stage.buffer]);
     warpgroup::mma_wait<1>(scores);
     const operand_tile<64> w = weights(scores, weight, mask, warp);  // [64 x 64]
-    warpgroup::mma_fence();
-#pragma unroll
-    for (int i = 0; i < w.slices; ++i) warpgroup::mma_AB(o, w.slice[i], v, i);
     if constexpr (Normalize) {
-      start_row_sums(sums, w, shared.summing);
+#pragma unroll
+      for (int i = o.size; i < o_and_sums.size; ++i) o_and_sums.value[i] = 0;
+      warpgroup::mma_fence();
+#pragma unroll
+      for (int i = 0; i < w.slices; ++i) {
+        warpgroup::mma_AB_beside(o_and_sums, w.slice[i], v, i, shared.ones);
+      }
       start_moment_products(y, features.q(), shared.moments[state.buffer]);
       warpgroup::mma_commit();
+    } else {
+      warpgroup::mma_fence();
+#pragma unroll
+      for (int i = 0; i < w.slices; ++i) warpgroup::mma_AB(o, w.slice[i], v, i);
     }
     add_inter_chunk<quad::own_slices, quad::slices - quad::own_slices>(o, features, s);
     if constexpr (Normalize) {
-      warpgroup::mma_wait<1>(sums, y);
-      start_adding_moments(sums, features.q(), y, shared.summing);
+      warpgroup::mma_wait<1>(y);
+      start_summing_moments(earlier_sums, features.q(), y, shared.halves);
     } else {
       warpgroup::mma_wait<1>();  // the early products have read their slices
     }
@@ -229,7 +238,7 @@ __device__ void run_output_warpgroup(shared_storage<Share>& shared, const parame
     shared.loaded[stage.buffer].wait(stage.parity);
     features.start(shared.q[stage.buffer]);
     if constexpr (Normalize) {
-      warpgroup::mma_wait<0>(o, sums);
+      warpgroup::mma_wait<0>(o_and_sums, earlier_sums);
     } else {
       warpgroup::mma_wait<0>(o);
     }
@@ -239,8 +248,10 @@ __device__ void run_output_warpgroup(shared_storage<Share>& shared, const parame
     if constexpr (Normalize) {
       const float earlier = shared.initial_tokens + static_cast<float>(chunk * chunk_tokens);
       const float constant = earlier + p.eps;
-      warpgroup::scale_rows(o, {ptx::reciprocal(sums.value[0] + constant),
-                                ptx::reciprocal(sums.value[2] + constant)});
+      const auto sum = [&](int row) {
+        return o_and_sums.value[o.size + 2 * row] + earlier_sums.value[2 * row] + constant;
+      };
+      warpgroup::scale_rows(o, {ptx::reciprocal(sum(0)), ptx::reciprocal(sum(1))});
     }
     warp::wait_stores_read();
     warp::store(output, to_bf16(o));
@@ -374,7 +385,8 @@ __global__ void __launch_bounds__(threads, Share::ctas)
   const segment_range range(p);
 
   if constexpr (Normalize) {
-    fill(shared.summing);
+    fill(shared.ones, ptx::two_ones);
+    fill(shared.halves, ptx::two_halves);
     ptx::fence_proxy_async();
   }
   if (threadIdx.x == 0) {

@@ -101,6 +101,19 @@ __device__ inline void wgmma_m64n64k16(float (&d)[32], const std::uint32_t (&a)[
 #undef BASED_WGMMA
 }
 
+/// m64n72k16, D = A B + D: A in registers, B in shared memory.
+template <major BMajor>
+__device__ inline void wgmma_m64n72k16(float (&d)[36], const std::uint32_t (&a)[4],
+                                       std::uint64_t b) {
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n72k16.f32.bf16.bf16 "
+      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+      "%32, %33, %34, %35}, {%36, %37, %38, %39}, %40, 1, 1, 1, %41;\n"
+      : BASED_ACCUMULATORS_32("+f", 0), "+f"(d[32]), "+f"(d[33]), "+f"(d[34]), "+f"(d[35])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(static_cast<int>(BMajor)));
+}
+
 /// m64n160k16, D = A B + D: both operands in shared memory.
 template <major AMajor, major BMajor>
 __device__ inline void wgmma_m64n160k16(float (&d)[80], std::uint64_t a, std::uint64_t b) {

@@ -19,6 +19,13 @@ struct accumulator_tile {
   float value[size];
 };
 
+/// The first columns of a tile.
+template <int Cols, int All>
+__device__ inline accumulator_tile<Cols>& first_columns(accumulator_tile<All>& tile) {
+  static_assert(Cols <= All);
+  return reinterpret_cast<accumulator_tile<Cols>&>(tile);
+}
+
 /// bf16 [64 x 16]: one K step of an A operand.
 struct operand_slice {
   std::uint32_t word[4];  ///< (row, columns) g, 2t..; g + 8, 2t..; g, 8 + 2t..; g + 8, 8 + 2t..

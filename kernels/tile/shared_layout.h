@@ -45,8 +45,9 @@ struct shared_layout {
 };
 
 /// A wgmma matrix descriptor is 64 bits: the tile's address / 16 in its lowest, the strides and the
-/// swizzle's mode above. This is the latter, without the address.
-template <class Layout>
+/// swizzle's mode above. This is the latter, without the address. The next panel is `PanelStride`
+/// bytes on.
+template <class Layout, int PanelStride = Layout::panel_bytes>
 constexpr std::uint64_t descriptor_template() {
   constexpr auto encoded = [](int bytes) { return static_cast<std::uint64_t>(bytes) >> 4; };
   constexpr std::uint64_t modes[] = {1, 2, 3, 0};  // of 128, 64, 32 and 16 bytes
@@ -54,7 +55,7 @@ constexpr std::uint64_t descriptor_template() {
   for (int i = 0; i < 4; ++i) {
     if (Layout::row_bytes == 128 >> i) mode = modes[i];
   }
-  return encoded(Layout::panel_bytes) << 16 | encoded(Layout::group_bytes) << 32 | mode << 62;
+  return encoded(PanelStride) << 16 | encoded(Layout::group_bytes) << 32 | mode << 62;
 }
 
 }  // namespace based

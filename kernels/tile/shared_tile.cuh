@@ -45,6 +45,18 @@ struct alignas(1024) shared_tile {
         static_cast<std::uint32_t>(fields) | (ptx::shared_address(elements) & 0x3ffff) >> 4;
     return fields >> 32 << 32 | (tile + start / 16);
   }
+
+  /// The MN-major operand of rows 16 step .. 16 step + 15 and, as its next panel, of the first rows
+  /// of `next`, which lies behind this tile.
+  template <class Next>
+  __device__ std::uint64_t operand_beside(const Next& next, int step) const {
+    static_assert(cols == layout::panel_cols && Next::layout::row_bytes == layout::row_bytes);
+    constexpr std::uint64_t fields = descriptor_template<layout, 0>();
+    const std::uint32_t tile = ptx::shared_address(elements) >> 4;
+    const std::uint32_t distance = (ptx::shared_address(next.elements) >> 4) - tile;
+    const int start = layout::offset(16 * step, 0) / 16;  // also that much nearer to `next`
+    return fields >> 32 << 32 | ((tile | distance << 16) + start - (start << 16));
+  }
 };
 
 }  // namespace based

@@ -73,6 +73,15 @@ __device__ inline void mma_AB(accumulator_tile<64>& d, const operand_slice& a, c
       d.value, a.word, b.template operand<ptx::major::mn>(step));
 }
 
+/// D [64 x 72] += A [64 x 16] [B C], B being rows 16 step .. 16 step + 15 of a tile [. x 64] and C
+/// eight columns of a tile [16 x 64] behind it.
+template <class Tile, class Next>
+__device__ inline void mma_AB_beside(accumulator_tile<72>& d, const operand_slice& a, const Tile& b,
+                                     int step, const Next& c) {
+  static_assert(Tile::cols == 64 && Next::rows == 16);
+  ptx::wgmma_m64n72k16<ptx::major::mn>(d.value, a.word, b.operand_beside(c, step));
+}
+
 /// D [64 x 160] += A^T B over all rows of A [K x 64] and B [K x 160].
 template <class TileA, class TileB>
 __device__ inline void mma_AtB(accumulator_tile<160>& d, const TileA& a, const TileB& b) {

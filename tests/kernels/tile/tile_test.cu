@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include <functional>
-#include <numeric>
 #include <span>
 #include <vector>
 
@@ -256,7 +255,7 @@ TEST_F(tile_test, multiplies_ABt_of_16_columns) {
   check_ABt<moments_tile>();
 }
 TEST_F(tile_test, multiplies_ABt_of_8_columns) {
-  check_ABt<summing_tile>();
+  check_ABt<halves_tile>();
 }
 
 template <class Tile>
@@ -299,6 +298,47 @@ TEST_F(tile_test, multiplies_AB_with_values) {
 }
 TEST_F(tile_test, multiplies_AB_with_a_state) {
   check_mma_AB<state_tile>();
+}
+
+/// D [64 x 72] = A [64 x 64] [B C], B values and C the first eight columns of another tile, whose
+/// sixteen rows serve all steps.
+__global__ void mma_AB_beside_kernel(const bits* a, const bits* b, const bits* c, float* d) {
+  extern __shared__ __align__(1024) char shared_bytes[];
+  value_tile& values = *reinterpret_cast<value_tile*>(shared_bytes);
+  ones_tile& beside = *reinterpret_cast<ones_tile*>(shared_bytes + 2 * sizeof(value_tile));
+  fill(values, b);
+  fill(beside, c);
+  const operand_tile<64> operand = load_operand<64>(a);
+  accumulator_tile<72> product;
+  warpgroup::clear(product);
+  warpgroup::mma_fence();
+#pragma unroll
+  for (int i = 0; i < operand.slices; ++i) {
+    warpgroup::mma_AB_beside(product, operand.slice[i], values, i, beside);
+  }
+  warpgroup::mma_commit();
+  warpgroup::mma_wait<0>(product);
+  drain(product, d);
+}
+
+TEST_F(tile_test, multiplies_AB_with_columns_beside_values) {
+  const auto a = support::normal_values(64 * 64, 6), b = support::normal_values(64 * 64, 7);
+  const auto c = support::normal_values(16 * 64, 8);
+  device_array<bits> device_a(to_bits(a)), device_b(to_bits(b)), device_c(to_bits(c));
+  device_array<float> d(64 * 72);
+  launch(mma_AB_beside_kernel, 2 * sizeof(value_tile) + sizeof(ones_tile), device_a.data(),
+         device_b.data(), device_c.data(), d.data());
+  EXPECT_LT(worst_error(d.read(), 64, 72,
+                        [&](int row, int col) {
+                          double sum = 0;
+                          for (int i = 0; i < 64; ++i) {
+                            const float right =
+                                col < 64 ? b[i * 64 + col] : c[i % 16 * 64 + col - 64];
+                            sum += a[row * 64 + i] * right;
+                          }
+                          return sum;
+                        }),
+            rounding);
 }
 
 __global__ void mma_AtB_kernel(const bits* a, const bits* b, float* d) {
@@ -385,17 +425,16 @@ TEST_F(tile_test, builds_key_features) {
   for (const float scale : {0.25f, 0.2f, 3.0f, 0.0f}) check_features(false, scale);
 }
 
-/// Row sums of the weights that keys [64 x 16] have for queries [64 x 16], twice: through their
-/// moments, and of the weights themselves, w [64 x 64]. And z [153].
-__global__ void moments_kernel(const bits* q, const bits* k, const bits* w, float scale,
-                               float* moment_sums, float* weight_sums, float* z) {
+/// Row sums of the weights that keys [64 x 16] have for queries [64 x 16], through the keys'
+/// moments. And z [153].
+__global__ void moments_kernel(const bits* q, const bits* k, float scale, float* sums, float* z) {
   extern __shared__ __align__(1024) char shared_bytes[];
   token_tile* tiles = reinterpret_cast<token_tile*>(shared_bytes);
   fill(tiles[0], q);
   fill(tiles[1], k);
   auto& handed_over = reinterpret_cast<moments_tile&>(tiles[2]);
-  auto& summing = reinterpret_cast<summing_tile&>(tiles[3]);
-  based::fill(summing);
+  auto& halves = reinterpret_cast<halves_tile&>(tiles[3]);
+  based::fill(halves, ptx::two_halves);
   key_moments moments;
   moments.clear();
   moments.add(tiles[1]);
@@ -404,21 +443,16 @@ __global__ void moments_kernel(const bits* q, const bits* k, const bits* w, floa
   warpgroup::sync<named_barrier>();
   quad::query_features features;
   features.start(tiles[0]);
-  const operand_slice x = features.q();
   accumulator_tile<16> y;
-  row_sums sums_of_weights;
   warpgroup::mma_fence();
-  start_moment_products(y, x, handed_over);
-  start_row_sums(sums_of_weights, load_operand<64>(w), summing);
+  start_moment_products(y, features.q(), handed_over);
   warpgroup::mma_commit();
-  warpgroup::mma_wait<0>(y, sums_of_weights);
-  row_sums sums = {64, 64, 64, 64};
-  start_adding_moments(sums, x, y, summing);
-  warpgroup::mma_wait<0>(sums);
+  warpgroup::mma_wait<0>(y);
+  row_sums products;
+  start_summing_moments(products, features.q(), y, halves);
+  warpgroup::mma_wait<0>(products);
   for (int row = 0; row < 2; ++row) {
-    const int g = 16 * warpgroup::warp() + warp::lane() / 4 + 8 * row;
-    moment_sums[g] = sums.value[2 * row];
-    weight_sums[g] = sums_of_weights.value[2 * row];
+    sums[16 * warpgroup::warp() + warp::lane() / 4 + 8 * row] = 64 + products.value[2 * row];
   }
   moments.store(z);
   if (threadIdx.x == 0) z[0] = 64;
@@ -427,11 +461,10 @@ __global__ void moments_kernel(const bits* q, const bits* k, const bits* w, floa
 TEST_F(tile_test, keeps_key_moments) {
   constexpr float scale = 0.25f;
   const auto q = support::normal_values(64 * 16, 11), k = support::normal_values(64 * 16, 12);
-  const auto w = support::normal_values(64 * 64, 13);
-  device_array<bits> device_q(to_bits(q)), device_k(to_bits(k)), device_w(to_bits(w));
-  device_array<float> sums(64), weight_sums(64), z(compact_features);
-  launch(moments_kernel, 4 * sizeof(token_tile), device_q.data(), device_k.data(), device_w.data(),
-         scale, sums.data(), weight_sums.data(), z.data());
+  device_array<bits> device_q(to_bits(q)), device_k(to_bits(k));
+  device_array<float> sums(64), z(compact_features);
+  launch(moments_kernel, 4 * sizeof(token_tile), device_q.data(), device_k.data(), scale,
+         sums.data(), z.data());
   EXPECT_LT(worst_error(sums.read(), 64, 1,
                         [&](int row, int) {
                           double sum = 0;
@@ -444,11 +477,6 @@ TEST_F(tile_test, keeps_key_moments) {
                           return sum;
                         }),
             2e-3);  // M and x . y are rounded to bf16
-  EXPECT_LT(worst_error(weight_sums.read(), 64, 1,
-                        [&](int row, int) {
-                          return std::accumulate(&w[row * 64], &w[row * 64] + 64, 0.0);
-                        }),
-            rounding);
   std::vector<double> expected(compact_features, 0);
   for (int token = 0; token < 64; ++token) {
     const float* x = &k[token * 16];
