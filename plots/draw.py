@@ -223,8 +223,10 @@ def _draw_heat(figure: HeatFigure) -> Canvas:
     for axes, panel in zip(grid, figure.panels, strict=False):
         image = _draw_cells(axes, panel, norm, figure)
     _label_outer(grid, figure, across)
+    # Beside the first rows: as long as two of them, however many there are.
+    long = np.asarray(grid)[: 2 * across]
     bar = canvas.colorbar(
-        image, ax=grid, shrink=0.8, pad=0.015, label=figure.value_label, extend="both"
+        image, ax=list(long), shrink=0.8, pad=0.015, label=figure.value_label, extend="both"
     )
     bar.outline.set_visible(False)
     octaves = math.floor(math.log2(reach))
