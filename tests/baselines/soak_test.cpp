@@ -20,7 +20,7 @@ constexpr std::int64_t most_tokens = 16384;  // B * H * N: keeps the float64 ref
 constexpr double longest = 6000;
 constexpr double most_batch_heads = 24;  // of each: more together than multiprocessors, too
 
-// Few tokens average over nothing. A scaled query, the square of its score, the weight and the
+// Few tokens average over nothing. A scaled query or key, a product of two, the weight and the
 // output are each rounded to bf16 once, by 2^-9 at most: the bound is their sum.
 constexpr std::int64_t few_tokens = 16;
 constexpr double few_tokens_tolerance = 4.0 / 512;
