@@ -1,31 +1,74 @@
-// The slots of wgmma's feature map against the compact features, exactly.
-#include "kernels/based/quad_map.h"
-
+// The slots of both feature maps, wgmma's and mma.sync's, against the compact features, exactly.
 #include <gtest/gtest.h>
 
 #include <array>
 
+#include "kernels/based/circulant.h"
+#include "kernels/based/quad_map.h"
+
 namespace based {
 namespace {
 
-TEST(quad_map, holds_each_feature_once_and_the_constant_twice) {
+void expect_each_feature_once_and_the_constant_twice(int slots, int (*compact_row)(int)) {
   std::array<int, compact_features> seen = {};
   int empty = 0;
-  for (int slot = 0; slot < quad::slots; ++slot) {
-    const int row = quad::compact_row(slot);
+  for (int slot = 0; slot < slots; ++slot) {
+    const int row = compact_row(slot);
     ASSERT_LT(row, compact_features);
     row < 0 ? ++empty : ++seen[row];
   }
-  EXPECT_EQ(empty, quad::slots - compact_features - 1);
+  EXPECT_EQ(empty, slots - compact_features - 1);
   EXPECT_EQ(seen[0], 2);
   for (int row = 1; row < compact_features; ++row) EXPECT_EQ(seen[row], 1) << "row " << row;
 }
 
+TEST(circulant, holds_each_feature_once_and_the_constant_twice) {
+  expect_each_feature_once_and_the_constant_twice(circulant::slots, circulant::compact_row);
+}
+TEST(quad_map, holds_each_feature_once_and_the_constant_twice) {
+  expect_each_feature_once_and_the_constant_twice(quad::slots, quad::compact_row);
+}
+
+/// Integers, with which every product and sum is exact, so that phi(q) . phi(k) must equal
+/// 1 + s + s^2/2 exactly.
+double value(int i, int seed) {
+  return (i * 7 + seed * 5) % 11 - 5;
+}
+
+TEST(circulant, weighs_as_the_polynomial_does) {
+  for (int seed = 1; seed < 50; ++seed) {
+    double s = 0;
+    for (int i = 0; i < feature_dim; ++i) s += value(i, seed) * value(i, 3 * seed + 1);
+    double sum = 1;  // the constant: two slots that share one
+    for (int slice = 0; slice < circulant::slices; ++slice) {
+      for (int j = 0; j < circulant::slice_slots; ++j) {
+        const int slot = slice * circulant::slice_slots + j;
+        if (slice == circulant::opposite_slice && slot >= circulant::head_slot) continue;
+        const int i = (j + slice) % feature_dim;
+        const bool linear = slice == circulant::linear_slice;
+        const double weight = slice == 0 ? 0.5 : 1;
+        const auto feature = [&](int x) {
+          return linear ? value(j, x) : value(j, x) * value(i, x);
+        };
+        sum += weight * feature(seed) * feature(3 * seed + 1);
+      }
+    }
+    EXPECT_EQ(sum, 1 + s + s * s / 2);
+  }
+}
+
+TEST(circulant, slots_are_the_rows_that_features_h_says) {
+  EXPECT_EQ(circulant::compact_row(0), product_row(0, 0));
+  EXPECT_EQ(circulant::compact_row(3), product_row(3, 3));
+  EXPECT_EQ(circulant::compact_row(2 * 16 + 15), product_row(1, 15));
+  EXPECT_EQ(circulant::compact_row(8 * 16 + 7), product_row(7, 15));
+  EXPECT_EQ(circulant::compact_row(circulant::head_slot), 0);
+  EXPECT_EQ(circulant::compact_row(circulant::residual_slot), 0);
+  EXPECT_EQ(circulant::compact_row(circulant::residual_slot + 1), -1);
+  EXPECT_EQ(circulant::compact_row(9 * 16 + 4), first_linear_row + 4);
+}
+
 TEST(quad_map, weighs_as_the_polynomial_does) {
-  // Integers: every product and sum is exact, so phi(q) . phi(k) must equal 1 + s + s^2/2 exactly.
-  const auto value = [](int i, int seed) {
-    return static_cast<double>((i * 7 + seed * 5) % 11 - 5);
-  };
   for (int seed = 1; seed < 50; ++seed) {
     double s = 0;
     for (int i = 0; i < feature_dim; ++i) s += value(i, seed) * value(i, 3 * seed + 1);
