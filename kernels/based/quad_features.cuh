@@ -134,19 +134,10 @@ __device__ inline void store_key_features(feature_tile& features, const token_ti
                                      {scaled(firsts.z), scaled(seconds.z)},
                                      {scaled(firsts.w), scaled(seconds.w)}};
   const auto word = [&](int index, int lane) -> std::uint32_t {
-    const word_recipe word = recipe(index);
+    const word_recipe word = recipe(index, lane);
     const group_words &own = groups[lane], &other = groups[(lane + word.distance) % lanes];
-    switch (word.kind) {
-      case word_kind::linear:
-        return picked(word.left, own);
-      case word_kind::constant:
-        return lane == 0 ? ptx::two_ones : 0;
-      case word_kind::diagonal:
-        return lane < lanes / 2 ? ptx::multiply_bf16x2(own.first, other.first)
-                                : ptx::multiply_bf16x2(own.second, other.second);
-      case word_kind::product:
-        break;
-    }
+    if (word.kind == word_kind::linear) return picked(word.left, own);
+    if (word.kind == word_kind::constant) return lane == 0 ? ptx::two_ones : 0;
     const std::uint32_t product =
         ptx::multiply_bf16x2(picked(word.left, own), picked(word.right, other));
     return word.is_square() ? ptx::multiply_bf16x2(product, ptx::two_halves) : product;

@@ -50,48 +50,37 @@ constexpr word_recipe recipe(int word) {
   using enum pick;
   using enum word_kind;
   constexpr int next = 1, opposite = 2;
-  switch (word) {
-    case 0:
-      return {product, first, 0, first};
-    case 1:
-      return {product, second, 0, second};
-    case 2:
-      return {linear, first};
-    case 3:
-      return {linear, second};
-    case 4:
-      return {product, first, 0, second};
-    case 5:
-      return {constant};
-    case 6:
-      return {product, lows, 0, highs};
-    case 7:
-      return {product, first, 0, swapped_second};
-    case 8:
-      return {product, lows, opposite, highs};
-    case 9:
-      return {product, first, opposite, swapped_second};
-    case 10:
-      return {product, first, next, swapped_second};
-    case 11:
-      return {product, second, next, swapped_second};
-    case 12:
-      return {product, first, opposite, second};
-    case 13:
-      return {diagonal, first, opposite, first};
-    case 14:
-      return {product, first, next, first};
-    case 15:
-      return {product, second, next, first};
-    case 16:
-      return {product, first, next, swapped_first};
-    case 17:
-      return {product, second, next, swapped_first};
-    case 18:
-      return {product, first, next, second};
-    default:
-      return {product, second, next, second};
-  }
+  constexpr word_recipe recipes[words] = {
+      {product, first, 0, first},
+      {product, second, 0, second},
+      {linear, first},
+      {linear, second},
+      {product, first, 0, second},
+      {constant},
+      {product, lows, 0, highs},
+      {product, first, 0, swapped_second},
+      {product, lows, opposite, highs},
+      {product, first, opposite, swapped_second},
+      {product, first, next, swapped_second},
+      {product, second, next, swapped_second},
+      {product, first, opposite, second},
+      {diagonal, first, opposite, first},
+      {product, first, next, first},
+      {product, second, next, first},
+      {product, first, next, swapped_first},
+      {product, second, next, swapped_first},
+      {product, first, next, second},
+      {product, second, next, second},
+  };
+  return recipes[word];
+}
+
+/// The same of a lane: its diagonal is a product.
+constexpr word_recipe recipe(int word, int lane) {
+  const word_recipe any = recipe(word);
+  if (any.kind != word_kind::diagonal) return any;
+  const pick like = lane < lanes / 2 ? pick::first : pick::second;
+  return {word_kind::product, like, any.distance, like};
 }
 
 /// Slots of the constant: the state keeps sum(v) there as a bf16 head and its residual. The other
@@ -130,11 +119,10 @@ constexpr int picked_dim(pick which, int group, int half) {
 /// Row of a slot in the compact layout of features.h; -1: the slot holds nothing. Slot 16 s + c:
 /// words 2 s and 2 s + 1 of the four lanes are columns 0 to 7 and 8 to 15 of slice s.
 constexpr int compact_row(int slot) {
-  word_recipe word = recipe(slot / 8);
   const int lane = slot % 8 / 2;
   const int half = slot % 2;
+  const word_recipe word = recipe(slot / 8, lane);
   if (word.kind == word_kind::constant) return lane == 0 ? 0 : -1;
-  if (word.kind == word_kind::diagonal && lane >= lanes / 2) word.left = word.right = pick::second;
   const int i = picked_dim(word.left, lane, half);
   if (word.kind == word_kind::linear) return first_linear_row + i;
   const int j = picked_dim(word.right, lane + word.distance, half);

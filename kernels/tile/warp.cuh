@@ -13,7 +13,7 @@ struct tile_coordinates {
   int batch, head, token;
 };
 
-/// Where a tile comes from.
+/// A tile, and the tensor that it is copied from.
 template <class Tile>
 struct tile_copy {
   Tile& to;

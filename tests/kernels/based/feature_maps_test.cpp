@@ -29,32 +29,36 @@ TEST(quad_map, holds_each_feature_once_and_the_constant_twice) {
   expect_each_feature_once_and_the_constant_twice(quad::slots, quad::compact_row);
 }
 
-/// Integers, with which every product and sum is exact, so that phi(q) . phi(k) must equal
-/// 1 + s + s^2/2 exactly.
+/// Integers, with which every product and sum is exact.
 double value(int i, int seed) {
   return (i * 7 + seed * 5) % 11 - 5;
 }
 
-TEST(circulant, weighs_as_the_polynomial_does) {
-  for (int seed = 1; seed < 50; ++seed) {
+/// That `product(q, k)`, phi(q) . phi(k) without the constant for the values of two seeds, is
+/// s + s^2/2 exactly.
+template <class Product>
+void expect_polynomial(Product product) {
+  for (int q = 1; q < 50; ++q) {
+    const int k = 3 * q + 1;
     double s = 0;
-    for (int i = 0; i < feature_dim; ++i) s += value(i, seed) * value(i, 3 * seed + 1);
-    double sum = 1;  // the constant: two slots that share one
-    for (int slice = 0; slice < circulant::slices; ++slice) {
-      for (int j = 0; j < circulant::slice_slots; ++j) {
-        const int slot = slice * circulant::slice_slots + j;
-        if (slice == circulant::opposite_slice && slot >= circulant::head_slot) continue;
-        const int i = (j + slice) % feature_dim;
-        const bool linear = slice == circulant::linear_slice;
-        const double weight = slice == 0 ? 0.5 : 1;
-        const auto feature = [&](int x) {
-          return linear ? value(j, x) : value(j, x) * value(i, x);
-        };
-        sum += weight * feature(seed) * feature(3 * seed + 1);
-      }
-    }
-    EXPECT_EQ(sum, 1 + s + s * s / 2);
+    for (int i = 0; i < feature_dim; ++i) s += value(i, q) * value(i, k);
+    EXPECT_EQ(1 + product(q, k), 1 + s + s * s / 2);
   }
+}
+
+TEST(circulant, weighs_as_the_polynomial_does) {
+  expect_polynomial([](int q, int k) {
+    double sum = 0;
+    for (int slot = 0; slot < circulant::slots; ++slot) {
+      const int slice = slot / circulant::slice_slots, j = slot % circulant::slice_slots;
+      if (slice == circulant::opposite_slice && slot >= circulant::head_slot) continue;
+      const int i = (j + slice) % feature_dim;
+      const bool linear = slice == circulant::linear_slice;
+      const auto feature = [&](int x) { return linear ? value(j, x) : value(j, x) * value(i, x); };
+      sum += (slice == 0 ? 0.5 : 1) * feature(q) * feature(k);
+    }
+    return sum;
+  });
 }
 
 TEST(circulant, slots_are_the_rows_that_features_h_says) {
@@ -69,26 +73,21 @@ TEST(circulant, slots_are_the_rows_that_features_h_says) {
 }
 
 TEST(quad_map, weighs_as_the_polynomial_does) {
-  for (int seed = 1; seed < 50; ++seed) {
-    double s = 0;
-    for (int i = 0; i < feature_dim; ++i) s += value(i, seed) * value(i, 3 * seed + 1);
-    double sum = 1;  // the constant: two slots that share one
+  expect_polynomial([](int q, int k) {
+    double sum = 0;
     for (int slot = 0; slot < quad::slots; ++slot) {
-      const quad::word_recipe word = quad::recipe(slot / 8);
       const int lane = slot % 8 / 2, half = slot % 2;
+      const quad::word_recipe word = quad::recipe(slot / 8, lane);
       if (word.kind == quad::word_kind::constant) continue;
-      const bool is_second = word.kind == quad::word_kind::diagonal && lane >= 2;
-      const quad::pick left = is_second ? quad::pick::second : word.left;
-      const quad::pick right = is_second ? quad::pick::second : word.right;
       const auto feature = [&](int x) {
-        const double first = value(quad::picked_dim(left, lane, half), x);
+        const double first = value(quad::picked_dim(word.left, lane, half), x);
         if (word.kind == quad::word_kind::linear) return first;
-        return first * value(quad::picked_dim(right, lane + word.distance, half), x);
+        return first * value(quad::picked_dim(word.right, lane + word.distance, half), x);
       };
-      sum += quad::weight(slot / 8, 1) * feature(seed) * feature(3 * seed + 1);
+      sum += quad::weight(slot / 8, 1) * feature(q) * feature(k);
     }
-    EXPECT_EQ(sum, 1 + s + s * s / 2);
-  }
+    return sum;
+  });
 }
 
 TEST(quad_map, slots_are_the_rows_that_features_h_says) {

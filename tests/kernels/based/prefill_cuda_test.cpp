@@ -206,44 +206,38 @@ std::vector<std::string_view> variants(prefill_problem problem) {
   return runnable;
 }
 
+/// Runs and checks the problem in each variant that can run it.
+void check_each_variant(prefill_problem problem) {
+  for (const auto variant : variants(problem)) {
+    problem.variant = variant;
+    prefill_case test(problem);
+    test.run();
+    test.check();
+  }
+}
+
+/// Normalisation, initial and final state by the bits of `mask`.
+prefill_options options_of(int mask) {
+  return {.normalize = (mask & 1) != 0,
+          .initial_state = (mask & 2) != 0,
+          .final_state = (mask & 4) != 0};
+}
+
 TEST_F(prefill_cuda, lengths_in_each_variant) {
   for (const std::int64_t seqlen : {1, 15, 63, 64, 65, 127, 128, 129, 1000, 4097}) {
-    prefill_problem problem = {{1, 3, seqlen}};
-    for (const auto variant : variants(problem)) {
-      problem.variant = variant;
-      prefill_case test(problem);
-      test.run();
-      test.check();
-    }
+    check_each_variant({{1, 3, seqlen}});
   }
 }
 
 TEST_F(prefill_cuda, heads_in_each_variant) {
   for (const prefill_shape& shape : {prefill_shape{1, 1, 1000}, {1, 132, 200}, {20, 15, 333}}) {
-    prefill_problem problem = {shape};
-    for (const auto variant : variants(problem)) {
-      problem.variant = variant;
-      prefill_case test(problem);
-      test.run();
-      test.check();
-    }
+    check_each_variant({shape});
   }
 }
 
 TEST_F(prefill_cuda, options_alone_and_together) {
   for (const std::int64_t seqlen : {1, 65, 1000}) {
-    for (int mask = 1; mask < 8; ++mask) {
-      prefill_problem problem = {{2, 3, seqlen}};
-      problem.options.normalize = mask & 1;
-      problem.options.initial_state = mask & 2;
-      problem.options.final_state = mask & 4;
-      for (const auto variant : variants(problem)) {
-        problem.variant = variant;
-        prefill_case test(problem);
-        test.run();
-        test.check();
-      }
-    }
+    for (int mask = 1; mask < 8; ++mask) check_each_variant({{2, 3, seqlen}, options_of(mask)});
   }
 }
 
@@ -253,35 +247,20 @@ constexpr std::int64_t many_heads = 150;
 
 TEST_F(prefill_cuda, more_heads_than_multiprocessors) {
   for (int mask = 0; mask < 8; ++mask) {
-    prefill_problem problem = {{1, many_heads, 200}};
-    problem.options.normalize = mask & 1;
-    problem.options.initial_state = mask & 2;
-    problem.options.final_state = mask & 4;
-    for (const auto variant : variants(problem)) {
-      problem.variant = variant;
-      prefill_case test(problem);
-      test.run();
-      test.check();
-    }
+    check_each_variant({{1, many_heads, 200}, options_of(mask)});
   }
 }
 
 TEST_F(prefill_cuda, any_scale) {
   for (const float scale : {0.3f, -0.3f, 1.0f, 1e-4f, 1e-12f, 0.0f}) {
     for (const bool states : {false, true}) {
-      prefill_problem problem = {{1, 2, 500}};
-      problem.options = {
-          .scale = scale, .normalize = scale > 0, .initial_state = states, .final_state = states};
-      for (const auto variant : variants(problem)) {
-        problem.variant = variant;
-        prefill_case test(problem);
-        test.run();
-        test.check();
-      }
-      problem.variant = {};
-      prefill_case test(problem);
-      test.run();
-      test.check();
+      const prefill_problem problem = {
+          {1, 2, 500},
+          {.scale = scale, .normalize = scale > 0, .initial_state = states, .final_state = states}};
+      check_each_variant(problem);
+      prefill_case dispatched(problem);
+      dispatched.run();
+      dispatched.check();
     }
   }
 }

@@ -476,7 +476,7 @@ TEST_F(tile_test, keeps_key_moments) {
                           }
                           return sum;
                         }),
-            2e-3);  // M and x . y are rounded to bf16
+            2e-3);  // M and q . y are rounded to bf16
   std::vector<double> expected(compact_features, 0);
   for (int token = 0; token < 64; ++token) {
     const float* x = &k[token * 16];
