@@ -38,10 +38,13 @@ class key_moments {
     for (float& sum : sums_) sum = 0;
   }
 
-  /// Adds a chunk's keys [64 x 16].
+  /// Adds a chunk's keys [64 x 16]. The products queue behind the wgmmas of all warps, this one's
+  /// first of all, so they are best started before those; every other one goes to sums of its own,
+  /// not to wait for the one before.
   __device__ void add(const quad::token_tile& k) {
     if (!holds_second() && !holds_first()) return;
     const char* matrices = k.at(0, 0) + from_;
+    float odd_sums[4] = {};
 #pragma unroll
     for (int i = 0; i < k.rows / 16; ++i) {
       // K^T of a block, this warp's half of M first: (dims, tokens) of eight.
@@ -49,8 +52,10 @@ class key_moments {
       ptx::ldmatrix_x4_trans(keys, matrices + quad::token_tile::layout::offset(16 * i, 0));
       const std::uint32_t upper = holds_second() ? keys[0] : ptx::two_ones;
       const std::uint32_t lower = holds_second() ? keys[2] : ptx::two_ones;
-      ptx::mma_m16n8k16(sums_, keys, upper, lower);
+      ptx::mma_m16n8k16(i % 2 == 0 ? sums_ : odd_sums, keys, upper, lower);
     }
+#pragma unroll
+    for (int e = 0; e < 4; ++e) sums_[e] += odd_sums[e];
   }
 
   /// Writes this warp's part of the tile.
@@ -66,7 +71,6 @@ class key_moments {
 
   /// From and to z [153] of one head, without the count.
   __device__ void load(const float* z) {
-    clear();
     for_each([&](int i, int j, float& value) { value = z[product_row(min(i, j), max(i, j))]; },
              [&](int i, int, float& value) { value = z[first_linear_row + i]; });
   }

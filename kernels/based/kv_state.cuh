@@ -28,9 +28,6 @@ struct segment_state {
   moment_parts moments;
 };
 
-/// In constant memory, for lanes to look up.
-static __constant__ const quad::row_table compact_rows = {};
-
 namespace warpgroup {
 
 /// Whether this thread holds the slots of the constant, as elements 0 and 1 (and 2 and 3, eight
@@ -54,21 +51,45 @@ __device__ inline rounded_state round_state(const state_accumulator& state) {
   return rounded;
 }
 
-/// The state from the compact rows kv [153, 64] of one head, which lack the weights.
+/// Whether a word's slots of this lane hold nothing.
+__device__ inline bool is_empty(int word) {
+  return quad::recipe(word).kind == quad::word_kind::constant && !holds_constant();
+}
+
+/// Calls f(word, half, offset, value) for each element that this thread holds: its slot's word and
+/// half (quad_map.h), and its place in the compact rows kv [153, 64] of a head, in bytes.
+template <class Function>
+__device__ inline void for_each_compact(state_accumulator& state, Function f) {
+  const std::uint32_t lane_byte = 4 + warp::lane() % quad::lanes;  // of the second word, then zeros
+  const std::uint32_t dim = 16 * warp() + warp::lane() / 4;
+#pragma unroll
+  for (int i = 0; i < state.size; ++i) {
+    const int word = i / 4, half = i % 2;
+    const std::uint32_t row = __byte_perm(0, quad::compact_rows(word, half), lane_byte);
+    const std::uint32_t offset = row * value_dim + dim + i % 4 / 2 * 8;
+    f(word, half, offset * sizeof(float), state.value[i]);
+  }
+}
+
+/// The state from the compact rows kv [153, 64] of one head, which lack the weights. All loads are
+/// on their way before the first is needed.
 __device__ inline void load_state(state_accumulator& state, const float* kv, float scale) {
-  for_each(state, [&](int dim, int slot, float& value) {
-    const int row = compact_rows.row[slot];
-    value = row < 0 ? 0.0f : kv[row * value_dim + dim] * quad::weight(slot / 8, scale);
+  for_each_compact(state, [&](int, int, std::uint32_t offset, float& value) {
+    value = *reinterpret_cast<const float*>(reinterpret_cast<const char*>(kv) + offset);
+  });
+  for_each_compact(state, [&](int word, int, std::uint32_t, float& value) {
+    value = is_empty(word) ? 0 : value * quad::weight(word, scale);
   });
 }
 
 /// The state to the compact rows kv [153, 64] of one head.
 __device__ inline void store_state(float* kv, state_accumulator& state, float scale) {
   const float inverse_scale = 1 / scale;
-  for_each(state, [&](int dim, int slot, float& value) {
-    const int row = compact_rows.row[slot];
-    if (row < 0 || slot == quad::residual_slot) return;
-    kv[row * value_dim + dim] = value * quad::inverse_weight(slot / 8, inverse_scale);
+  for_each_compact(state, [&](int word, int half, std::uint32_t offset, float value) {
+    const bool is_residual = quad::recipe(word).kind == quad::word_kind::constant && half == 1;
+    if (is_residual || is_empty(word)) return;
+    *reinterpret_cast<float*>(reinterpret_cast<char*>(kv) + offset) =
+        value * quad::inverse_weight(word, inverse_scale);
   });
 }
 

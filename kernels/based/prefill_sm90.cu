@@ -265,15 +265,13 @@ __device__ void run_output_warpgroup(shared_storage<Share>& shared, const parame
 /// use for yet, all of one size, as many copies at a time.
 template <class Share>
 __device__ void add_partials(shared_storage<Share>& shared, state_accumulator& state,
-                             const segment_state* partials, int count) {
+                             const segment_state* partials, int count, int warp) {
   static_assert(sizeof(feature_tile) == sizeof(rounded_parts));
   const auto buffer = [&](int i) -> void* {
     return i == 0 ? static_cast<void*>(shared.key_features) : &shared.state[i - 1];
   };
   const auto load = [&](int segment, int i) {
-    if (warpgroup::warp() == 0) {
-      warp::load_async(buffer(i), partials[segment].state, shared.gathered[i]);
-    }
+    if (warp == 0) warp::load_async(buffer(i), partials[segment].state, shared.gathered[i]);
   };
   ring_position<gather_buffers> position;
   for (int i = 0; i < min(gather_buffers, count); ++i) load(i, i);
@@ -293,27 +291,30 @@ __device__ void run_state_warpgroup(shared_storage<Share>& shared, const paramet
   constexpr int stages = Share::stages;
   state_accumulator s_transposed;  // S^T [64 x 160]
   key_moments moments;
+  float initial_tokens = 0;
+  if constexpr (Normalize) {
+    moments.clear();
+    if (Stateful && p.initial_state.z != nullptr) {
+      const float* z = p.initial_state.z_head(range.batch_head());
+      moments.load(z);
+      initial_tokens = z[0];
+    }
+  }
+  if (Stateful && p.initial_state.kv != nullptr) {
+    warpgroup::load_state(s_transposed, p.initial_state.kv_head(range.batch_head()), p.scale);
+  } else {
+    warpgroup::clear(s_transposed);
+  }
   if constexpr (Stateful) {
     const segment_state* partials =
         p.partials + std::int64_t{range.batch_head()} * (p.segments - 1);
     if (range.segment > 0) ptx::wait_for_prior_grid();
-    if (p.initial_state.kv != nullptr) {
-      warpgroup::load_state(s_transposed, p.initial_state.kv_head(range.batch_head()), p.scale);
-    } else {
-      warpgroup::clear(s_transposed);
-    }
-    add_partials(shared, s_transposed, partials, range.segment);
+    add_partials(shared, s_transposed, partials, range.segment, warp);
     if constexpr (Normalize) {
-      moments.clear();
-      if (p.initial_state.z != nullptr) moments.load(p.initial_state.z_head(range.batch_head()));
-      for (int i = 0; i < range.segment; ++i) {
-        moments.add_part(partials[i].moments);
-      }
+      for (int i = 0; i < range.segment; ++i) moments.add_part(partials[i].moments);
     }
-  } else {
-    warpgroup::clear(s_transposed);
-    if constexpr (Normalize) moments.clear();
   }
+  if (Normalize && warpgroup::thread() == 0) shared.initial_tokens = initial_tokens;
 
   if constexpr (Share::ctas > 1) ptx::decrease_registers<launch_registers - moved_registers>();
 
@@ -339,6 +340,7 @@ __device__ void run_state_warpgroup(shared_storage<Share>& shared, const paramet
     last_reader.advance();
     warpgroup::store_transposed(shared.state[state.buffer], warpgroup::round_state(s_transposed));
     if constexpr (Normalize) moments.hand_over(shared.moments[state.buffer], p.scale);
+    if constexpr (Normalize && builds_ahead) moments.add(shared.k[stage.buffer]);
     ptx::fence_proxy_async();
     shared.state_ready[state.buffer].warp_arrive();
     state.advance();
@@ -348,13 +350,13 @@ __device__ void run_state_warpgroup(shared_storage<Share>& shared, const paramet
       warpgroup::sync<state_barrier>();  // all warps' products have read the features before
       build_features();
     }
+    if constexpr (Normalize && !builds_ahead) moments.add(shared.k[stage.buffer]);
     warpgroup::sync<state_barrier>();
     const value_tile& v = shared.v[stage.buffer];                             // [64 x 64]
     const feature_tile& key_features = shared.key_features[features.buffer];  // [64 x 160]
     warpgroup::mma_fence();
     warpgroup::mma_AtB(s_transposed, v, key_features);
     warpgroup::mma_commit();
-    if constexpr (Normalize) moments.add(shared.k[stage.buffer]);
     barrier& consumed = shared.consumed[stage.buffer];
     stage.advance();
     features.advance();
@@ -399,8 +401,6 @@ __global__ void __launch_bounds__(threads, Share::ctas)
       shared.state_ready[i].init(warpgroup::warps);
     }
     ptx::fence_mbarrier_init();
-    const bool continues = Normalize && p.initial_state.z != nullptr;
-    shared.initial_tokens = continues ? p.initial_state.z_head(range.batch_head())[0] : 0;
   }
   __syncthreads();
 

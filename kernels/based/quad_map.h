@@ -15,6 +15,8 @@
 // and with it the state, holds the weights, which are the squares' 1/2 and the scale.
 #pragma once
 
+#include <cstdint>
+
 #include "kernels/common/features.h"
 
 namespace based::quad {
@@ -152,12 +154,21 @@ constexpr float inverse_weight(int word, float inverse_scale) {
 /// a state that is given out needs.
 inline constexpr float least_scale_of_state = 0x1p-32f;
 
-/// compact_row() of every slot.
-struct row_table {
-  short row[slots] = {};
-  constexpr row_table() {
-    for (int slot = 0; slot < slots; ++slot) row[slot] = static_cast<short>(compact_row(slot));
-  }
-};
+/// compact_row() of the slots that the four lanes have in a half of a word, a byte each, lane 0's
+/// the lowest; 0 where a slot holds nothing.
+constexpr std::uint32_t compact_rows(int word, int half) {
+  struct table {
+    std::uint32_t rows[words][2] = {};
+    constexpr table() {
+      for (int slot = 0; slot < slots; ++slot) {
+        const int row = compact_row(slot);
+        if (row > 0) rows[slot / 8][slot % 2] |= static_cast<std::uint32_t>(row) << slot % 8 / 2 * 8;
+      }
+    }
+  };
+  static_assert(compact_features <= 256);
+  constexpr table all;
+  return all.rows[word][half];
+}
 
 }  // namespace based::quad
