@@ -38,9 +38,8 @@ class key_moments {
     for (float& sum : sums_) sum = 0;
   }
 
-  /// Adds a chunk's keys [64 x 16]. The products queue behind the wgmmas of all warps, this one's
-  /// first of all, so they are best started before those; every other one goes to sums of its own,
-  /// not to wait for the one before.
+  /// Adds a chunk's keys [64 x 16]. Two sums, for a product that follows another in the same would
+  /// wait for it.
   __device__ void add(const quad::token_tile& k) {
     if (!holds_second() && !holds_first()) return;
     const char* matrices = k.at(0, 0) + from_;

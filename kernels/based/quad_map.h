@@ -157,16 +157,16 @@ inline constexpr float least_scale_of_state = 0x1p-32f;
 /// compact_row() of the slots that the four lanes have in a half of a word, a byte each, lane 0's
 /// the lowest; 0 where a slot holds nothing.
 constexpr std::uint32_t compact_rows(int word, int half) {
+  static_assert(compact_features <= 256);
   struct table {
     std::uint32_t rows[words][2] = {};
     constexpr table() {
       for (int slot = 0; slot < slots; ++slot) {
-        const int row = compact_row(slot);
-        if (row > 0) rows[slot / 8][slot % 2] |= static_cast<std::uint32_t>(row) << slot % 8 / 2 * 8;
+        const int row = compact_row(slot), lane = slot % 8 / 2;
+        if (row > 0) rows[slot / 8][slot % 2] |= static_cast<std::uint32_t>(row) << 8 * lane;
       }
     }
   };
-  static_assert(compact_features <= 256);
   constexpr table all;
   return all.rows[word][half];
 }

@@ -47,7 +47,7 @@ struct prefill_args {
   sequence_view<const T> v;  ///< [B, H, N, 64]
   sequence_view<T> o;        ///< [B, H, N, 64]
   kv_state_view<const float> initial_state = {};
-  kv_state_view<float> final_state = {};
+  kv_state_view<float> final_state = {};  ///< apart from initial_state, which is read to the end
   void* workspace = nullptr;  ///< at least the implementation's workspace_bytes(problem)
   std::size_t workspace_bytes = 0;
 };
@@ -59,9 +59,9 @@ struct based_prefill {
   using args = prefill_args<T>;
 };
 
-/// Throws invalid_argument for a shape, pointer, alignment (16 bytes), stride or workspace that no
-/// implementation takes. `workspace_needed` is the implementation's own figure. Every
-/// implementation calls it first.
+/// Throws invalid_argument for a shape, pointer, alignment (16 bytes), stride, overlap of the two
+/// states or workspace that no implementation takes. `workspace_needed` is the implementation's own
+/// figure. Every implementation calls it first.
 template <class T>
 void validate(const prefill_args<T>& args, std::size_t workspace_needed);
 

@@ -64,6 +64,17 @@ void require_state(const char* name, const void* state, std::size_t bytes, std::
   BASED_REQUIRE(bytes == needed, fmt::format("{} has {} bytes, must have {}", name, bytes, needed));
 }
 
+/// `elements` floats at each.
+void require_apart(const char* name, const float* memory, const char* other_name,
+                   const float* other, std::int64_t elements) {
+  const auto begin = reinterpret_cast<std::uintptr_t>(memory);
+  const auto other_begin = reinterpret_cast<std::uintptr_t>(other);
+  const auto bytes = static_cast<std::uintptr_t>(elements) * sizeof(float);
+  BASED_REQUIRE(begin + bytes <= other_begin || other_begin + bytes <= begin,
+                fmt::format("{} at {} and {} at {} overlap, {} bytes each", name, fmt::ptr(memory),
+                            other_name, fmt::ptr(other), bytes));
+}
+
 }  // namespace
 
 void validate(const prefill_problem& problem) {
@@ -89,6 +100,15 @@ void validate(const prefill_args<T>& args, std::size_t workspace_needed) {
   if (options.final_state) {
     require_pointer("final_state.kv", args.final_state.kv);
     if (options.normalize) require_pointer("final_state.z", args.final_state.z);
+  }
+  if (options.initial_state && options.final_state) {
+    const std::int64_t rows = args.problem.shape.batch_heads() * compact_features;
+    require_apart("initial_state.kv", args.initial_state.kv, "final_state.kv", args.final_state.kv,
+                  rows * value_dim);
+    if (options.normalize) {
+      require_apart("initial_state.z", args.initial_state.z, "final_state.z", args.final_state.z,
+                    rows);
+    }
   }
   require_workspace(args.workspace, args.workspace_bytes, workspace_needed);
 }

@@ -16,7 +16,10 @@ namespace {
 
 using ::testing::HasSubstr;
 
-alignas(16) float somewhere[4];  // validate() looks at pointers, not behind them
+// validate() looks at pointers, not behind them.
+constexpr std::size_t state_elements = 2 * 3 * compact_features * value_dim;
+alignas(16) float somewhere[state_elements + 8];
+float* const somewhere_else = somewhere + state_elements;
 
 template <class T>
 prefill_args<T> good_prefill() {
@@ -28,7 +31,7 @@ prefill_args<T> good_prefill() {
   args.v = sequence_view<const T>::bhnd(data, 3, 100, value_dim);
   args.o = sequence_view<T>::bhnd(data, 3, 100, value_dim);
   args.initial_state = {somewhere, somewhere};
-  args.final_state = {somewhere, somewhere};
+  args.final_state = {somewhere_else, somewhere_else};
   args.workspace = somewhere;
   args.workspace_bytes = 1000;
   return args;
@@ -83,6 +86,10 @@ INSTANTIATE_TEST_SUITE_P(
                         "final_state.kv is null"},
         prefill_mistake{"final_z", [](args& a) { a.final_state.z = nullptr; },
                         "final_state.z is null"},
+        prefill_mistake{"overlapping_kv", [](args& a) { a.final_state.kv -= 4; },
+                        "initial_state.kv at"},
+        prefill_mistake{"overlapping_z", [](args& a) { a.final_state.z = somewhere + 4; },
+                        "overlap, 3672 bytes each"},
         prefill_mistake{"workspace_size", [](args& a) { a.workspace_bytes = 999; },
                         "workspace has 999 bytes, needs 1000"},
         prefill_mistake{"null_workspace", [](args& a) { a.workspace = nullptr; },

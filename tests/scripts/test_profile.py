@@ -154,6 +154,13 @@ def test_a_filter_without_rows_fails(suite, name):
     assert suite.logged() == [] or name not in {line.split()[0] for line in suite.logged()}
 
 
+def test_nsys_that_cannot_convert_its_recording_is_no_success(suite):
+    suite.profiler("nsys", 'touch "$(ls -d results/*-nsys)/report.1.qdstrm"')
+    done = suite.run("scripts/profile_nsys", "prefill")
+    assert done.returncode == 1
+    assert "could not convert" in done.stderr and "report.1.qdstrm" in done.stderr
+
+
 def test_nsys_reports_each_row(suite):
     suite.profiler("nsys")
     done = suite.run("scripts/profile_nsys", "prefill", "--", "--batch=1")

@@ -1,6 +1,7 @@
 // The slots of both feature maps, wgmma's and mma.sync's, against the compact features, exactly.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 
 #include "kernels/based/circulant.h"
@@ -105,6 +106,14 @@ TEST(quad_map, slots_are_the_rows_that_features_h_says) {
   EXPECT_EQ(quad::compact_row(quad::head_slot), 0);
   EXPECT_EQ(quad::compact_row(quad::residual_slot), 0);
   EXPECT_EQ(quad::compact_row(quad::residual_slot + 1), -1);
+}
+
+TEST(quad_map, packs_the_rows_of_four_lanes) {
+  for (int slot = 0; slot < quad::slots; ++slot) {
+    const std::uint32_t packed = quad::compact_rows(slot / 8, slot % 2);
+    const int lane = slot % 8 / 2;
+    EXPECT_EQ(packed >> 8 * lane & 0xff, std::max(quad::compact_row(slot), 0)) << "slot " << slot;
+  }
 }
 
 TEST(quad_map, undoes_its_weights) {
