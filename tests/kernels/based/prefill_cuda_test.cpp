@@ -305,8 +305,11 @@ TEST_F(prefill_cuda, two_pieces_through_the_state_equal_one) {
   whole.run();
 
   guarded_buffer<bf16> o(device, heads * seqlen * value_dim);
-  guarded_buffer<float> kv(device, heads * compact_features * value_dim);
-  guarded_buffer<float> z(device, heads * compact_features);
+  struct state {
+    guarded_buffer<float> kv{device, heads* compact_features* value_dim};
+    guarded_buffer<float> z{device, heads* compact_features};
+  };
+  state between, last;
   const auto& run = based_cuda();
   for (const bool second : {false, true}) {
     prefill_args<bf16> args = whole.args();
@@ -318,8 +321,9 @@ TEST_F(prefill_cuda, two_pieces_through_the_state_equal_one) {
     args.k.data += first * feature_dim;
     args.v.data += first * value_dim;
     args.o.data = o.data() + first * value_dim;
-    args.initial_state = {kv.data(), z.data()};
-    args.final_state = {kv.data(), z.data()};
+    state& final_state = second ? last : between;
+    args.initial_state = {between.kv.data(), between.z.data()};
+    args.final_state = {final_state.kv.data(), final_state.z.data()};
     run(args, nullptr);
   }
   support::synchronize(device);
