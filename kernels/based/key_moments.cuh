@@ -35,15 +35,14 @@ class key_moments {
     to_ = warp::pinned(
         moments_tile::layout::offset(this->row(0), 8 * warpgroup::warp() + 2 * (lane % 4)));
 #pragma unroll
-    for (float& sum : sums_) sum = 0;
+    for (int e = 0; e < 4; ++e) sums_[0][e] = sums_[1][e] = 0;
   }
 
-  /// Adds a chunk's keys [64 x 16]. Two sums, for a product that follows another in the same would
-  /// wait for it.
+  /// Adds a chunk's keys [64 x 16]. By turns to two sums, which are not added up before they are
+  /// handed over: nothing waits for a product.
   __device__ void add(const quad::token_tile& k) {
     if (!holds_second() && !holds_first()) return;
     const char* matrices = k.at(0, 0) + from_;
-    float odd_sums[4] = {};
 #pragma unroll
     for (int i = 0; i < k.rows / 16; ++i) {
       // K^T of a block, this warp's half of M first: (dims, tokens) of eight.
@@ -51,10 +50,8 @@ class key_moments {
       ptx::ldmatrix_x4_trans(keys, matrices + quad::token_tile::layout::offset(16 * i, 0));
       const std::uint32_t upper = holds_second() ? keys[0] : ptx::two_ones;
       const std::uint32_t lower = holds_second() ? keys[2] : ptx::two_ones;
-      ptx::mma_m16n8k16(i % 2 == 0 ? sums_ : odd_sums, keys, upper, lower);
+      ptx::mma_m16n8k16(sums_[i % 2], keys, upper, lower);
     }
-#pragma unroll
-    for (int e = 0; e < 4; ++e) sums_[e] += odd_sums[e];
   }
 
   /// Writes this warp's part of the tile.
@@ -64,35 +61,35 @@ class key_moments {
     for (int i = 0; i < 2; ++i) {  // the rows differ in a bit of the address
       char* to = tile.at(0, 0) + (to_ ^ moments_tile::layout::offset(8 * i, 0));
       *reinterpret_cast<std::uint32_t*>(to) =
-          ptx::to_bf16x2(weight * sums_[2 * i], weight * sums_[2 * i + 1]);
+          ptx::to_bf16x2(weight * sum(2 * i), weight * sum(2 * i + 1));
     }
   }
 
-  /// From and to z [153] of one head, without the count.
+  /// From and to z [153] of one head, without the count; from: for moments that are clear().
   __device__ void load(const float* z) {
-    for_each([&](int i, int j, float& value) { value = z[product_row(min(i, j), max(i, j))]; },
-             [&](int i, int, float& value) { value = z[first_linear_row + i]; });
+    for_each([&](int i, int j, int e) { sums_[0][e] = z[product_row(min(i, j), max(i, j))]; },
+             [&](int i, int, int e) { sums_[0][e] = z[first_linear_row + i]; });
   }
-  __device__ void store(float* z) {
+  __device__ void store(float* z) const {
     for_each(
-        [&](int i, int j, float& value) {
-          if (i <= j) z[product_row(i, j)] = value;
+        [&](int i, int j, int e) {
+          if (i <= j) z[product_row(i, j)] = sum(e);
         },
-        [&](int i, int column, float& value) {
-          if (column == 0) z[first_linear_row + i] = value;
+        [&](int i, int column, int e) {
+          if (column == 0) z[first_linear_row + i] = sum(e);
         });
   }
 
   /// This warp's part to memory, and from there.
   __device__ void store_part(moment_parts& parts) const {
-    parts[warpgroup::warp()][warp::lane()] = {sums_[0], sums_[1], sums_[2], sums_[3]};
+    parts[warpgroup::warp()][warp::lane()] = {sum(0), sum(1), sum(2), sum(3)};
   }
   __device__ void add_part(const moment_parts& parts) {
     const float4 part = parts[warpgroup::warp()][warp::lane()];
-    sums_[0] += part.x;
-    sums_[1] += part.y;
-    sums_[2] += part.z;
-    sums_[3] += part.w;
+    sums_[0][0] += part.x;
+    sums_[0][1] += part.y;
+    sums_[0][2] += part.z;
+    sums_[0][3] += part.w;
   }
 
  private:
@@ -110,20 +107,25 @@ class key_moments {
     return warp::lane() / 4 + 8 * i ^ 8 * is_right_half();
   }
 
-  /// Calls f(i, j, M_ij) or g(i, column, m_i) for what this lane holds.
+  /// What this lane holds: columns 2 t and 2 t + 1 of two rows.
+  __device__ float sum(int e) const {
+    return sums_[0][e] + sums_[1][e];
+  }
+
+  /// Calls f(i, j, e) where sum(e) is M_ij, or g(i, column, e) where it is m_i.
   template <class F, class G>
-  __device__ void for_each(F f, G g) {
+  __device__ static void for_each(F f, G g) {
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
       const int column = 2 * (warp::lane() % 4) + e % 2;
-      if (holds_second()) f(row(e / 2), column + 8 * is_right_half(), sums_[e]);
-      if (holds_first()) g(row(e / 2), column, sums_[e]);
+      if (holds_second()) f(row(e / 2), column + 8 * is_right_half(), e);
+      if (holds_first()) g(row(e / 2), column, e);
     }
   }
 
-  int from_;       // where this lane reads a block of keys: the offset in their tile
-  int to_;         // where it hands over
-  float sums_[4];  // columns 2 t and 2 t + 1
+  int from_;  // where this lane reads a block of keys: the offset in their tile
+  int to_;    // where it hands over
+  float sums_[2][4];
 };
 
 /// y = 2 s m + s^2 M q of a chunk's rows [64 x 16].

@@ -328,9 +328,6 @@ __device__ void run_state_warpgroup(shared_storage<Share>& shared, const paramet
     ptx::fence_proxy_async();
   };
   constexpr bool builds_ahead = Share::feature_buffers > 1;  // while a chunk is being added
-  // The moments' mma.sync queue with wgmmas, so none may have to be waited for: they start before
-  // this warp's own, and where a chunk's features are there already, before S is handed over.
-  constexpr bool adds_moments_early = builds_ahead;
   if constexpr (builds_ahead) build_features();
   // The stage of the chunk that last read the present S buffer; none did so before the first two.
   ring_position<stages> last_reader = {stages - state_buffers, 1};
@@ -342,8 +339,11 @@ __device__ void run_state_warpgroup(shared_storage<Share>& shared, const paramet
     }
     last_reader.advance();
     warpgroup::store_transposed(shared.state[state.buffer], warpgroup::round_state(s_transposed));
-    if constexpr (Normalize) moments.hand_over(shared.moments[state.buffer], p.scale);
-    if constexpr (Normalize && adds_moments_early) moments.add(shared.k[stage.buffer]);
+    if constexpr (Normalize) {
+      moments.hand_over(shared.moments[state.buffer], p.scale);
+      shared.loaded[stage.buffer].wait(stage.parity);
+      moments.add(shared.k[stage.buffer]);  // before wgmmas that it would queue behind
+    }
     ptx::fence_proxy_async();
     shared.state_ready[state.buffer].warp_arrive();
     state.advance();
@@ -353,7 +353,6 @@ __device__ void run_state_warpgroup(shared_storage<Share>& shared, const paramet
       warpgroup::sync<state_barrier>();  // all warps' products have read the features before
       build_features();
     }
-    if constexpr (Normalize && !adds_moments_early) moments.add(shared.k[stage.buffer]);
     warpgroup::sync<state_barrier>();
     const value_tile& v = shared.v[stage.buffer];                             // [64 x 64]
     const feature_tile& key_features = shared.key_features[features.buffer];  // [64 x 160]
