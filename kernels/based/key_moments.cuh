@@ -1,12 +1,13 @@
 // The K-state z of the normalisation, as three moments of the keys instead of 153 features:
 //
-//   phi_q(q) . z = n + q . (2 s m + s^2 M q) / 2,   s = scale,  n = count,  m = sum k,  M = sum k
-//   k^T
+//   phi_q(q) . z = n + q . (2 s m + s^2 M q) / 2
 //
-// The state warpgroup keeps m and M in fp32, one accumulator of mma.sync a warp: warps 0 and 1 hold
-// the halves of M's columns, warp 2 m, as the product with ones, warp 3 nothing. One ldmatrix a
-// block of sixteen tokens serves as both operands of K^T K. The accumulators are handed over side
-// by side, scaled and rounded, as a tile that is multiplied with [q 1/4]. n is known.
+//   s = scale,  n = count,  m = sum k,  M = sum k k^T
+//
+// The state warpgroup keeps m and M in fp32, as accumulators of mma.sync: warps 0 and 1 hold the
+// halves of M's columns, warp 2 m, as the product with ones, warp 3 nothing. One ldmatrix a block
+// of sixteen tokens serves as both operands of K^T K. The accumulators are handed over side by
+// side, scaled and rounded, as a tile that is multiplied with [q 1/4]. n is known.
 //
 // The rows of the weights are summed up by wgmma too, by eight columns of ones beside V: mma.sync
 // would queue behind the wgmmas of all warps.
