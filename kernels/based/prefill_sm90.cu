@@ -213,17 +213,19 @@ __device__ void run_output_warpgroup(shared_storage<Share>& shared, const parame
     if constexpr (Normalize) {
 #pragma unroll
       for (int i = o.size; i < o_and_sums.size; ++i) o_and_sums.value[i] = 0;
-      warpgroup::mma_fence();
+    }
+    warpgroup::mma_fence();
 #pragma unroll
-      for (int i = 0; i < w.slices; ++i) {
+    for (int i = 0; i < w.slices; ++i) {
+      if constexpr (Normalize) {
         warpgroup::mma_AB_beside(o_and_sums, w.slice[i], v, i, shared.ones);
+      } else {
+        warpgroup::mma_AB(o, w.slice[i], v, i);
       }
+    }
+    if constexpr (Normalize) {
       start_moment_products(y, features.q(), shared.moments[state.buffer]);
       warpgroup::mma_commit();
-    } else {
-      warpgroup::mma_fence();
-#pragma unroll
-      for (int i = 0; i < w.slices; ++i) warpgroup::mma_AB(o, w.slice[i], v, i);
     }
     add_inter_chunk<quad::own_slices, quad::slices - quad::own_slices>(o, features, s);
     if constexpr (Normalize) {

@@ -47,7 +47,7 @@ struct prefill_args {
   sequence_view<const T> v;  ///< [B, H, N, 64]
   sequence_view<T> o;        ///< [B, H, N, 64]
   kv_state_view<const float> initial_state = {};
-  kv_state_view<float> final_state = {};  ///< apart from initial_state, which is read to the end
+  kv_state_view<float> final_state = {};  ///< no part of initial_state: segments may yet read it
   void* workspace = nullptr;  ///< at least the implementation's workspace_bytes(problem)
   std::size_t workspace_bytes = 0;
 };

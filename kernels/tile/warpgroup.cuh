@@ -1,4 +1,4 @@
-// Operations of a warpgroup (four warps) on tiles: asynchronous products, stores, element access.
+// Operations of a warpgroup (four warps) on tiles: asynchronous products, stores.
 #pragma once
 
 #include "kernels/ptx/stmatrix.cuh"
@@ -119,17 +119,6 @@ template <int Cols>
 __device__ inline void scale_rows(accumulator_tile<Cols>& tile, const float (&factors)[2]) {
 #pragma unroll
   for (int i = 0; i < tile.size; ++i) tile.value[i] *= factors[i % 4 / 2];
-}
-
-/// Calls f(row, column, value) for each element that this thread holds.
-template <int Cols, class Function>
-__device__ inline void for_each(accumulator_tile<Cols>& tile, Function f) {
-  const int row = 16 * warp() + warp::lane() / 4;
-  const int col = 2 * (warp::lane() % 4);
-#pragma unroll
-  for (int i = 0; i < tile.size; ++i) {
-    f(row + i % 4 / 2 * 8, i / 4 * 8 + col + i % 2, tile.value[i]);
-  }
 }
 
 }  // namespace based::warpgroup

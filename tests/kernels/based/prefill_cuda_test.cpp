@@ -305,9 +305,10 @@ TEST_F(prefill_cuda, two_pieces_through_the_state_equal_one) {
   whole.run();
 
   guarded_buffer<bf16> o(device, heads * seqlen * value_dim);
+  constexpr std::int64_t rows = heads * compact_features, elements = rows * value_dim;
   struct state {
-    guarded_buffer<float> kv{device, heads* compact_features* value_dim};
-    guarded_buffer<float> z{device, heads* compact_features};
+    guarded_buffer<float> kv{device, elements};
+    guarded_buffer<float> z{device, rows};
   };
   state between, last;
   const auto& run = based_cuda();

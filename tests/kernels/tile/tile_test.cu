@@ -108,19 +108,29 @@ __device__ void drain(const Tile& tile, bits* destination) {
   }
 }
 
+/// Calls f(row, column, value) for each element that this thread holds.
+template <int Cols, class Function>
+__device__ void for_each(accumulator_tile<Cols>& tile, Function f) {
+  const int row = 16 * warpgroup::warp() + warp::lane() / 4;
+  const int col = 2 * (warp::lane() % 4);
+#pragma unroll
+  for (int i = 0; i < tile.size; ++i) {
+    f(row + i % 4 / 2 * 8, i / 4 * 8 + col + i % 2, tile.value[i]);
+  }
+}
+
 /// The A operand of row-major values [64 x Cols].
 template <int Cols>
 __device__ operand_tile<Cols> load_operand(const bits* source) {
   accumulator_tile<Cols> tile;
-  warpgroup::for_each(tile, [&](int row, int col, float& value) {
+  for_each(tile, [&](int row, int col, float& value) {
     value = __uint_as_float(static_cast<unsigned>(source[row * Cols + col]) << 16);
   });
   return to_bf16(tile);
 }
 template <int Cols>
 __device__ void drain(accumulator_tile<Cols>& tile, float* destination) {
-  warpgroup::for_each(
-      tile, [&](int row, int col, float& value) { destination[row * Cols + col] = value; });
+  for_each(tile, [&](int row, int col, float& value) { destination[row * Cols + col] = value; });
 }
 
 template <class Tile>
