@@ -41,11 +41,15 @@ unsupported_reason unsupported(const prefill_problem& problem) {
     return "variant " + std::string(problem.variant) +
            " runs on compute capability 9.0 (Hopper) only";
   }
+  if (!choice && problem.variant == variant_quadratic) {
+    return "variant " + std::string(variant_quadratic) +
+           " has no state: it takes no initial_state and gives no final_state";
+  }
   if (!choice) {
     return "variant " + std::string(problem.variant) + " gives out no state at scale " +
            std::to_string(problem.options.scale) + ": its size is to be 2^-32 or more";
   }
-  if (!choice->is_wgmma) return sm80::unsupported(problem);
+  if (choice->kernel == prefill_kernel::mma_sync) return sm80::unsupported(problem);
   if (shape.seqlen > max_seqlen) {
     return "seqlen " + std::to_string(shape.seqlen) + " is more than " + std::to_string(max_seqlen);
   }
@@ -56,33 +60,55 @@ unsupported_reason unsupported(const prefill_problem& problem) {
   if (problem.variant == variant_split && chunks_of(shape) < 2) {
     return "a sequence of one chunk cannot be split";
   }
+  if (choice->kernel == prefill_kernel::quadratic &&
+      chunks_of(shape) > sm90::max_quadratic_chunks) {
+    return "variant " + std::string(variant_quadratic) + " takes a seqlen of at most " +
+           std::to_string(sm90::max_quadratic_chunks * sm90::chunk_tokens) + ", not " +
+           std::to_string(shape.seqlen);
+  }
   return std::nullopt;
 }
 
 std::size_t workspace_bytes(const prefill_problem& problem) {
-  const dispatch_choice choice = choose(problem);
-  return choice.is_wgmma ? sm90::workspace_bytes(problem.shape, choice.segments) : 0;
+  return sm90::workspace_bytes(problem.shape, choose(problem).segments);
 }
 
 double executed_flops(const prefill_problem& problem) {
   const dispatch_choice choice = choose(problem);
-  return choice.is_wgmma ? sm90::executed_flops(problem.shape, choice.segments)
-                         : sm80::executed_flops(problem);
+  switch (choice.kernel) {
+    case prefill_kernel::recurrent:
+      return sm90::executed_flops(problem.shape, choice.segments);
+    case prefill_kernel::quadratic:
+      return sm90::quadratic_flops(problem.shape);
+    case prefill_kernel::mma_sync:
+      break;
+  }
+  return sm80::executed_flops(problem);
 }
 
 void run(const prefill_args<bf16>& args, cuda_stream stream) {
   validate(args, workspace_bytes(args.problem));
   const dispatch_choice choice = choose(args.problem);
-  if (!choice.is_wgmma) return sm80::launch_prefill(args, stream);
-  // In place, a segment could read the initial state after the last one has replaced it.
-  const bool in_place = args.problem.options.initial_state && args.problem.options.final_state &&
-                        args.initial_state.kv == args.final_state.kv;
-  sm90::launch_prefill(args, in_place ? 1 : choice.segments, stream);
+  switch (choice.kernel) {
+    case prefill_kernel::recurrent:
+      return sm90::launch_prefill(args, choice.segments, stream);
+    case prefill_kernel::quadratic:
+      return sm90::launch_quadratic(args, stream);
+    case prefill_kernel::mma_sync:
+      return sm80::launch_prefill(args, stream);
+  }
 }
 
 std::string variant(const prefill_problem& problem) {
   const dispatch_choice choice = choose(problem);
-  if (!choice.is_wgmma) return std::string(variant_mma_sync);
+  switch (choice.kernel) {
+    case prefill_kernel::recurrent:
+      break;
+    case prefill_kernel::quadratic:
+      return std::string(variant_quadratic);
+    case prefill_kernel::mma_sync:
+      return std::string(variant_mma_sync);
+  }
   if (choice.segments == 1) return std::string(variant_whole);
   return std::string(variant_split) + " in " + std::to_string(choice.segments);
 }

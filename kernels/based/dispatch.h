@@ -3,6 +3,8 @@
 //   whole     on Hopper; one CTA walks through a head's whole sequence
 //   split     on Hopper, heads too few to fill the card: each sequence in segments, side by side,
 //             after a first kernel has summed up what each segment adds to the state
+//   quadratic on Hopper, sequences too short for a state to pay, which is then neither taken nor
+//             given
 //   mma_sync  on any device: prefill_sm80.h; for a final state at a scale near zero too, which the
 //             others, whose state is scaled, could not undo
 #pragma once
@@ -23,7 +25,9 @@ namespace based {
 inline constexpr std::string_view variant_whole = "whole";
 inline constexpr std::string_view variant_split = "split";
 inline constexpr std::string_view variant_mma_sync = "mma_sync";
-inline constexpr std::array prefill_variants = {variant_whole, variant_split, variant_mma_sync};
+inline constexpr std::string_view variant_quadratic = "quadratic";
+inline constexpr std::array prefill_variants = {variant_whole, variant_split, variant_quadratic,
+                                                variant_mma_sync};
 
 inline constexpr std::int64_t max_seqlen =
     std::numeric_limits<std::int32_t>::max() - sm90::chunk_tokens;
@@ -55,6 +59,21 @@ constexpr int segments_of(const prefill_shape& shape, std::string_view variant,
   return variant == variant_split ? std::max(fitting, 2) : fitting;
 }
 
+/// Whether the quadratic form is faster. Measured: the more heads there are, the better a recurrent
+/// CTA a head fills the card.
+constexpr bool prefers_quadratic(const prefill_shape& shape, std::int64_t multiprocessors) {
+  const std::int64_t heads = shape.batch_heads(), chunks = chunks_of(shape);
+  if (4 * heads <= multiprocessors) return chunks <= 16;
+  if (2 * heads <= multiprocessors) return chunks <= 12;
+  if (heads <= multiprocessors) return chunks <= 4;
+  return chunks <= 2;
+}
+
+/// Whether a state goes in or out.
+constexpr bool has_state(const prefill_options& options) {
+  return options.initial_state || options.final_state;
+}
+
 /// The device that a problem is dispatched for.
 struct dispatch_target {
   std::int64_t multiprocessors;
@@ -67,23 +86,30 @@ constexpr bool undoes_scale(const prefill_options& options) {
   return !options.final_state || size >= quad::least_scale_of_state;
 }
 
+enum class prefill_kernel { recurrent, quadratic, mma_sync };
 struct dispatch_choice {
-  bool is_wgmma;  ///< the kernel for Hopper; else the one for any device
-  int segments;
+  prefill_kernel kernel;
+  int segments = 1;  ///< of the recurrent kernel
 };
 
-/// What runs `problem` on a device; nullopt where its variant is one that the device, or the kernel
-/// for Hopper at this scale, cannot run.
+/// What runs `problem` on a device; nullopt where its variant is one that cannot: off Hopper, at
+/// this scale, or with a state.
 constexpr std::optional<dispatch_choice> dispatch(const prefill_problem& problem,
                                                   const dispatch_target& device) {
-  const bool wgmma_can = device.is_hopper && undoes_scale(problem.options);
-  if (problem.variant == variant_mma_sync || (problem.variant.empty() && !wgmma_can)) {
-    return dispatch_choice{.is_wgmma = false, .segments = 1};
+  const auto& [shape, options, variant] = problem;
+  const bool recurrent_can = device.is_hopper && undoes_scale(options);
+  const bool quadratic_can = device.is_hopper && !has_state(options);
+  if (variant == variant_mma_sync || (variant.empty() && !recurrent_can)) {
+    return dispatch_choice{prefill_kernel::mma_sync};
   }
-  if (!wgmma_can) return std::nullopt;
-  return dispatch_choice{
-      .is_wgmma = true,
-      .segments = segments_of(problem.shape, problem.variant, device.multiprocessors)};
+  if (variant == variant_quadratic ||
+      (variant.empty() && quadratic_can && prefers_quadratic(shape, device.multiprocessors))) {
+    if (!quadratic_can) return std::nullopt;
+    return dispatch_choice{prefill_kernel::quadratic};
+  }
+  if (!recurrent_can) return std::nullopt;
+  return dispatch_choice{prefill_kernel::recurrent,
+                         segments_of(shape, variant, device.multiprocessors)};
 }
 
 }  // namespace based

@@ -9,8 +9,6 @@
 // of sixteen tokens serves as both operands of K^T K. The accumulators are handed over side by
 // side, scaled and rounded, as a tile that is multiplied with [q 1/4]. n is known.
 //
-// The rows of the weights are summed up by wgmma too, by eight columns of ones beside V: mma.sync
-// would queue behind the wgmmas of all warps.
 #pragma once
 
 #include <cstdint>
@@ -137,17 +135,8 @@ __device__ inline void start_moment_products(accumulator_tile<16>& y, const oper
   warpgroup::mma_ABt(y, {quarters, quarters, quarters, quarters}, moments, 1);
 }
 
-/// Ones beside V, of which eight columns are used. [16 x 64]
-using ones_tile = shared_tile<16, value_dim, swizzle::bytes128>;
 /// Sums up the halves of a left operand's rows. [8 x 16]
 using halves_tile = shared_tile<8, feature_dim, swizzle::none>;
-
-/// By all threads of a block.
-template <class Tile>
-__device__ inline void fill(Tile& tile, std::uint32_t word) {
-  auto* words = reinterpret_cast<std::uint32_t*>(tile.elements);
-  for (int i = threadIdx.x; i < Tile::bytes / 4; i += blockDim.x) words[i] = word;
-}
 
 /// The sums of rows g and g + 8, each twice in every lane. [64 x 8]
 using row_sums = accumulator_tile<8>;

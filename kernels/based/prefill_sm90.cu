@@ -20,9 +20,11 @@
 #include "kernels/based/kv_state.cuh"
 #include "kernels/based/prefill_sm90.cuh"
 #include "kernels/based/quad_features.cuh"
+#include "kernels/based/weights.cuh"
 #include "kernels/common/cuda_check.h"
 #include "kernels/ptx/reciprocal.cuh"
 #include "kernels/tile/barrier.cuh"
+#include "kernels/tile/block.cuh"
 #include "kernels/tile/tensor_map.h"
 #include "kernels/tile/warpgroup.cuh"
 
@@ -32,7 +34,6 @@ namespace {
 using quad::feature_tile;
 using quad::query_features;
 using quad::token_tile;
-using output_tile = shared_tile<16, value_dim, swizzle::bytes128>;  // a warp's part of O [16 x 64]
 
 enum class role { output, state };  // of a warpgroup
 
@@ -79,9 +80,7 @@ struct shared_storage {
 constexpr int state_barrier = 1;  // the named barrier of the state warpgroup
 constexpr int consumer_warps = threads / 32;
 
-/// Shared memory: a CTA's is its storage and what the system reserves.
-constexpr std::size_t multiprocessor_bytes = 228 * 1024;
-constexpr std::size_t reserved_for_system = 1024;
+/// Shared memory of a CTA.
 template <class Share>
 constexpr std::size_t cta_bytes = sizeof(shared_storage<Share>) + reserved_for_system;
 static_assert(half_multiprocessor::ctas * cta_bytes<half_multiprocessor> <= multiprocessor_bytes);
@@ -99,50 +98,6 @@ __device__ void load_chunk(shared_storage<Share>& shared, const parameters& p,
                            tile_coordinates chunk, int stage) {
   warp::load_async(shared.loaded[stage], chunk, tile_copy{shared.k[stage], p.k},
                    tile_copy{shared.v[stage], p.v}, tile_copy{shared.q[stage], p.q});
-}
-
-/// Of a block [16 x 16] on the diagonal of A, the bits of a word's two elements (operand_slice:
-/// word 0, and word 3 alike) that are not in the future of their row.
-__device__ std::uint32_t causal_mask() {
-  const int row = warp::lane() / 4;
-  const int col = 2 * (warp::lane() % 4);
-  return (col <= row ? 0x0000ffffu : 0) | (col + 1 <= row ? 0xffff0000u : 0);
-}
-
-/// 1 + s + s^2 / 2 of s = scale a.
-struct polynomial {
-  float linear, quadratic;
-  __device__ explicit polynomial(float scale) : linear(scale), quadratic(scale * scale / 2) {}
-  __device__ float operator()(float a) const { return 1 + a * (linear + a * quadratic); }
-};
-
-/// W = mask(polynomial(A)) of warp `Warp`'s sixteen rows of the scores A [64 x 64]: the blocks
-/// [16 x 16] left of the diagonal are whole, those right of it zero and not worked out.
-template <int Warp>
-__device__ void weigh(operand_tile<64>& w, const accumulator_tile<64>& scores,
-                      const polynomial& weight, std::uint32_t mask) {
-#pragma unroll
-  for (int i = 0; i < w.slices; ++i) {
-    accumulator_tile<16> block;
-#pragma unroll
-    for (int e = 0; e < block.size; ++e) {
-      block.value[e] = weight(scores.value[block.size * i + e]);
-    }
-    const auto [upper_left, lower_left, upper_right, lower_right] = to_bf16(block, 0).word;
-    if (i < Warp) w.slice[i] = {upper_left, lower_left, upper_right, lower_right};
-    if (i == Warp) w.slice[i] = {upper_left & mask, lower_left, 0, lower_right & mask};
-    if (i > Warp) w.slice[i] = {0, 0, 0, 0};
-  }
-}
-
-__device__ operand_tile<64> weights(const accumulator_tile<64>& scores, const polynomial& weight,
-                                    std::uint32_t mask, int warp) {
-  operand_tile<64> w;
-  if (warp == 0) weigh<0>(w, scores, weight, mask);
-  if (warp == 1) weigh<1>(w, scores, weight, mask);
-  if (warp == 2) weigh<2>(w, scores, weight, mask);
-  if (warp == 3) weigh<3>(w, scores, weight, mask);
-  return w;
 }
 
 /// O (+)= phi(Q) S over `Count` slices of the features.
@@ -391,8 +346,8 @@ __global__ void __launch_bounds__(threads, Share::ctas)
   const segment_range range(p);
 
   if constexpr (Normalize) {
-    fill(shared.ones, ptx::two_ones);
-    fill(shared.halves, ptx::two_halves);
+    block::fill(shared.ones, ptx::two_ones);
+    block::fill(shared.halves, ptx::two_halves);
     ptx::fence_proxy_async();
   }
   if (threadIdx.x == 0) {
@@ -464,7 +419,7 @@ double executed_flops(const prefill_shape& shape, int segments) {
          (chunks * (scores + intra_chunk + 2 * state_product) + first_pass * state_product);
 }
 
-void launch_prefill(const prefill_args<bf16>& args, int segments, cuda_stream stream) {
+parameters make_parameters(const prefill_args<bf16>& args, int segments) {
   require_device();
   const prefill_shape& shape = args.problem.shape;
   const prefill_options& options = args.problem.options;
@@ -489,7 +444,13 @@ void launch_prefill(const prefill_args<bf16>& args, int segments, cuda_stream st
   p.segments = segments;
   p.scale = options.scale;
   p.eps = options.eps;
+  return p;
+}
 
+void launch_prefill(const prefill_args<bf16>& args, int segments, cuda_stream stream) {
+  const prefill_shape& shape = args.problem.shape;
+  const prefill_options& options = args.problem.options;
+  const parameters p = make_parameters(args, segments);
   BASED_REQUIRE(segments >= 1 && segments <= p.chunks, std::to_string(p.chunks) +
                                                            " chunks cannot be cut into " +
                                                            std::to_string(segments) + " segments");

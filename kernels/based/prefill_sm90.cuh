@@ -1,4 +1,4 @@
-// What the two kernels of the Hopper prefill share: parameters, and a head's place in the grid.
+// What the kernels of the Hopper prefill share: parameters, tiles, and a head's place in the grid.
 #pragma once
 
 #include <cuda.h>
@@ -7,6 +7,9 @@
 #include "kernels/based/prefill_sm90.h"
 
 namespace based::sm90 {
+
+using quad::token_tile;
+using output_tile = shared_tile<16, value_dim, swizzle::bytes128>;  // a warp's part of O [16 x 64]
 
 struct parameters {
   CUtensorMap q, k, v, o;
@@ -38,6 +41,13 @@ struct segment_range {
   __device__ static int batch_head() { return blockIdx.x; }
   __device__ tile_coordinates chunk(int index) const { return {batch, head, index * chunk_tokens}; }
 };
+
+/// Shared memory: of a multiprocessor, and what the system takes of each CTA's.
+inline constexpr std::size_t multiprocessor_bytes = 228 * 1024;
+inline constexpr std::size_t reserved_for_system = 1024;
+
+/// Of a validated call. Throws invalid_argument on a device that is no Hopper.
+parameters make_parameters(const prefill_args<bf16>& args, int segments);
 
 /// Enqueues the kernel that fills p.partials: the state, from zero, of each segment but a head's
 /// last.

@@ -1,4 +1,4 @@
-// Operations of a whole block: copies of tiles by cp.async, where there is no copy engine.
+// Operations of a whole block: filling tiles, and copies by cp.async where there is no copy engine.
 #pragma once
 
 #include <cstdint>
@@ -7,6 +7,13 @@
 #include "kernels/ptx/opaque.cuh"
 
 namespace based::block {
+
+/// Fills a tile with a word of two elements.
+template <class Tile>
+__device__ inline void fill(Tile& tile, std::uint32_t word) {
+  auto* words = reinterpret_cast<std::uint32_t*>(tile.elements);
+  for (int i = threadIdx.x; i < Tile::bytes / 4; i += blockDim.x) words[i] = word;
+}
 
 /// Starts the copy of a tile's rows from `source`, `row_stride` elements apart, by all of the
 /// block's `Threads` threads. Rows from `valid_rows` on become 0 and are not read.

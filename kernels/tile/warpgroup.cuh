@@ -1,6 +1,7 @@
 // Operations of a warpgroup (four warps) on tiles: asynchronous products, stores.
 #pragma once
 
+#include "kernels/ptx/ldmatrix.cuh"
 #include "kernels/ptx/stmatrix.cuh"
 #include "kernels/ptx/sync.cuh"
 #include "kernels/ptx/wgmma.cuh"
@@ -92,6 +93,16 @@ __device__ inline void mma_AtB(accumulator_tile<160>& d, const TileA& a, const T
                                                           a.template operand<ptx::major::mn>(step),
                                                           b.template operand<ptx::major::mn>(step));
   }
+}
+
+/// Columns 16 step .. 16 step + 15 of a tile [64 x .] as an A operand.
+template <class Tile>
+__device__ inline operand_slice load(const Tile& from, int step) {
+  static_assert(Tile::rows == 64);
+  const int row = 16 * warp() + warp::lane() % 16, col = warp::lane() / 16 * 8;
+  operand_slice slice;
+  ptx::ldmatrix_x4(slice.word, from.at(row, 16 * step + col));
+  return slice;
 }
 
 /// Stores the transpose of a tile [64 x Cols] to a tile [Cols x 64].

@@ -40,22 +40,48 @@ TEST(dispatch, runs_what_the_device_can) {
   const prefill_shape few = {1, 16, 8192};
   const auto on_hopper = dispatch({few}, h200);
   ASSERT_TRUE(on_hopper.has_value());
-  EXPECT_TRUE(on_hopper->is_wgmma);
+  EXPECT_EQ(on_hopper->kernel, prefill_kernel::recurrent);
   EXPECT_EQ(on_hopper->segments, 8);
-  const auto elsewhere = dispatch({few}, a100);
-  ASSERT_TRUE(elsewhere.has_value());
-  EXPECT_FALSE(elsewhere->is_wgmma);
-  EXPECT_EQ(elsewhere->segments, 1);
+  for (const prefill_shape& shape : {few, prefill_shape{1, 16, 128}}) {
+    const auto elsewhere = dispatch({shape}, a100);
+    ASSERT_TRUE(elsewhere.has_value());
+    EXPECT_EQ(elsewhere->kernel, prefill_kernel::mma_sync);
+    EXPECT_EQ(elsewhere->segments, 1);
+  }
+}
+
+TEST(dispatch, takes_the_quadratic_form_for_short_sequences_without_a_state) {
+  const auto kernel = [](const prefill_shape& shape, const prefill_options& options) {
+    return dispatch({shape, options}, h200).value().kernel;
+  };
+  for (const bool normalize : {false, true}) {
+    EXPECT_EQ(kernel({1, 16, 128}, {.normalize = normalize}), prefill_kernel::quadratic);
+    EXPECT_EQ(kernel({1, 16, 8192}, {.normalize = normalize}), prefill_kernel::recurrent);
+    EXPECT_EQ(kernel({128, 16, 1024}, {.normalize = normalize}), prefill_kernel::recurrent);
+  }
+  EXPECT_EQ(kernel({1, 16, 128}, {.initial_state = true}), prefill_kernel::recurrent);
+  EXPECT_EQ(kernel({1, 16, 128}, {.final_state = true}), prefill_kernel::recurrent);
+  EXPECT_FALSE(dispatch({{1, 16, 128}, {.final_state = true}, variant_quadratic}, h200));
+
+  for (const std::int64_t heads : {1, 33, 66, 132, 100000}) {
+    const std::int64_t longest = heads == 1 || heads == 33 ? 1024
+                                 : heads == 66             ? 768
+                                 : heads == 132            ? 256
+                                                           : 128;
+    EXPECT_EQ(kernel({1, heads, longest}, {}), prefill_kernel::quadratic) << heads;
+    EXPECT_EQ(kernel({1, heads, longest + 1}, {}), prefill_kernel::recurrent) << heads;
+  }
 }
 
 TEST(dispatch, refuses_hopper_variants_elsewhere) {
   const prefill_shape shape = {16, 16, 8192};
   EXPECT_FALSE(dispatch({shape, {}, variant_whole}, a100).has_value());
   EXPECT_FALSE(dispatch({shape, {}, variant_split}, a100).has_value());
+  EXPECT_FALSE(dispatch({shape, {}, variant_quadratic}, a100).has_value());
   for (const dispatch_target& device : {h200, a100}) {
     const auto choice = dispatch({shape, {}, variant_mma_sync}, device);
     ASSERT_TRUE(choice.has_value());
-    EXPECT_FALSE(choice->is_wgmma);
+    EXPECT_EQ(choice->kernel, prefill_kernel::mma_sync);
   }
 }
 
@@ -67,7 +93,7 @@ TEST(dispatch, gives_out_a_state_that_it_can_unscale) {
       const prefill_options options = {.scale = scale, .final_state = final_state};
       const auto chosen = dispatch({shape, options}, h200);
       ASSERT_TRUE(chosen.has_value());
-      EXPECT_EQ(chosen->is_wgmma, !(final_state && is_tiny)) << scale;
+      EXPECT_EQ(chosen->kernel == prefill_kernel::mma_sync, final_state && is_tiny) << scale;
       const auto forced = dispatch({shape, options, variant_whole}, h200);
       EXPECT_EQ(forced.has_value(), !(final_state && is_tiny)) << scale;
     }

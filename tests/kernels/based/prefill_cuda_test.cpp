@@ -207,10 +207,11 @@ std::vector<std::string_view> variants(prefill_problem problem) {
 }
 
 /// Runs and checks the problem in each variant that can run it.
-void check_each_variant(prefill_problem problem) {
+void check_each_variant(prefill_problem problem, layout order = layout::bhnd,
+                        float deviation = 0.25f) {
   for (const auto variant : variants(problem)) {
     problem.variant = variant;
-    prefill_case test(problem);
+    prefill_case test(problem, order, deviation);
     test.run();
     test.check();
   }
@@ -266,24 +267,20 @@ TEST_F(prefill_cuda, any_scale) {
 }
 
 TEST_F(prefill_cuda, large_inputs) {
-  prefill_case test(prefill_problem{{1, 2, 2000}}, layout::bhnd, 1.0f);
-  test.run();
-  test.check();
+  check_each_variant({{1, 2, 2000}}, layout::bhnd, 1.0f);
 }
 
 TEST_F(prefill_cuda, tokens_before_heads) {
   for (const bool normalize : {false, true}) {
     prefill_problem problem = {{2, 5, 300}};
     problem.options.normalize = normalize;
-    prefill_case test(problem, layout::bnhd);
-    test.run();
-    test.check();
+    check_each_variant(problem, layout::bnhd);
   }
 }
 
 TEST_F(prefill_cuda, repeats_bit_for_bit) {
   for (const std::string_view variant : based_cuda().variants) {
-    prefill_problem problem = {{2, 8, 2048}};
+    prefill_problem problem = {{2, 8, 1000}};
     problem.variant = variant;
     prefill_case test(problem);
     test.run();
@@ -338,7 +335,7 @@ TEST_F(prefill_cuda, two_pieces_through_the_state_equal_one) {
 
 TEST_F(prefill_cuda, replays_from_a_graph) {
   for (const std::string_view variant : based_cuda().variants) {
-    prefill_problem problem = {{1, 4, 2048}};
+    prefill_problem problem = {{1, 4, 1000}};
     problem.variant = variant;
     prefill_case test(problem);
     cudaStream_t stream;
@@ -385,8 +382,9 @@ TEST_F(prefill_cuda, two_streams_at_once) {
 TEST_F(prefill_cuda, a_nan_stays_behind_its_chunk_and_in_its_head) {
   constexpr std::int64_t seqlen = 300, poisoned_token = 130;
   constexpr std::int64_t first_reached = poisoned_token / sm90::chunk_tokens * sm90::chunk_tokens;
-  for (const std::int64_t heads : {std::int64_t{2}, many_heads}) {
-    prefill_case test(prefill_problem{{1, heads, seqlen}});
+  const auto check = [&](std::int64_t heads, std::string_view variant) {
+    SCOPED_TRACE(std::to_string(heads) + " heads, " + std::string(variant));
+    prefill_case test(prefill_problem{{1, heads, seqlen}, {}, variant});
     prefill_args<bf16> args = test.args();
     const bf16 nan = {0x7fff};
     auto* k = const_cast<bf16*>(args.k.token(0, 0, poisoned_token));
@@ -400,6 +398,11 @@ TEST_F(prefill_cuda, a_nan_stays_behind_its_chunk_and_in_its_head) {
       } else if (token >= poisoned_token) {
         ASSERT_TRUE(std::isnan(o[i])) << "token " << token;
       }
+    }
+  };
+  for (const std::int64_t heads : {std::int64_t{2}, many_heads}) {
+    for (const auto variant : {variant_whole, variant_split, variant_quadratic}) {
+      check(heads, variant);
     }
   }
 }
@@ -416,6 +419,13 @@ TEST(prefill_cuda_arguments, refuses_what_it_cannot_run) {
   EXPECT_NE(entry.unsupported({{1, 1, max_seqlen + 1}}), std::nullopt);
   EXPECT_NE(entry.unsupported({{std::int64_t{1} << 20, 1 << 12, 1}}), std::nullopt);
   EXPECT_NE(entry.unsupported({{1, 1, 64}, {}, variant_split}), std::nullopt);
+  EXPECT_NE(entry.unsupported({{1, 1, 64}, {.initial_state = true}, variant_quadratic}),
+            std::nullopt);
+  EXPECT_NE(entry.unsupported({{1, 1, 64}, {.final_state = true}, variant_quadratic}),
+            std::nullopt);
+  constexpr std::int64_t longest = sm90::max_quadratic_chunks * std::int64_t{sm90::chunk_tokens};
+  EXPECT_EQ(entry.unsupported({{1, 1, longest}, {}, variant_quadratic}), std::nullopt);
+  EXPECT_NE(entry.unsupported({{1, 1, longest + 1}, {}, variant_quadratic}), std::nullopt);
 }
 
 TEST(prefill_cuda_arguments, asks_for_workspace_only_to_split) {

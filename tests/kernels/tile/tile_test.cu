@@ -9,8 +9,10 @@
 #include "kernels/based/key_moments.cuh"
 #include "kernels/based/kv_state.cuh"
 #include "kernels/based/quad_features.cuh"
+#include "kernels/based/weights.cuh"
 #include "kernels/common/bf16.h"
 #include "kernels/common/cuda_check.h"
+#include "kernels/tile/block.cuh"
 #include "kernels/tile/tensor_map.h"
 #include "kernels/tile/warpgroup.cuh"
 #include "tests/support/device_bytes.h"
@@ -203,6 +205,41 @@ TEST_F(tile_test, stores_output_tiles) {
       ASSERT_EQ(result[row * cols + col], expected) << "row " << row << ", column " << col;
     }
   }
+}
+
+template <class Tile>
+__global__ void load_kernel(const bits* source, float* destination) {
+  extern __shared__ __align__(1024) char shared_bytes[];
+  Tile& tile = *reinterpret_cast<Tile*>(shared_bytes);
+  fill(tile, source);
+  accumulator_tile<Tile::cols> loaded;
+  warpgroup::clear(loaded);
+#pragma unroll
+  for (int step = 0; step < Tile::cols / 16; ++step) {
+    const operand_slice slice = warpgroup::load(tile, step);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      const std::uint32_t word = slice.word[i / 2];
+      loaded.value[8 * step + i] = i % 2 ? ptx::high_half(word) : ptx::low_half(word);
+    }
+  }
+  drain(loaded, destination);
+}
+
+template <class Tile>
+void check_load() {
+  const auto values = support::normal_values(64 * Tile::cols, 9);
+  device_array<bits> source(to_bits(values));
+  device_array<float> destination(64 * Tile::cols);
+  launch(load_kernel<Tile>, sizeof(Tile), source.data(), destination.data());
+  EXPECT_EQ(worst_error(destination.read(), 64, Tile::cols,
+                        [&](int row, int col) { return values[row * Tile::cols + col]; }),
+            0);
+}
+
+TEST_F(tile_test, loads_operands) {
+  check_load<token_tile>();
+  check_load<value_tile>();
 }
 
 __global__ void store_transposed_kernel(const bits* source, bits* destination) {
@@ -444,7 +481,7 @@ __global__ void moments_kernel(const bits* q, const bits* k, float scale, float*
   fill(tiles[1], k);
   auto& handed_over = reinterpret_cast<moments_tile&>(tiles[2]);
   auto& halves = reinterpret_cast<halves_tile&>(tiles[3]);
-  based::fill(halves, ptx::two_halves);
+  block::fill(halves, ptx::two_halves);
   key_moments moments;
   moments.clear();
   moments.add(tiles[1]);
