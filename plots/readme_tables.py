@@ -29,7 +29,7 @@ _BURST_NOTE = (
     "rest, as few as the originals' times are of."
 )
 
-# What the prefill kernel is held against: B, N. The first length is one block, the last 128K.
+# What the prefill kernel is held against: B, N. The longest is 128K; the short ones are quadratic.
 _HEADLINE = (
     (16, 1024),
     (16, 8192),
@@ -40,6 +40,8 @@ _HEADLINE = (
     (1, 8192),
     (1, 131072),
     (128, 8192),
+    (4, 512),
+    (1, 512),
     (1, 128),
 )
 _TK = "thunderkittens_based"

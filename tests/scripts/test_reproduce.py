@@ -110,7 +110,7 @@ def test_a_gpu_gets_the_figures_shapes_and_no_others(gpu_suite):
     assert {"--heads=16,32", "--state=bf16,f32"} <= set(decode)
     assert "--window=64,128" in window
     (longest,) = [s for s in sweeps if "--implementation=based" in s]
-    assert expanded(longest, "seqlen") == [128, 131072]
+    assert expanded(longest, "seqlen") == [128, 512, 131072]
 
 
 def test_originals_go_into_the_pictures(gpu_suite):

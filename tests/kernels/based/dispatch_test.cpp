@@ -63,11 +63,11 @@ TEST(dispatch, takes_the_quadratic_form_for_short_sequences_without_a_state) {
   EXPECT_EQ(kernel({1, 16, 128}, {.final_state = true}), prefill_kernel::recurrent);
   EXPECT_FALSE(dispatch({{1, 16, 128}, {.final_state = true}, variant_quadratic}, h200));
 
-  for (const std::int64_t heads : {1, 33, 66, 132, 100000}) {
-    const std::int64_t longest = heads == 1 || heads == 33 ? 1024
-                                 : heads == 66             ? 768
-                                 : heads == 132            ? 256
-                                                           : 128;
+  struct limit {
+    std::int64_t heads, longest;
+  };
+  for (const auto& [heads, longest] :
+       {limit{1, 1024}, {16, 1024}, {17, 768}, {66, 768}, {67, 256}, {132, 256}, {133, 128}}) {
     EXPECT_EQ(kernel({1, heads, longest}, {}), prefill_kernel::quadratic) << heads;
     EXPECT_EQ(kernel({1, heads, longest + 1}, {}), prefill_kernel::recurrent) << heads;
   }
