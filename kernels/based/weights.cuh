@@ -19,11 +19,12 @@ __device__ inline std::uint32_t causal_mask() {
   return (col <= row ? 0x0000ffffu : 0) | (col + 1 <= row ? 0xffff0000u : 0);
 }
 
-/// 1 + s + s^2 / 2 of s = scale a.
+/// `factor` times 1 + s + s^2 / 2 of s = scale a.
 struct polynomial {
-  float linear, quadratic;
-  __device__ explicit polynomial(float scale) : linear(scale), quadratic(scale * scale / 2) {}
-  __device__ float operator()(float a) const { return 1 + a * (linear + a * quadratic); }
+  float constant, linear, quadratic;
+  __device__ explicit polynomial(float scale, float factor = 1)
+      : constant(factor), linear(factor * scale), quadratic(factor * scale * scale / 2) {}
+  __device__ float operator()(float a) const { return constant + a * (linear + a * quadratic); }
 };
 
 /// W = mask(polynomial(A)) of warp `Warp`'s sixteen rows of the scores A [64 x 64]: the blocks
