@@ -63,8 +63,9 @@ constexpr int segments_of(const prefill_shape& shape, std::string_view variant,
 /// CTA a head fills the card.
 constexpr bool prefers_quadratic(const prefill_shape& shape, std::int64_t multiprocessors) {
   const std::int64_t heads = shape.batch_heads(), chunks = chunks_of(shape);
-  if (8 * heads <= multiprocessors) return chunks <= 16;
-  if (2 * heads <= multiprocessors) return chunks <= 12;
+  if (8 * heads <= multiprocessors) return chunks <= 18;
+  if (2 * heads <= multiprocessors) return chunks <= 14;
+  if (3 * heads <= 2 * multiprocessors) return chunks <= 8;
   if (heads <= multiprocessors) return chunks <= 4;
   return chunks <= 2;
 }

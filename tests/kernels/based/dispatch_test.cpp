@@ -66,8 +66,14 @@ TEST(dispatch, takes_the_quadratic_form_for_short_sequences_without_a_state) {
   struct limit {
     std::int64_t heads, longest;
   };
-  for (const auto& [heads, longest] :
-       {limit{1, 1024}, {16, 1024}, {17, 768}, {66, 768}, {67, 256}, {132, 256}, {133, 128}}) {
+  for (const auto& [heads, longest] : {limit{1, 1152},
+                                       {16, 1152},
+                                       {17, 896},
+                                       {66, 896},
+                                       {88, 512},
+                                       {89, 256},
+                                       {132, 256},
+                                       {133, 128}}) {
     EXPECT_EQ(kernel({1, heads, longest}, {}), prefill_kernel::quadratic) << heads;
     EXPECT_EQ(kernel({1, heads, longest + 1}, {}), prefill_kernel::recurrent) << heads;
   }
