@@ -1,12 +1,12 @@
 // Which variant of the Based prefill runs a shape: constexpr rules, host-includable.
 //
-//   whole     on Hopper; one CTA walks through a head's whole sequence
-//   split     on Hopper, heads too few to fill the card: each sequence in segments, side by side,
-//             after a first kernel has summed up what each segment adds to the state
-//   quadratic on Hopper, sequences too short for a state to pay, which is then neither taken nor
-//             given
-//   mma_sync  on any device: prefill_sm80.h; for a final state at a scale near zero too, which the
-//             others, whose state is scaled, could not undo
+//   whole      on Hopper; one CTA walks through a head's whole sequence
+//   split      on Hopper, heads too few to fill the card: each sequence in segments, side by side,
+//              after a first kernel has summed up what each segment adds to the state
+//   quadratic  on Hopper, sequences too short for a state to pay, which is then neither taken nor
+//              given
+//   mma_sync   on any device: prefill_sm80.h; for a final state at a scale near zero too, which the
+//              others, whose state is scaled, could not undo
 #pragma once
 
 #include <algorithm>

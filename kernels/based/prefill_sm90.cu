@@ -33,7 +33,6 @@ namespace {
 
 using quad::feature_tile;
 using quad::query_features;
-using quad::token_tile;
 
 enum class role { output, state };  // of a warpgroup
 
@@ -129,9 +128,7 @@ __device__ void run_output_warpgroup(shared_storage<Share>& shared, const parame
   const std::uint32_t mask = causal_mask();
   output_tile& output = shared.output[warp];  // this warp's rows of O [16 x 64]
   const auto send_output = [&](int chunk) {
-    tile_coordinates to = range.chunk(chunk);
-    to.token += warp * output_tile::rows;
-    warp::store_async(output, p.o, to);
+    warp::store_async(output, p.o, range.output(chunk, warp));
   };
 
   shared.loaded[0].wait(0);

@@ -24,23 +24,40 @@ struct parameters {
   float eps;
 };
 
-/// The work of a CTA: of head blockIdx.x of all B * H segment blockIdx.y, which is chunks
-/// first .. last - 1.
-struct segment_range {
+/// The (batch, head) that a CTA works on: blockIdx.x of all B * H.
+struct grid_head {
   int batch, head;
+
+  __device__ explicit grid_head(const parameters& p)
+      : batch(blockIdx.x / p.heads), head(blockIdx.x % p.heads) {}
+
+  __device__ static int batch_head() { return blockIdx.x; }
+  __device__ tile_coordinates chunk(int index) const { return {batch, head, index * chunk_tokens}; }
+  /// Of a chunk's rows those that are warp `warp`'s of a warpgroup.
+  __device__ tile_coordinates output(int index, int warp) const {
+    return {batch, head, index * chunk_tokens + warp * output_tile::rows};
+  }
+};
+
+/// Of a head segment blockIdx.y, which is chunks first .. last - 1.
+struct segment_range : grid_head {
   int segment;
   int first, last;
 
   __device__ explicit segment_range(const parameters& p)
-      : batch(blockIdx.x / p.heads),
-        head(blockIdx.x % p.heads),
+      : grid_head(p),
         segment(blockIdx.y),
         first(static_cast<int>(std::int64_t{p.chunks} * segment / p.segments)),
         last(static_cast<int>(std::int64_t{p.chunks} * (segment + 1) / p.segments)) {}
-
-  __device__ static int batch_head() { return blockIdx.x; }
-  __device__ tile_coordinates chunk(int index) const { return {batch, head, index * chunk_tokens}; }
 };
+
+/// Starts the loads of a chunk's k and v to a stage of a kernel's storage. By one warp.
+template <class Storage>
+__device__ inline void load_keys_and_values(Storage& shared, const parameters& p,
+                                            tile_coordinates chunk, int stage) {
+  warp::load_async(shared.loaded[stage], chunk, tile_copy{shared.k[stage], p.k},
+                   tile_copy{shared.v[stage], p.v});
+}
 
 /// Shared memory: of a multiprocessor, and what the system takes of each CTA's.
 inline constexpr std::size_t multiprocessor_bytes = 228 * 1024;

@@ -41,24 +41,6 @@ struct shared_storage {
 static_assert(ctas_per_multiprocessor * (sizeof(shared_storage) + reserved_for_system) <=
               multiprocessor_bytes);
 
-/// The work of a CTA: the queries of chunk `own` of a head, with the keys of chunks 0 .. own.
-struct query_range {
-  int batch, head;
-  int own;
-
-  __device__ explicit query_range(const parameters& p)
-      : batch(blockIdx.x / p.heads), head(blockIdx.x % p.heads), own(gridDim.y - 1 - blockIdx.y) {}
-
-  __device__ tile_coordinates chunk(int index) const { return {batch, head, index * chunk_tokens}; }
-};
-
-/// By one warp.
-__device__ void load_keys(shared_storage& shared, const parameters& p, tile_coordinates chunk,
-                          int stage) {
-  warp::load_async(shared.loaded[stage], chunk, tile_copy{shared.k[stage], p.k},
-                   tile_copy{shared.v[stage], p.v});
-}
-
 __device__ void start_scores(accumulator_tile<64>& scores, const operand_slice& q,
                              const token_tile& k) {
   warpgroup::mma_fence();
@@ -86,8 +68,8 @@ __global__ void __launch_bounds__(threads, ctas_per_multiprocessor)
     quadratic_kernel(const __grid_constant__ parameters p) {
   extern __shared__ __align__(1024) char shared_bytes[];
   shared_storage& shared = *reinterpret_cast<shared_storage*>(shared_bytes);
-  const query_range range(p);
-  const int own = range.own;
+  const grid_head head(p);
+  const int own = gridDim.y - 1 - blockIdx.y;  // the chunk of the queries, and the last of the keys
 
   if constexpr (Normalize) {
     block::fill(shared.ones, ptx::two_ones);
@@ -105,10 +87,10 @@ __global__ void __launch_bounds__(threads, ctas_per_multiprocessor)
 
   const int warp = warp::uniform_index();
   if (warp == 0) {
-    warp::load_async(shared.queries_loaded, range.chunk(own), tile_copy{shared.q, p.q});
+    warp::load_async(shared.queries_loaded, head.chunk(own), tile_copy{shared.q, p.q});
   }
   static_assert(stages == warpgroup::warps);
-  if (warp <= own) load_keys(shared, p, range.chunk(warp), warp);
+  if (warp <= own) load_keys_and_values(shared, p, head.chunk(warp), warp);
 
   accumulator_tile<64> scores;                       // A [64 x 64], not yet scaled
   accumulator_tile<Normalize ? 72 : 64> o_and_sums;  // O [64 x 64], the weights' sums [64 x 8]
@@ -146,7 +128,7 @@ __global__ void __launch_bounds__(threads, ctas_per_multiprocessor)
     const int next = chunk + stages;
     if (warp == 0 && next <= own) {
       shared.consumed[stage.buffer].wait(stage.parity);
-      load_keys(shared, p, range.chunk(next), stage.buffer);
+      load_keys_and_values(shared, p, head.chunk(next), stage.buffer);
     }
     w = rounded_weights(chunk + 1);
     stage = next_stage;
@@ -164,9 +146,7 @@ __global__ void __launch_bounds__(threads, ctas_per_multiprocessor)
   }
   output_tile& output = shared.output[warp];  // this warp's rows of O [16 x 64]
   warp::store(output, to_bf16(o));
-  tile_coordinates to = range.chunk(own);
-  to.token += warp * output_tile::rows;
-  warp::store_async(output, p.o, to);
+  warp::store_async(output, p.o, head.output(own, warp));
   warp::wait_stores_read();
 }
 

@@ -16,7 +16,6 @@ namespace based::sm90 {
 namespace {
 
 using quad::feature_tile;
-using quad::token_tile;
 
 constexpr int stages = 5;
 constexpr int feature_buffers = 2;
@@ -29,13 +28,6 @@ struct shared_storage {
   feature_tile key_features[feature_buffers];  // [64 x 160]
   barrier loaded[stages];
 };
-
-/// By one warp.
-__device__ void load_chunk(shared_storage& shared, const parameters& p, tile_coordinates chunk,
-                           int stage) {
-  warp::load_async(shared.loaded[stage], chunk, tile_copy{shared.k[stage], p.k},
-                   tile_copy{shared.v[stage], p.v});
-}
 
 template <bool Moments>
 __global__ void __launch_bounds__(threads, ctas_per_multiprocessor)
@@ -54,7 +46,7 @@ __global__ void __launch_bounds__(threads, ctas_per_multiprocessor)
   __syncthreads();
   const bool loads = warp == 0;
   for (int i = 0; loads && i < stages && range.first + i < range.last; ++i) {
-    load_chunk(shared, p, range.chunk(range.first + i), i);
+    load_keys_and_values(shared, p, range.chunk(range.first + i), i);
   }
 
   state_accumulator s_transposed;  // S^T [64 x 160]
@@ -84,7 +76,7 @@ __global__ void __launch_bounds__(threads, ctas_per_multiprocessor)
 
     const int next = chunk - 1 + stages;
     if (loads && chunk > range.first && next < range.last) {
-      load_chunk(shared, p, range.chunk(next), previous);
+      load_keys_and_values(shared, p, range.chunk(next), previous);
     }
     previous = stage.buffer;
     stage.advance();

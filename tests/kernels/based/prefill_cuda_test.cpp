@@ -280,7 +280,7 @@ TEST_F(prefill_cuda, tokens_before_heads) {
 
 TEST_F(prefill_cuda, repeats_bit_for_bit) {
   for (const std::string_view variant : based_cuda().variants) {
-    prefill_problem problem = {{2, 8, 1000}};
+    prefill_problem problem = {{2, 8, 2048}};
     problem.variant = variant;
     prefill_case test(problem);
     test.run();
@@ -335,7 +335,7 @@ TEST_F(prefill_cuda, two_pieces_through_the_state_equal_one) {
 
 TEST_F(prefill_cuda, replays_from_a_graph) {
   for (const std::string_view variant : based_cuda().variants) {
-    prefill_problem problem = {{1, 4, 1000}};
+    prefill_problem problem = {{1, 4, 2048}};
     problem.variant = variant;
     prefill_case test(problem);
     cudaStream_t stream;
