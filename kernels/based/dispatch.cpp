@@ -57,7 +57,7 @@ unsupported_reason unsupported(const prefill_problem& problem) {
       shape.batch_heads() * choice->segments > max_ctas) {
     return "batch x heads (x segments) is more than " + std::to_string(max_ctas);
   }
-  if (problem.variant == variant_split && chunks_of(shape) < 2) {
+  if (chunks_of(shape) < choice->segments) {
     return "a sequence of one chunk cannot be split";
   }
   if (choice->kernel == prefill_kernel::quadratic &&
@@ -70,7 +70,9 @@ unsupported_reason unsupported(const prefill_problem& problem) {
 }
 
 std::size_t workspace_bytes(const prefill_problem& problem) {
-  return sm90::workspace_bytes(problem.shape, choose(problem).segments);
+  const dispatch_choice choice = choose(problem);
+  if (choice.kernel != prefill_kernel::recurrent) return 0;
+  return sm90::workspace_bytes(problem.shape, choice.segments);
 }
 
 double executed_flops(const prefill_problem& problem) {
@@ -78,6 +80,8 @@ double executed_flops(const prefill_problem& problem) {
   switch (choice.kernel) {
     case prefill_kernel::recurrent:
       return sm90::executed_flops(problem.shape, choice.segments);
+    case prefill_kernel::recomputing:
+      return sm90::recomputing_flops(problem.shape, choice.segments);
     case prefill_kernel::quadratic:
       return sm90::quadratic_flops(problem.shape);
     case prefill_kernel::mma_sync:
@@ -92,6 +96,8 @@ void run(const prefill_args<bf16>& args, cuda_stream stream) {
   switch (choice.kernel) {
     case prefill_kernel::recurrent:
       return sm90::launch_prefill(args, choice.segments, stream);
+    case prefill_kernel::recomputing:
+      return sm90::launch_recomputing(args, choice.segments, stream);
     case prefill_kernel::quadratic:
       return sm90::launch_quadratic(args, stream);
     case prefill_kernel::mma_sync:
@@ -104,6 +110,8 @@ std::string variant(const prefill_problem& problem) {
   switch (choice.kernel) {
     case prefill_kernel::recurrent:
       break;
+    case prefill_kernel::recomputing:
+      return std::string(variant_recompute) + " in " + std::to_string(choice.segments);
     case prefill_kernel::quadratic:
       return std::string(variant_quadratic);
     case prefill_kernel::mma_sync:

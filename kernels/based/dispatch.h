@@ -3,6 +3,7 @@
 //   whole      on Hopper; one CTA walks through a head's whole sequence
 //   split      on Hopper, heads too few to fill the card: each sequence in segments, side by side,
 //              after a first kernel has summed up what each segment adds to the state
+//   recompute  the same in fewer segments, each of which sums up by itself all that comes before
 //   quadratic  on Hopper, sequences too short for a state to pay, which is then neither taken nor
 //              given
 //   mma_sync   on any device: prefill_sm80.h; for a final state at a scale near zero too, which the
@@ -24,18 +25,18 @@ namespace based {
 
 inline constexpr std::string_view variant_whole = "whole";
 inline constexpr std::string_view variant_split = "split";
+inline constexpr std::string_view variant_recompute = "recompute";
 inline constexpr std::string_view variant_mma_sync = "mma_sync";
 inline constexpr std::string_view variant_quadratic = "quadratic";
-inline constexpr std::array prefill_variants = {variant_whole, variant_split, variant_quadratic,
-                                                variant_mma_sync};
+inline constexpr std::array prefill_variants = {variant_whole, variant_split, variant_recompute,
+                                                variant_quadratic, variant_mma_sync};
 
 inline constexpr std::int64_t max_seqlen =
     std::numeric_limits<std::int32_t>::max() - sm90::chunk_tokens;
 inline constexpr std::int64_t max_ctas = std::numeric_limits<std::int32_t>::max();
 
-constexpr std::int64_t chunks_of(const prefill_shape& shape) {
-  return (shape.seqlen - 1) / sm90::chunk_tokens + 1;
-}
+using sm90::chunks_of;
+using sm90::has_state;
 
 /// Segments that fill the card: with one CTA a multiprocessor, or with two where segments stay
 /// long. Measured: each segment pays for the states of those before it, and a few chunks of one for
@@ -60,19 +61,32 @@ constexpr int segments_of(const prefill_shape& shape, std::string_view variant,
 }
 
 /// Whether the quadratic form is faster. Measured: the more heads there are, the better a recurrent
-/// CTA a head fills the card.
+/// CTA or two a head fill the card.
 constexpr bool prefers_quadratic(const prefill_shape& shape, std::int64_t multiprocessors) {
   const std::int64_t heads = shape.batch_heads(), chunks = chunks_of(shape);
-  if (8 * heads <= multiprocessors) return chunks <= 18;
-  if (2 * heads <= multiprocessors) return chunks <= 14;
+  if (2 * heads <= multiprocessors) {
+    return chunks <= std::min<std::int64_t>(20, 5 + 4 * multiprocessors / (3 * heads));
+  }
   if (3 * heads <= 2 * multiprocessors) return chunks <= 8;
   if (heads <= multiprocessors) return chunks <= 4;
   return chunks <= 2;
 }
 
-/// Whether a state goes in or out.
-constexpr bool has_state(const prefill_options& options) {
-  return options.initial_state || options.final_state;
+/// Segments of `recompute`: one CTA a multiprocessor.
+constexpr int recomputing_segments(const prefill_shape& shape, std::int64_t multiprocessors) {
+  const std::int64_t most =
+      std::min<std::int64_t>(sm90::max_recomputing_segments, chunks_of(shape) / 2);
+  return static_cast<int>(
+      std::max<std::int64_t>(std::min(multiprocessors / shape.batch_heads(), most), 2));
+}
+
+/// Whether `recompute` is faster than `split` and `whole`. Measured: in short sequences, and where
+/// fewer than five segments fit with two CTAs a multiprocessor.
+constexpr bool prefers_recomputing(const prefill_shape& shape, std::int64_t multiprocessors) {
+  constexpr std::int64_t min_chunks = 4, always_chunks = 12;
+  const std::int64_t heads = shape.batch_heads(), chunks = chunks_of(shape);
+  if (2 * heads > multiprocessors || chunks < min_chunks) return false;
+  return 5 * heads > 2 * multiprocessors || chunks <= std::max(always_chunks, 3 * heads - 24);
 }
 
 /// The device that a problem is dispatched for.
@@ -87,10 +101,10 @@ constexpr bool undoes_scale(const prefill_options& options) {
   return !options.final_state || size >= quad::least_scale_of_state;
 }
 
-enum class prefill_kernel { recurrent, quadratic, mma_sync };
+enum class prefill_kernel { recurrent, recomputing, quadratic, mma_sync };
 struct dispatch_choice {
   prefill_kernel kernel;
-  int segments = 1;  ///< of the recurrent kernel
+  int segments = 1;  ///< of a head
 };
 
 /// What runs `problem` on a device; nullopt where its variant is one that cannot: off Hopper, at
@@ -109,6 +123,11 @@ constexpr std::optional<dispatch_choice> dispatch(const prefill_problem& problem
     return dispatch_choice{prefill_kernel::quadratic};
   }
   if (!recurrent_can) return std::nullopt;
+  if (variant == variant_recompute ||
+      (variant.empty() && prefers_recomputing(shape, device.multiprocessors))) {
+    return dispatch_choice{prefill_kernel::recomputing,
+                           recomputing_segments(shape, device.multiprocessors)};
+  }
   return dispatch_choice{prefill_kernel::recurrent,
                          segments_of(shape, variant, device.multiprocessors)};
 }

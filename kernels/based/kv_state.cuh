@@ -22,6 +22,9 @@ using moment_parts = float4[warpgroup::warps][32];
 using rounded_parts = uint4[rounded_state::slices][warpgroup::threads];
 static_assert(sizeof(rounded_parts) == state_tile::bytes);
 
+/// A state_accumulator, thread by thread.
+using exact_parts = float4[state_accumulator::size / 4][warpgroup::threads];
+
 /// What a split sequence keeps of a segment: its own tokens' state, and the moments of their keys.
 struct segment_state {
   rounded_parts state;
@@ -121,6 +124,25 @@ __device__ inline void add_parts(state_accumulator& state, const rounded_parts& 
   if (holds_constant()) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) state.value[constant_element + i] = constant[i / 2];
+  }
+}
+
+__device__ inline void store_exact(exact_parts& parts, const state_accumulator& state) {
+#pragma unroll
+  for (int i = 0; i < state.size / 4; ++i) {
+    const float* value = state.value + 4 * i;
+    parts[i][thread()] = {value[0], value[1], value[2], value[3]};
+  }
+}
+
+__device__ inline void add_exact(state_accumulator& state, const exact_parts& parts) {
+#pragma unroll
+  for (int i = 0; i < state.size / 4; ++i) {
+    const float4 part = parts[i][thread()];
+    state.value[4 * i] += part.x;
+    state.value[4 * i + 1] += part.y;
+    state.value[4 * i + 2] += part.z;
+    state.value[4 * i + 3] += part.w;
   }
 }
 

@@ -20,6 +20,7 @@
 #include "kernels/based/kv_state.cuh"
 #include "kernels/based/prefill_sm90.cuh"
 #include "kernels/based/quad_features.cuh"
+#include "kernels/based/state_pass.cuh"
 #include "kernels/based/weights.cuh"
 #include "kernels/common/cuda_check.h"
 #include "kernels/ptx/reciprocal.cuh"
@@ -41,16 +42,22 @@ enum class role { output, state };  // of a warpgroup
 /// are loaded by the first warp of the output warpgroup, which knows first that a stage is free,
 /// or, where that does not matter, of the state warpgroup, which has more time.
 struct half_multiprocessor {
+  static constexpr bool recomputes = false;  // the state of the chunks before its segment
   static constexpr int ctas = 2;
   static constexpr int stages = 3;           // of the ring that is loaded
   static constexpr int feature_buffers = 1;  // tiles of phi(K)
   static constexpr role loader = role::output;
 };
 struct whole_multiprocessor {
+  static constexpr bool recomputes = false;
   static constexpr int ctas = 1;
   static constexpr int stages = 6;
   static constexpr int feature_buffers = 2;
   static constexpr role loader = role::state;
+};
+struct recomputing_multiprocessor : whole_multiprocessor {
+  static constexpr bool recomputes = true;
+  static constexpr int stages = 10;  // chunks pass faster
 };
 constexpr int state_buffers = 2;
 constexpr int gather_buffers = 1 + state_buffers;  // of the states of earlier segments
@@ -64,11 +71,18 @@ struct shared_storage {
   token_tile k[stages];                        // [64 x 16]
   value_tile v[stages];                        // [64 x 64]
   feature_tile key_features[feature_buffers];  // [64 x 160]
-  state_tile state[state_buffers];             // [160 x 64]
-  moments_tile moments[state_buffers];         // [16 x 32]
-  output_tile output[warpgroup::warps];        // [16 x 64]
-  ones_tile ones;                              // [16 x 64]
-  halves_tile halves;                          // [8 x 16]
+  union {
+    state_tile state[state_buffers];                   // [160 x 64]
+    feature_tile pass_features[pass_feature_buffers];  // [64 x 160]
+    exact_parts pass_sum;
+  };
+  moments_tile moments[state_buffers];  // [16 x 32]
+  union {
+    output_tile output[warpgroup::warps];  // [16 x 64]
+    moment_parts pass_moments;
+  };
+  ones_tile ones;      // [16 x 64]
+  halves_tile halves;  // [8 x 16]
   float initial_tokens;
   barrier loaded[stages];
   barrier consumed[stages];
@@ -91,12 +105,43 @@ constexpr int multiprocessor_registers = 65536;
 constexpr int launch_registers = multiprocessor_registers / (half_multiprocessor::ctas * threads);
 constexpr int moved_registers = 8;
 
-/// By one warp.
+/// A chunk of the segment; of those that are recomputed before it, keys and values. By one warp.
 template <class Share>
 __device__ void load_chunk(shared_storage<Share>& shared, const parameters& p,
-                           tile_coordinates chunk, int stage) {
-  warp::load_async(shared.loaded[stage], chunk, tile_copy{shared.k[stage], p.k},
-                   tile_copy{shared.v[stage], p.v}, tile_copy{shared.q[stage], p.q});
+                           const segment_range& range, int chunk, int stage) {
+  if (Share::recomputes && chunk < range.first) {
+    load_keys_and_values(shared, p, range.chunk(chunk), stage);
+  } else {
+    warp::load_async(shared.loaded[stage], range.chunk(chunk), tile_copy{shared.k[stage], p.k},
+                     tile_copy{shared.v[stage], p.v}, tile_copy{shared.q[stage], p.q});
+  }
+}
+
+/// Adds the chunks before the segment to the state. Both warpgroups, each its part, then the output
+/// warpgroup's `s_transposed` and `moments` to those of the state warpgroup.
+template <role Role, bool Moments, class Share>
+__device__ void add_earlier_chunks(state_accumulator& s_transposed, key_moments& moments,
+                                   shared_storage<Share>& shared, const parameters& p,
+                                   const segment_range& range, int warp) {
+  const auto release = [&](int chunk, int stage) {
+    if (ptx::elect_lane()) shared.consumed[stage].arrive(consumer_warps);
+    const int next = chunk + Share::stages;
+    if (next < range.last) load_chunk(shared, p, range, next, stage);
+  };
+  if constexpr (Role == role::state) {
+    add_chunks<0, 2, Moments>(s_transposed, moments, shared, shared.key_features, range.first,
+                              p.scale, warp, release);
+    __syncthreads();
+    warpgroup::add_exact(s_transposed, shared.pass_sum);
+    if constexpr (Moments) moments.add_part(shared.pass_moments);
+    warpgroup::sync<state_barrier>();
+  } else {
+    add_chunks<1, 2, Moments>(s_transposed, moments, shared, shared.pass_features, range.first,
+                              p.scale, warp, release);
+    warpgroup::store_exact(shared.pass_sum, s_transposed);
+    if constexpr (Moments) moments.store_part(shared.pass_moments);
+    __syncthreads();
+  }
 }
 
 /// O (+)= phi(Q) S over `Count` slices of the features.
@@ -122,6 +167,14 @@ __device__ void run_output_warpgroup(shared_storage<Share>& shared, const parame
   if constexpr (Share::ctas > 1) ptx::increase_registers<launch_registers + moved_registers>();
 
   ring_position<stages> stage, previous_stage;
+  if constexpr (Share::recomputes) {
+    state_accumulator s_transposed;  // S^T [64 x 160]
+    key_moments moments;
+    warpgroup::clear(s_transposed);
+    if constexpr (Normalize) moments.clear();
+    add_earlier_chunks<role::output, Normalize>(s_transposed, moments, shared, p, range, warp);
+    stage.advance(range.first);
+  }
   ring_position<state_buffers> state;
   query_features features;  // phi(Q) [64 x 160]
   const polynomial weight(p.scale);
@@ -131,8 +184,8 @@ __device__ void run_output_warpgroup(shared_storage<Share>& shared, const parame
     warp::store_async(output, p.o, range.output(chunk, warp));
   };
 
-  shared.loaded[0].wait(0);
-  features.start(shared.q[0]);
+  shared.loaded[stage.buffer].wait(stage.parity);
+  features.start(shared.q[stage.buffer]);
 
   for (int chunk = range.first; chunk < range.last; ++chunk) {
     const token_tile& k = shared.k[stage.buffer];      // [64 x 16]
@@ -156,7 +209,7 @@ __device__ void run_output_warpgroup(shared_storage<Share>& shared, const parame
       const int next = chunk - 1 + stages;
       if (Share::loader == role::output && warp == 0 && next < range.last) {
         shared.consumed[previous_stage.buffer].wait(previous_stage.parity);
-        load_chunk(shared, p, range.chunk(next), previous_stage.buffer);
+        load_chunk(shared, p, range, next, previous_stage.buffer);
       }
     }
     features.finish(shared.q[stage.buffer]);
@@ -259,7 +312,14 @@ __device__ void run_state_warpgroup(shared_storage<Share>& shared, const paramet
   } else {
     warpgroup::clear(s_transposed);
   }
-  if constexpr (Stateful) {
+  ring_position<stages> stage;
+  // The stage of the chunk that last read the present S buffer; none did so before the first two.
+  ring_position<stages> last_reader = {stages - state_buffers, 1};
+  if constexpr (Share::recomputes) {
+    add_earlier_chunks<role::state, Normalize>(s_transposed, moments, shared, p, range, warp);
+    stage.advance(range.first);
+    last_reader.advance(range.first);
+  } else if constexpr (Stateful) {
     const segment_state* partials =
         p.partials + std::int64_t{range.batch_head()} * (p.segments - 1);
     if (range.segment > 0) ptx::wait_for_prior_grid();
@@ -272,7 +332,6 @@ __device__ void run_state_warpgroup(shared_storage<Share>& shared, const paramet
 
   if constexpr (Share::ctas > 1) ptx::decrease_registers<launch_registers - moved_registers>();
 
-  ring_position<stages> stage;
   ring_position<state_buffers> state;
   ring_position<Share::feature_buffers> features;
   const auto build_features = [&] {  // of the chunk in `stage`
@@ -283,13 +342,11 @@ __device__ void run_state_warpgroup(shared_storage<Share>& shared, const paramet
   };
   constexpr bool builds_ahead = Share::feature_buffers > 1;  // while a chunk is being added
   if constexpr (builds_ahead) build_features();
-  // The stage of the chunk that last read the present S buffer; none did so before the first two.
-  ring_position<stages> last_reader = {stages - state_buffers, 1};
   for (int chunk = range.first; chunk < range.last; ++chunk) {
     shared.consumed[last_reader.buffer].wait(last_reader.parity);
     if (Share::loader == role::state && warp == 0 && chunk >= range.first + state_buffers) {
       const int next = chunk - state_buffers + stages;
-      if (next < range.last) load_chunk(shared, p, range.chunk(next), last_reader.buffer);
+      if (next < range.last) load_chunk(shared, p, range, next, last_reader.buffer);
     }
     last_reader.advance();
     warpgroup::store_transposed(shared.state[state.buffer], warpgroup::round_state(s_transposed));
@@ -340,7 +397,7 @@ __global__ void __launch_bounds__(threads, Share::ctas)
   extern __shared__ __align__(1024) char shared_bytes[];
   using storage = shared_storage<Share>;
   storage& shared = *reinterpret_cast<storage*>(shared_bytes);
-  const segment_range range(p);
+  const segment_range range = Share::recomputes ? segment_range::uneven(p) : segment_range(p);
 
   if constexpr (Normalize) {
     block::fill(shared.ones, ptx::two_ones);
@@ -361,8 +418,9 @@ __global__ void __launch_bounds__(threads, Share::ctas)
   __syncthreads();
 
   const int warp = warp::uniform_index();
-  for (int i = 0; warp == 0 && i < Share::stages && range.first + i < range.last; ++i) {
-    load_chunk(shared, p, range.chunk(range.first + i), i);
+  const int start = Share::recomputes ? 0 : range.first;
+  for (int i = 0; warp == 0 && i < Share::stages && start + i < range.last; ++i) {
+    load_chunk(shared, p, range, start + i, i);
   }
   if (warp < warpgroup::warps) {
     run_output_warpgroup<Normalize, Stateful>(shared, p, range, warp);
@@ -392,12 +450,46 @@ launchable choose(bool normalize, bool stateful) {
   return {entry, sizeof(shared_storage<Share>)};
 }
 
+void require_segments(const parameters& p, int least, int most) {
+  BASED_REQUIRE(p.segments >= least && p.segments <= std::min(most, p.chunks),
+                std::to_string(p.chunks) + " chunks cannot be cut into " +
+                    std::to_string(p.segments) + " segments");
+}
+
+/// One CTA a segment; `overlaps`: they start while the grid before is still running.
+void enqueue(const launchable& kernel, const parameters& p, std::int64_t batch_heads, bool overlaps,
+             cuda_stream stream) {
+  cudaLaunchAttribute overlap = {};
+  overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  overlap.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t launch = {};
+  launch.gridDim = dim3(static_cast<unsigned>(batch_heads), p.segments);
+  launch.blockDim = dim3(threads);
+  launch.dynamicSmemBytes = kernel.shared_bytes;
+  launch.stream = stream;
+  launch.attrs = &overlap;
+  launch.numAttrs = overlaps ? 1 : 0;
+  BASED_CUDA(cudaFuncSetAttribute(kernel.entry, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                  static_cast<int>(kernel.shared_bytes)));
+  BASED_CUDA(cudaLaunchKernelEx(&launch, kernel.entry, p));
+}
+
 void require_device() {
   const int major = device_attribute(cudaDevAttrComputeCapabilityMajor);
   const int minor = device_attribute(cudaDevAttrComputeCapabilityMinor);
   BASED_REQUIRE(major == 9 && minor == 0, "the device has compute capability " +
                                               std::to_string(major) + "." + std::to_string(minor) +
                                               ", this kernel needs 9.0 (Hopper)");
+}
+
+/// Of a prefill that adds `extra_chunks` of a head to a state once more.
+double flops(const prefill_shape& shape, double extra_chunks) {
+  constexpr double scores = 2.0 * chunk_tokens * chunk_tokens * feature_dim;
+  constexpr double intra_chunk = 2.0 * chunk_tokens * chunk_tokens * value_dim;
+  constexpr double state_product = 2.0 * chunk_tokens * quad::slots * value_dim;
+  const double chunks = static_cast<double>(chunks_of(shape));
+  return shape.batch_heads() *
+         (chunks * (scores + intra_chunk + 2 * state_product) + extra_chunks * state_product);
 }
 
 }  // namespace
@@ -407,13 +499,15 @@ std::size_t workspace_bytes(const prefill_shape& shape, int segments) {
 }
 
 double executed_flops(const prefill_shape& shape, int segments) {
-  constexpr double scores = 2.0 * chunk_tokens * chunk_tokens * feature_dim;
-  constexpr double intra_chunk = 2.0 * chunk_tokens * chunk_tokens * value_dim;
-  constexpr double state_product = 2.0 * chunk_tokens * quad::slots * value_dim;
-  const double chunks = static_cast<double>((shape.seqlen - 1) / chunk_tokens + 1);
-  const double first_pass = chunks * (segments - 1) / segments;
-  return shape.batch_heads() *
-         (chunks * (scores + intra_chunk + 2 * state_product) + first_pass * state_product);
+  const double chunks = static_cast<double>(chunks_of(shape));
+  return flops(shape, chunks * (segments - 1) / segments);
+}
+
+double recomputing_flops(const prefill_shape& shape, int segments) {
+  const int chunks = static_cast<int>(chunks_of(shape));
+  int recomputed = 0;
+  for (int i = 0; i < segments; ++i) recomputed += recomputing_begin(chunks, segments, i);
+  return flops(shape, recomputed);
 }
 
 parameters make_parameters(const prefill_args<bf16>& args, int segments) {
@@ -437,7 +531,7 @@ parameters make_parameters(const prefill_args<bf16>& args, int segments) {
   p.partials = static_cast<segment_state*>(args.workspace);
   p.heads = static_cast<int>(shape.heads);
   p.seqlen = static_cast<int>(shape.seqlen);
-  p.chunks = (p.seqlen - 1) / chunk_tokens + 1;
+  p.chunks = static_cast<int>(chunks_of(shape));
   p.segments = segments;
   p.scale = options.scale;
   p.eps = options.eps;
@@ -448,31 +542,28 @@ void launch_prefill(const prefill_args<bf16>& args, int segments, cuda_stream st
   const prefill_shape& shape = args.problem.shape;
   const prefill_options& options = args.problem.options;
   const parameters p = make_parameters(args, segments);
-  BASED_REQUIRE(segments >= 1 && segments <= p.chunks, std::to_string(p.chunks) +
-                                                           " chunks cannot be cut into " +
-                                                           std::to_string(segments) + " segments");
+  require_segments(p, 1, p.chunks);
 
   const bool is_split = segments > 1;
   if (is_split) launch_segment_states(p, shape.batch_heads(), options.normalize, stream);
 
   const std::int64_t ctas = shape.batch_heads() * segments;
   const bool alone = ctas <= device_attribute(cudaDevAttrMultiProcessorCount);
-  const bool stateful = options.initial_state || options.final_state || is_split;
-  const launchable kernel = alone ? choose<whole_multiprocessor>(options.normalize, stateful)
-                                  : choose<half_multiprocessor>(options.normalize, stateful);
-  cudaLaunchAttribute overlap = {};  // CTAs start while the segments' states are being summed up
-  overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  overlap.val.programmaticStreamSerializationAllowed = 1;
-  cudaLaunchConfig_t launch = {};
-  launch.gridDim = dim3(static_cast<unsigned>(shape.batch_heads()), segments);
-  launch.blockDim = dim3(threads);
-  launch.dynamicSmemBytes = kernel.shared_bytes;
-  launch.stream = stream;
-  launch.attrs = &overlap;
-  launch.numAttrs = is_split ? 1 : 0;
-  BASED_CUDA(cudaFuncSetAttribute(kernel.entry, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                  static_cast<int>(kernel.shared_bytes)));
-  BASED_CUDA(cudaLaunchKernelEx(&launch, kernel.entry, p));
+  const bool stateful = has_state(options) || is_split;
+  enqueue(alone ? choose<whole_multiprocessor>(options.normalize, stateful)
+                : choose<half_multiprocessor>(options.normalize, stateful),
+          p, shape.batch_heads(), is_split, stream);
+}
+
+void launch_recomputing(const prefill_args<bf16>& args, int segments, cuda_stream stream) {
+  const prefill_options& options = args.problem.options;
+  parameters p = make_parameters(args, segments);
+  require_segments(p, 2, max_recomputing_segments);
+  for (int i = 0; i <= segments; ++i) {
+    p.segment_begin[i] = recomputing_begin(p.chunks, segments, i);
+  }
+  enqueue(choose<recomputing_multiprocessor>(options.normalize, has_state(options)), p,
+          args.problem.shape.batch_heads(), false, stream);
 }
 
 }  // namespace based::sm90

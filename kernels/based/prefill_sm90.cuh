@@ -22,6 +22,8 @@ struct parameters {
   int seqlen;
   float scale;
   float eps;
+  /// Of uneven segments: the first chunks, and the end.
+  int segment_begin[max_recomputing_segments + 1];
 };
 
 /// The (batch, head) that a CTA works on: blockIdx.x of all B * H.
@@ -49,6 +51,12 @@ struct segment_range : grid_head {
         segment(blockIdx.y),
         first(static_cast<int>(std::int64_t{p.chunks} * segment / p.segments)),
         last(static_cast<int>(std::int64_t{p.chunks} * (segment + 1) / p.segments)) {}
+  __device__ static segment_range uneven(const parameters& p) {
+    segment_range range(p);
+    range.first = p.segment_begin[range.segment];
+    range.last = p.segment_begin[range.segment + 1];
+    return range;
+  }
 };
 
 /// Starts the loads of a chunk's k and v to a stage of a kernel's storage. By one warp.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 #include "kernels/common/prefill.h"
 
@@ -9,6 +10,15 @@ namespace based::sm90 {
 
 /// Tokens that are worked on together.
 inline constexpr int chunk_tokens = 64;
+
+constexpr std::int64_t chunks_of(const prefill_shape& shape) {
+  return (shape.seqlen - 1) / chunk_tokens + 1;
+}
+
+/// Whether a state goes in or out.
+constexpr bool has_state(const prefill_options& options) {
+  return options.initial_state || options.final_state;
+}
 
 /// Chunks that the quadratic form takes: a grid's limit in y.
 inline constexpr int max_quadratic_chunks = 65535;
@@ -19,6 +29,28 @@ inline constexpr int max_quadratic_chunks = 65535;
 /// Throws invalid_argument on a device that is no Hopper, or for more segments than chunks.
 void launch_prefill(const prefill_args<bf16>& args, int segments, cuda_stream stream);
 
+/// Enqueues the prefill with each head's sequence in 2 to `max_recomputing_segments` segments side
+/// by side, each but the first of which adds up the state of all tokens before it by itself. No
+/// workspace. Throws invalid_argument on a device that is no Hopper, or for more segments than
+/// chunks.
+void launch_recomputing(const prefill_args<bf16>& args, int segments, cuda_stream stream);
+inline constexpr int max_recomputing_segments = 5;
+
+/// The chunk that segment `segment` begins with there (`segments`: the end). Later segments are
+/// shorter, for all are to take as long, and adding a chunk to the state takes 2/5 of the time that
+/// its whole work takes: with n segments, (1 - (3/5)^i) / (1 - (3/5)^n) of the chunks come before
+/// segment i; but each has one at least.
+constexpr int recomputing_begin(int chunks, int segments, int segment) {
+  std::int64_t fives = 1, threes = 1, mixed = 1;  // 5^n, 3^n, 3^i 5^(n - i)
+  for (int i = 0; i < segments; ++i) {
+    fives *= 5;
+    threes *= 3;
+    mixed *= i < segment ? 3 : 5;
+  }
+  const std::int64_t rest = chunks - segments, all = fives - threes;
+  return segment + static_cast<int>((rest * (fives - mixed) + all / 2) / all);
+}
+
 /// Enqueues the quadratic form, for problems without an initial or a final state. `args` are
 /// validated; no workspace. Throws invalid_argument on a device that is no Hopper.
 void launch_quadratic(const prefill_args<bf16>& args, cuda_stream stream);
@@ -28,6 +60,7 @@ std::size_t workspace_bytes(const prefill_shape& shape, int segments);
 
 /// Floating-point operations of the tensor cores' products, padding included.
 double executed_flops(const prefill_shape& shape, int segments);
+double recomputing_flops(const prefill_shape& shape, int segments);
 double quadratic_flops(const prefill_shape& shape);
 
 }  // namespace based::sm90

@@ -154,7 +154,7 @@ __global__ void __launch_bounds__(threads, ctas_per_multiprocessor)
 
 double quadratic_flops(const prefill_shape& shape) {
   constexpr double pair = 2.0 * chunk_tokens * chunk_tokens * (feature_dim + value_dim);
-  const double chunks = static_cast<double>((shape.seqlen - 1) / chunk_tokens + 1);
+  const double chunks = static_cast<double>(chunks_of(shape));
   return shape.batch_heads() * chunks * (chunks + 1) / 2 * pair;
 }
 

@@ -13,6 +13,7 @@ class barrier {
  public:
   __device__ void init(int arrivals) { ptx::mbarrier_init(&word_, arrivals); }
   __device__ void arrive() { ptx::mbarrier_arrive(&word_); }
+  __device__ void arrive(int count) { ptx::mbarrier_arrive(&word_, count); }
   __device__ void arrive_expect(int bytes) { ptx::mbarrier_arrive_expect(&word_, bytes); }
 
   /// One arrival of the whole warp, after all its lanes' accesses.
@@ -44,6 +45,11 @@ struct ring_position {
     return buffer + 1 == Size ? ring_position{0, parity ^ 1} : ring_position{buffer + 1, parity};
   }
   __device__ void advance() { *this = next(); }
+  __device__ void advance(int steps) {
+    const int to = buffer + steps;
+    buffer = to % Size;
+    parity ^= to / Size & 1;
+  }
 };
 
 }  // namespace based

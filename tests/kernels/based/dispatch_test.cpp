@@ -17,7 +17,6 @@ TEST(dispatch, keeps_sequences_whole_where_heads_fill_the_card) {
 }
 
 TEST(dispatch, splits_long_sequences_of_few_heads) {
-  EXPECT_EQ(chosen({4, 16, 8192}), 4);
   EXPECT_EQ(chosen({2, 16, 8192}), 8);
   EXPECT_EQ(chosen({1, 16, 8192}), 8);
   EXPECT_EQ(chosen({1, 16, 131072}), 16);
@@ -66,23 +65,73 @@ TEST(dispatch, takes_the_quadratic_form_for_short_sequences_without_a_state) {
   struct limit {
     std::int64_t heads, longest;
   };
-  for (const auto& [heads, longest] : {limit{1, 1152},
-                                       {16, 1152},
-                                       {17, 896},
-                                       {66, 896},
+  for (const auto& [heads, longest] : {limit{1, 1280},
+                                       {11, 1280},
+                                       {16, 1024},
+                                       {32, 640},
+                                       {66, 448},
                                        {88, 512},
                                        {89, 256},
                                        {132, 256},
                                        {133, 128}}) {
     EXPECT_EQ(kernel({1, heads, longest}, {}), prefill_kernel::quadratic) << heads;
-    EXPECT_EQ(kernel({1, heads, longest + 1}, {}), prefill_kernel::recurrent) << heads;
+    EXPECT_NE(kernel({1, heads, longest + 1}, {}), prefill_kernel::quadratic) << heads;
   }
+}
+
+TEST(dispatch, recomputes_short_sequences_and_those_of_about_half_the_heads_that_fit) {
+  const auto choice = [](std::int64_t heads, std::int64_t seqlen, bool state = false) {
+    return dispatch({{1, heads, seqlen}, {.final_state = state}}, h200).value();
+  };
+  constexpr std::int64_t long_seqlen = 131072;
+  struct limit {
+    std::int64_t heads, longest;
+  };
+  for (const auto& [heads, longest] : {limit{16, 1536}, {24, 3072}, {32, 4608}, {52, 8448}}) {
+    EXPECT_EQ(choice(heads, longest).kernel, prefill_kernel::recomputing) << heads;
+    EXPECT_EQ(choice(heads, longest + 1).kernel, prefill_kernel::recurrent) << heads;
+  }
+  for (const std::int64_t heads : {53, 64, 66}) {
+    EXPECT_EQ(choice(heads, long_seqlen).kernel, prefill_kernel::recomputing) << heads;
+    EXPECT_EQ(choice(heads, long_seqlen).segments, 2);
+  }
+  EXPECT_EQ(choice(67, long_seqlen).kernel, prefill_kernel::recurrent);
+  EXPECT_EQ(choice(1, 193, true).kernel, prefill_kernel::recomputing);
+  EXPECT_EQ(choice(1, 192, true).kernel, prefill_kernel::recurrent);
+  EXPECT_EQ(choice(1, 769, true).kernel, prefill_kernel::recurrent);
+
+  EXPECT_EQ(choice(44, 2048).segments, 3);
+  EXPECT_EQ(choice(33, 2048).segments, 4);
+  EXPECT_EQ(choice(26, 2048).segments, 5);
+  EXPECT_EQ(choice(16, 1152).segments, 5);
+  EXPECT_EQ(choice(16, 256, true).segments, 2);
+}
+
+TEST(dispatch, cuts_recomputing_segments_so_that_all_take_as_long) {
+  for (int segments = 2; segments <= sm90::max_recomputing_segments; ++segments) {
+    for (int chunks = segments; chunks < 3000; chunks = chunks * 5 / 4 + 1) {
+      const auto begin = [&](int segment) {
+        return sm90::recomputing_begin(chunks, segments, segment);
+      };
+      ASSERT_EQ(begin(0), 0);
+      ASSERT_EQ(begin(segments), chunks);
+      for (int i = 0; i < segments; ++i) {
+        ASSERT_LT(begin(i), begin(i + 1)) << chunks << " in " << segments;
+        // What a segment takes, in chunks of whole work; rounding, and that none may be empty,
+        // aside.
+        const double work = 0.4 * begin(i) + begin(i + 1) - begin(i);
+        ASSERT_NEAR(work, begin(1), 2 + segments) << chunks << " in " << segments;
+      }
+    }
+  }
+  EXPECT_EQ(sm90::recomputing_begin(128, 2, 1), 80);
 }
 
 TEST(dispatch, refuses_hopper_variants_elsewhere) {
   const prefill_shape shape = {16, 16, 8192};
   EXPECT_FALSE(dispatch({shape, {}, variant_whole}, a100).has_value());
   EXPECT_FALSE(dispatch({shape, {}, variant_split}, a100).has_value());
+  EXPECT_FALSE(dispatch({shape, {}, variant_recompute}, a100).has_value());
   EXPECT_FALSE(dispatch({shape, {}, variant_quadratic}, a100).has_value());
   for (const dispatch_target& device : {h200, a100}) {
     const auto choice = dispatch({shape, {}, variant_mma_sync}, device);

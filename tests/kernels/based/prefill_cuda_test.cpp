@@ -196,6 +196,12 @@ class prefill_cuda : public ::testing::Test {
   }
 };
 
+int multiprocessors() {
+  int count = 0;
+  BASED_CUDA(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, 0));
+  return count;
+}
+
 /// Every variant that can run the problem.
 std::vector<std::string_view> variants(prefill_problem problem) {
   std::vector<std::string_view> runnable;
@@ -250,6 +256,23 @@ TEST_F(prefill_cuda, more_heads_than_multiprocessors) {
   for (int mask = 0; mask < 8; ++mask) {
     check_each_variant({{1, many_heads, 200}, options_of(mask)});
   }
+}
+
+TEST_F(prefill_cuda, recomputes_in_any_number_of_segments) {
+  std::set<int> counts;
+  for (const std::int64_t heads : {66, 44, 33, 26}) {
+    for (const std::int64_t seqlen : {65, 700, 2500}) {
+      for (const int mask : {0, 7}) {
+        const prefill_problem problem = {{1, heads, seqlen}, options_of(mask), variant_recompute};
+        prefill_case test(problem);
+        test.run();
+        test.check();
+        counts.insert(recomputing_segments(problem.shape, multiprocessors()));
+      }
+    }
+  }
+  EXPECT_EQ(*counts.begin(), 2);
+  EXPECT_EQ(*counts.rbegin(), sm90::max_recomputing_segments);
 }
 
 TEST_F(prefill_cuda, any_scale) {
@@ -401,7 +424,8 @@ TEST_F(prefill_cuda, a_nan_stays_behind_its_chunk_and_in_its_head) {
     }
   };
   for (const std::int64_t heads : {std::int64_t{2}, many_heads}) {
-    for (const auto variant : {variant_whole, variant_split, variant_quadratic}) {
+    for (const auto variant :
+         {variant_whole, variant_split, variant_recompute, variant_quadratic}) {
       check(heads, variant);
     }
   }
@@ -418,7 +442,10 @@ TEST(prefill_cuda_arguments, refuses_what_it_cannot_run) {
   EXPECT_EQ(entry.unsupported({{1, 1, 1}}), std::nullopt);
   EXPECT_NE(entry.unsupported({{1, 1, max_seqlen + 1}}), std::nullopt);
   EXPECT_NE(entry.unsupported({{std::int64_t{1} << 20, 1 << 12, 1}}), std::nullopt);
-  EXPECT_NE(entry.unsupported({{1, 1, 64}, {}, variant_split}), std::nullopt);
+  for (const std::string_view variant : {variant_split, variant_recompute}) {
+    EXPECT_NE(entry.unsupported({{1, 1, 64}, {}, variant}), std::nullopt);
+    EXPECT_EQ(entry.unsupported({{1, 1, 65}, {}, variant}), std::nullopt);
+  }
   EXPECT_NE(entry.unsupported({{1, 1, 64}, {.initial_state = true}, variant_quadratic}),
             std::nullopt);
   EXPECT_NE(entry.unsupported({{1, 1, 64}, {.final_state = true}, variant_quadratic}),
