@@ -3,7 +3,8 @@
 //   whole      on Hopper; one CTA walks through a head's whole sequence
 //   split      on Hopper, heads too few to fill the card: each sequence in segments, side by side,
 //              after a first kernel has summed up what each segment adds to the state
-//   recompute  the same in fewer segments, each of which sums up by itself all that comes before
+//   recompute  the same in at most five segments, each of which sums up by itself all that comes
+//              before it
 //   quadratic  on Hopper, sequences too short for a state to pay, which is then neither taken nor
 //              given
 //   mma_sync   on any device: prefill_sm80.h; for a final state at a scale near zero too, which the
