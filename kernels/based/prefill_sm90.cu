@@ -71,15 +71,11 @@ struct shared_storage {
   token_tile k[stages];                        // [64 x 16]
   value_tile v[stages];                        // [64 x 64]
   feature_tile key_features[feature_buffers];  // [64 x 160]
-  union {
-    state_tile state[state_buffers];                   // [160 x 64]
-    feature_tile pass_features[pass_feature_buffers];  // [64 x 160]
-    exact_parts pass_sum;
-  };
-  moments_tile moments[state_buffers];  // [16 x 32]
+  state_tile state[state_buffers];             // [160 x 64]
+  moments_tile moments[state_buffers];         // [16 x 32]
   union {
     output_tile output[warpgroup::warps];  // [16 x 64]
-    moment_parts pass_moments;
+    moment_parts earlier_moments[2];       // of the warpgroups
   };
   ones_tile ones;      // [16 x 64]
   halves_tile halves;  // [8 x 16]
@@ -88,6 +84,18 @@ struct shared_storage {
   barrier consumed[stages];
   barrier state_ready[state_buffers];
   barrier gathered[gather_buffers];
+
+  /// A warpgroup's part of the pass over earlier chunks, in tiles that are not in use yet.
+  union pass_part {
+    feature_tile features[pass_feature_buffers];
+    exact_parts sum;
+  };
+  __device__ pass_part& earlier(int group) {
+    static_assert(!Share::recomputes || sizeof(key_features) == sizeof(pass_part));
+    static_assert(sizeof(state) == sizeof(pass_part));
+    void* const tiles = group == 0 ? static_cast<void*>(key_features) : state;
+    return *static_cast<pass_part*>(tiles);
+  }
 };
 
 constexpr int state_barrier = 1;  // the named barrier of the state warpgroup
@@ -117,31 +125,40 @@ __device__ void load_chunk(shared_storage<Share>& shared, const parameters& p,
   }
 }
 
-/// Adds the chunks before the segment to the state. Both warpgroups, each its part, then the output
-/// warpgroup's `s_transposed` and `moments` to those of the state warpgroup.
-template <role Role, bool Moments, class Share>
-__device__ void add_earlier_chunks(state_accumulator& s_transposed, key_moments& moments,
-                                   shared_storage<Share>& shared, const parameters& p,
-                                   const segment_range& range, int warp) {
-  const auto release = [&](int chunk, int stage) {
-    if (ptx::elect_lane()) shared.consumed[stage].arrive(consumer_warps);
+/// Sums up the state of the chunks before the segment, each warpgroup a part. By the block.
+template <bool Moments, class Share>
+__device__ void sum_up_earlier_chunks(shared_storage<Share>& shared, const parameters& p,
+                                      const segment_range& range, int warp) {
+  constexpr int groups = 2;
+  const int group = warp / warpgroup::warps;
+  auto& part = shared.earlier(group);
+  state_accumulator s_transposed;  // S^T [64 x 160]
+  key_moments moments;
+  warpgroup::clear(s_transposed);
+  if constexpr (Moments) moments.clear();
+  const auto release = [&](int chunk, ring_position<Share::stages> stage) {
+    barrier& consumed = shared.consumed[stage.buffer];
+    if (ptx::elect_lane()) consumed.arrive(consumer_warps);
+    consumed.wait(stage.parity);
     const int next = chunk + Share::stages;
-    if (next < range.last) load_chunk(shared, p, range, next, stage);
+    if (next < range.last) load_chunk(shared, p, range, next, stage.buffer);
   };
-  if constexpr (Role == role::state) {
-    add_chunks<0, 2, Moments>(s_transposed, moments, shared, shared.key_features, range.first,
-                              p.scale, warp, release);
-    __syncthreads();
-    warpgroup::add_exact(s_transposed, shared.pass_sum);
-    if constexpr (Moments) moments.add_part(shared.pass_moments);
-    warpgroup::sync<state_barrier>();
-  } else {
-    add_chunks<1, 2, Moments>(s_transposed, moments, shared, shared.pass_features, range.first,
-                              p.scale, warp, release);
-    warpgroup::store_exact(shared.pass_sum, s_transposed);
-    if constexpr (Moments) moments.store_part(shared.pass_moments);
-    __syncthreads();
+  add_chunks<groups, Moments>(s_transposed, moments, shared, part.features, group, range.first,
+                              p.scale, warp % warpgroup::warps, release);
+  warpgroup::store_exact(part.sum, s_transposed);
+  if constexpr (Moments) moments.store_part(shared.earlier_moments[group]);
+  __syncthreads();
+}
+
+/// Adds what was summed up. By the state warpgroup.
+template <bool Moments, class Share>
+__device__ void add_earlier_chunks(state_accumulator& s_transposed, key_moments& moments,
+                                   shared_storage<Share>& shared) {
+  for (int group = 0; group < 2; ++group) {
+    warpgroup::add_exact(s_transposed, shared.earlier(group).sum);
+    if constexpr (Moments) moments.add_part(shared.earlier_moments[group]);
   }
+  warpgroup::sync<state_barrier>();
 }
 
 /// O (+)= phi(Q) S over `Count` slices of the features.
@@ -167,14 +184,7 @@ __device__ void run_output_warpgroup(shared_storage<Share>& shared, const parame
   if constexpr (Share::ctas > 1) ptx::increase_registers<launch_registers + moved_registers>();
 
   ring_position<stages> stage, previous_stage;
-  if constexpr (Share::recomputes) {
-    state_accumulator s_transposed;  // S^T [64 x 160]
-    key_moments moments;
-    warpgroup::clear(s_transposed);
-    if constexpr (Normalize) moments.clear();
-    add_earlier_chunks<role::output, Normalize>(s_transposed, moments, shared, p, range, warp);
-    stage.advance(range.first);
-  }
+  if constexpr (Share::recomputes) stage.advance(range.first);
   ring_position<state_buffers> state;
   query_features features;  // phi(Q) [64 x 160]
   const polynomial weight(p.scale);
@@ -316,7 +326,7 @@ __device__ void run_state_warpgroup(shared_storage<Share>& shared, const paramet
   // The stage of the chunk that last read the present S buffer; none did so before the first two.
   ring_position<stages> last_reader = {stages - state_buffers, 1};
   if constexpr (Share::recomputes) {
-    add_earlier_chunks<role::state, Normalize>(s_transposed, moments, shared, p, range, warp);
+    if (range.first > 0) add_earlier_chunks<Normalize>(s_transposed, moments, shared);
     stage.advance(range.first);
     last_reader.advance(range.first);
   } else if constexpr (Stateful) {
@@ -421,6 +431,9 @@ __global__ void __launch_bounds__(threads, Share::ctas)
   const int start = Share::recomputes ? 0 : range.first;
   for (int i = 0; warp == 0 && i < Share::stages && start + i < range.last; ++i) {
     load_chunk(shared, p, range, start + i, i);
+  }
+  if constexpr (Share::recomputes) {
+    if (range.first > 0) sum_up_earlier_chunks<Normalize>(shared, p, range, warp);
   }
   if (warp < warpgroup::warps) {
     run_output_warpgroup<Normalize, Stateful>(shared, p, range, warp);
