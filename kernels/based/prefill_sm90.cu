@@ -55,13 +55,16 @@ struct whole_multiprocessor {
   static constexpr int feature_buffers = 2;
   static constexpr role loader = role::state;
 };
+/// The same for a CTA that first adds up the state before its segment by itself: both warpgroups
+/// pass over the chunks from the first one, a part each (state_pass.cuh), and add their sums.
 struct recomputing_multiprocessor : whole_multiprocessor {
   static constexpr bool recomputes = true;
   static constexpr int stages = 10;  // chunks pass faster
 };
 constexpr int state_buffers = 2;
 constexpr int gather_buffers = 1 + state_buffers;  // of the states of earlier segments
-constexpr int threads = 2 * warpgroup::threads;
+constexpr int warpgroups = 2;
+constexpr int threads = warpgroups * warpgroup::threads;
 
 template <class Share>
 struct shared_storage {
@@ -75,7 +78,7 @@ struct shared_storage {
   moments_tile moments[state_buffers];         // [16 x 32]
   union {
     output_tile output[warpgroup::warps];  // [16 x 64]
-    moment_parts earlier_moments[2];       // of the warpgroups
+    moment_parts earlier_moments[warpgroups];
   };
   ones_tile ones;      // [16 x 64]
   halves_tile halves;  // [8 x 16]
@@ -106,6 +109,7 @@ template <class Share>
 constexpr std::size_t cta_bytes = sizeof(shared_storage<Share>) + reserved_for_system;
 static_assert(half_multiprocessor::ctas * cta_bytes<half_multiprocessor> <= multiprocessor_bytes);
 static_assert(cta_bytes<whole_multiprocessor> <= multiprocessor_bytes);
+static_assert(cta_bytes<recomputing_multiprocessor> <= multiprocessor_bytes);
 
 /// Registers of a thread, where two CTAs leave 128 at launch: the output warpgroup gets some of the
 /// state warpgroup's.
@@ -125,17 +129,36 @@ __device__ void load_chunk(shared_storage<Share>& shared, const parameters& p,
   }
 }
 
-/// Sums up the state of the chunks before the segment, each warpgroup a part. By the block.
-template <bool Moments, class Share>
+/// The initial state if there is one and it is `wanted`, else zero. Returns its number of tokens.
+template <bool Normalize, bool Stateful>
+__device__ float start_state(state_accumulator& s_transposed, key_moments& moments,
+                             const parameters& p, const segment_range& range, bool wanted) {
+  float initial_tokens = 0;
+  if constexpr (Normalize) {
+    moments.clear();
+    if (Stateful && p.initial_state.z != nullptr) {
+      const float* z = p.initial_state.z_head(range.batch_head());
+      if (wanted) moments.load(z);
+      initial_tokens = z[0];
+    }
+  }
+  if (Stateful && wanted && p.initial_state.kv != nullptr) {
+    warpgroup::load_state(s_transposed, p.initial_state.kv_head(range.batch_head()), p.scale);
+  } else {
+    warpgroup::clear(s_transposed);
+  }
+  return initial_tokens;
+}
+
+/// Sums up the state before the segment, each warpgroup a part. By the block.
+template <bool Normalize, bool Stateful, class Share>
 __device__ void sum_up_earlier_chunks(shared_storage<Share>& shared, const parameters& p,
                                       const segment_range& range, int warp) {
-  constexpr int groups = 2;
   const int group = warp / warpgroup::warps;
   auto& part = shared.earlier(group);
   state_accumulator s_transposed;  // S^T [64 x 160]
   key_moments moments;
-  warpgroup::clear(s_transposed);
-  if constexpr (Moments) moments.clear();
+  start_state<Normalize, Stateful>(s_transposed, moments, p, range, group == 0);
   const auto release = [&](int chunk, ring_position<Share::stages> stage) {
     barrier& consumed = shared.consumed[stage.buffer];
     if (ptx::elect_lane()) consumed.arrive(consumer_warps);
@@ -143,10 +166,10 @@ __device__ void sum_up_earlier_chunks(shared_storage<Share>& shared, const param
     const int next = chunk + Share::stages;
     if (next < range.last) load_chunk(shared, p, range, next, stage.buffer);
   };
-  add_chunks<groups, Moments>(s_transposed, moments, shared, part.features, group, range.first,
-                              p.scale, warp % warpgroup::warps, release);
+  add_chunks<warpgroups, Normalize>(s_transposed, moments, shared, part.features, group,
+                                    range.first, p.scale, warp % warpgroup::warps, release);
   warpgroup::store_exact(part.sum, s_transposed);
-  if constexpr (Moments) moments.store_part(shared.earlier_moments[group]);
+  if constexpr (Normalize) moments.store_part(shared.earlier_moments[group]);
   __syncthreads();
 }
 
@@ -154,7 +177,7 @@ __device__ void sum_up_earlier_chunks(shared_storage<Share>& shared, const param
 template <bool Moments, class Share>
 __device__ void add_earlier_chunks(state_accumulator& s_transposed, key_moments& moments,
                                    shared_storage<Share>& shared) {
-  for (int group = 0; group < 2; ++group) {
+  for (int group = 0; group < warpgroups; ++group) {
     warpgroup::add_exact(s_transposed, shared.earlier(group).sum);
     if constexpr (Moments) moments.add_part(shared.earlier_moments[group]);
   }
@@ -308,25 +331,14 @@ __device__ void run_state_warpgroup(shared_storage<Share>& shared, const paramet
   constexpr int stages = Share::stages;
   state_accumulator s_transposed;  // S^T [64 x 160]
   key_moments moments;
-  float initial_tokens = 0;
-  if constexpr (Normalize) {
-    moments.clear();
-    if (Stateful && p.initial_state.z != nullptr) {
-      const float* z = p.initial_state.z_head(range.batch_head());
-      moments.load(z);
-      initial_tokens = z[0];
-    }
-  }
-  if (Stateful && p.initial_state.kv != nullptr) {
-    warpgroup::load_state(s_transposed, p.initial_state.kv_head(range.batch_head()), p.scale);
-  } else {
-    warpgroup::clear(s_transposed);
-  }
+  const bool has_earlier = Share::recomputes && range.first > 0;
+  const float initial_tokens =
+      start_state<Normalize, Stateful>(s_transposed, moments, p, range, !has_earlier);
   ring_position<stages> stage;
   // The stage of the chunk that last read the present S buffer; none did so before the first two.
   ring_position<stages> last_reader = {stages - state_buffers, 1};
   if constexpr (Share::recomputes) {
-    if (range.first > 0) add_earlier_chunks<Normalize>(s_transposed, moments, shared);
+    if (has_earlier) add_earlier_chunks<Normalize>(s_transposed, moments, shared);
     stage.advance(range.first);
     last_reader.advance(range.first);
   } else if constexpr (Stateful) {
@@ -433,7 +445,7 @@ __global__ void __launch_bounds__(threads, Share::ctas)
     load_chunk(shared, p, range, start + i, i);
   }
   if constexpr (Share::recomputes) {
-    if (range.first > 0) sum_up_earlier_chunks<Normalize>(shared, p, range, warp);
+    if (range.first > 0) sum_up_earlier_chunks<Normalize, Stateful>(shared, p, range, warp);
   }
   if (warp < warpgroup::warps) {
     run_output_warpgroup<Normalize, Stateful>(shared, p, range, warp);
