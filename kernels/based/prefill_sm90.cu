@@ -150,15 +150,14 @@ __device__ float start_state(state_accumulator& s_transposed, key_moments& momen
   return initial_tokens;
 }
 
-/// Sums up the state before the segment, each warpgroup a part. By the block.
-template <bool Normalize, bool Stateful, class Share>
+/// Sums up warpgroup `Group`'s part of the state before the segment.
+template <int Group, bool Normalize, bool Stateful, class Share>
 __device__ void sum_up_earlier_chunks(shared_storage<Share>& shared, const parameters& p,
                                       const segment_range& range, int warp) {
-  const int group = warp / warpgroup::warps;
-  auto& part = shared.earlier(group);
+  auto& part = shared.earlier(Group);
   state_accumulator s_transposed;  // S^T [64 x 160]
   key_moments moments;
-  start_state<Normalize, Stateful>(s_transposed, moments, p, range, group == 0);
+  start_state<Normalize, Stateful>(s_transposed, moments, p, range, Group == 0);
   const auto release = [&](int chunk, ring_position<Share::stages> stage) {
     barrier& consumed = shared.consumed[stage.buffer];
     if (ptx::elect_lane()) consumed.arrive(consumer_warps);
@@ -166,11 +165,10 @@ __device__ void sum_up_earlier_chunks(shared_storage<Share>& shared, const param
     const int next = chunk + Share::stages;
     if (next < range.last) load_chunk(shared, p, range, next, stage.buffer);
   };
-  add_chunks<warpgroups, Normalize>(s_transposed, moments, shared, part.features, group,
-                                    range.first, p.scale, warp % warpgroup::warps, release);
+  add_chunks<Group, warpgroups, Normalize>(s_transposed, moments, shared, part.features,
+                                           range.first, p.scale, warp, release);
   warpgroup::store_exact(part.sum, s_transposed);
-  if constexpr (Normalize) moments.store_part(shared.earlier_moments[group]);
-  __syncthreads();
+  if constexpr (Normalize) moments.store_part(shared.earlier_moments[Group]);
 }
 
 /// Adds what was summed up. By the state warpgroup.
@@ -445,7 +443,14 @@ __global__ void __launch_bounds__(threads, Share::ctas)
     load_chunk(shared, p, range, start + i, i);
   }
   if constexpr (Share::recomputes) {
-    if (range.first > 0) sum_up_earlier_chunks<Normalize, Stateful>(shared, p, range, warp);
+    if (range.first > 0) {
+      if (warp < warpgroup::warps) {
+        sum_up_earlier_chunks<1, Normalize, Stateful>(shared, p, range, warp);
+      } else {
+        sum_up_earlier_chunks<0, Normalize, Stateful>(shared, p, range, warp - warpgroup::warps);
+      }
+      __syncthreads();
+    }
   }
   if (warp < warpgroup::warps) {
     run_output_warpgroup<Normalize, Stateful>(shared, p, range, warp);

@@ -54,9 +54,9 @@ __global__ void __launch_bounds__(threads, ctas_per_multiprocessor)
   warpgroup::clear(s_transposed);
   key_moments moments;
   moments.clear();
-  add_chunks<1, Moments>(
-      s_transposed, moments, shared, shared.key_features, 0, range.last - range.first, p.scale,
-      warp, [&](int chunk, ring_position<stages> stage) { load(chunk + stages, stage.buffer); });
+  add_chunks<0, 1, Moments>(
+      s_transposed, moments, shared, shared.key_features, range.last - range.first, p.scale, warp,
+      [&](int chunk, ring_position<stages> stage) { load(chunk + stages, stage.buffer); });
 
   segment_state& partial =
       p.partials[std::int64_t{range.batch_head()} * (p.segments - 1) + range.segment];

@@ -17,20 +17,21 @@ namespace based {
 inline constexpr int pass_feature_buffers = 2;  // tiles of phi(K) of a warpgroup
 inline constexpr int first_pass_barrier = 1;    // of the named barriers, one a warpgroup
 
-/// Adds those of the first `count` chunks that are warpgroup `group`'s of `Groups`. Chunk i is
+/// Adds those of the first `count` chunks that are warpgroup `Group`'s of `Groups`. Chunk i is
 /// loaded to stage i mod Storage::stages of `shared` (k, v, loaded). `release(i, stage)`: called by
 /// the warpgroup's first warp when chunk i has been read.
-template <int Groups, bool Moments, class Storage, class Release>
+template <int Group, int Groups, bool Moments, class Storage, class Release>
 __device__ inline void add_chunks(state_accumulator& s_transposed, key_moments& moments,
                                   Storage& shared,
-                                  quad::feature_tile (&features)[pass_feature_buffers], int group,
-                                  int count, float scale, int warp, Release release) {
+                                  quad::feature_tile (&features)[pass_feature_buffers], int count,
+                                  float scale, int warp, Release release) {
+  constexpr int named_barrier = first_pass_barrier + Group;
   using stage_position = ring_position<Storage::stages>;
   static_assert(Storage::stages % Groups == 0);
   ring_position<Storage::stages / Groups> position;  // among this warpgroup's stages
   ring_position<pass_feature_buffers> buffer;
   const auto stage = [&] {
-    return stage_position{Groups * position.buffer + group, position.parity};
+    return stage_position{Groups * position.buffer + Group, position.parity};
   };
   const auto build_features = [&] {
     const int present = stage().buffer;
@@ -39,26 +40,26 @@ __device__ inline void add_chunks(state_accumulator& s_transposed, key_moments& 
     if constexpr (Moments) moments.add(shared.k[present]);
   };
 
-  if (group < count) build_features();
+  if (Group < count) build_features();
   stage_position previous;
-  int chunk = group;
+  int chunk = Group;
   for (; chunk < count; chunk += Groups) {
     ptx::fence_proxy_async();
-    warpgroup::sync(first_pass_barrier + group);  // features are there, the previous chunk is read
+    warpgroup::sync<named_barrier>();  // features are there, the previous chunk is read
     const value_tile& v = shared.v[stage().buffer];                    // [64 x 64]
     const quad::feature_tile& key_features = features[buffer.buffer];  // [64 x 160]
     warpgroup::mma_fence();
     warpgroup::mma_AtB(s_transposed, v, key_features);
     warpgroup::mma_commit();
-    if (warp == 0 && chunk > group) release(chunk - Groups, previous);
+    if (warp == 0 && chunk > Group) release(chunk - Groups, previous);
     previous = stage();
     position.advance();
     buffer.advance();
     if (chunk + Groups < count) build_features();
     warpgroup::mma_wait<0>(s_transposed);
   }
-  warpgroup::sync(first_pass_barrier + group);
-  if (warp == 0 && chunk > group) release(chunk - Groups, previous);
+  warpgroup::sync<named_barrier>();
+  if (warp == 0 && chunk > Group) release(chunk - Groups, previous);
 }
 
 }  // namespace based

@@ -17,12 +17,6 @@ __device__ inline void named_barrier_sync() {
   asm volatile("bar.sync %0, %1;" ::"n"(Id), "n"(Threads) : "memory");
 }
 
-/// The same on a barrier that is known at run time.
-template <int Threads>
-__device__ inline void named_barrier_sync(int id) {
-  asm volatile("bar.sync %0, %1;" ::"r"(id), "n"(Threads) : "memory");
-}
-
 /// elect.sync: true in one lane of a converged warp, always the same one. PTX ISA, "elect.sync".
 __device__ inline bool elect_lane() {
   std::uint32_t elected;

@@ -28,10 +28,6 @@ __device__ inline void sync() {
   ptx::named_barrier_sync<Id, threads>();
 }
 
-__device__ inline void sync(int id) {
-  ptx::named_barrier_sync<threads>(id);
-}
-
 // Products: mma_fence(), any number of mma_*, mma_commit(); then mma_wait() before the results are
 // read or the operands overwritten.
 
