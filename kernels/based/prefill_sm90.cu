@@ -14,6 +14,9 @@
 //   loaded[stage]    q, k and v of a chunk are in shared memory      copy engine -> both
 //   state_ready[b]   S before a chunk is in shared memory            state -> output
 //   consumed[stage]  a chunk's q, k, v and the S before it are read  both -> both
+//
+// A segment's CTA has the state before it from a first kernel (segment_states_sm90.cu), or both its
+// warpgroups first pass over all earlier chunks to add it up (state_pass.cuh).
 #include "kernels/based/prefill_sm90.h"
 
 #include "kernels/based/key_moments.cuh"

@@ -41,11 +41,11 @@ struct ring_position {
   int buffer = 0;
   std::uint32_t parity = 0;
 
-  __device__ ring_position next() const {
+  __device__ constexpr ring_position next() const {
     return buffer + 1 == Size ? ring_position{0, parity ^ 1} : ring_position{buffer + 1, parity};
   }
-  __device__ void advance() { *this = next(); }
-  __device__ void advance(int steps) {
+  __device__ constexpr void advance() { *this = next(); }
+  __device__ constexpr void advance(int steps) {
     const int to = buffer + steps;
     buffer = to % Size;
     parity ^= to / Size & 1;

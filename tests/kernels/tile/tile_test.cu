@@ -12,6 +12,7 @@
 #include "kernels/based/weights.cuh"
 #include "kernels/common/bf16.h"
 #include "kernels/common/cuda_check.h"
+#include "kernels/tile/barrier.cuh"
 #include "kernels/tile/block.cuh"
 #include "kernels/tile/tensor_map.h"
 #include "kernels/tile/warpgroup.cuh"
@@ -20,6 +21,22 @@
 
 namespace based {
 namespace {
+
+/// Whether many steps in a ring lead where single ones do, from anywhere in it.
+template <int Size>
+constexpr bool steps_add_up() {
+  for (int start = 0; start < 2 * Size; ++start) {
+    ring_position<Size> single = {start % Size, static_cast<std::uint32_t>(start / Size)};
+    const ring_position<Size> from = single;
+    for (int steps = 0; steps < 5 * Size; ++steps, single.advance()) {
+      ring_position<Size> many = from;
+      many.advance(steps);
+      if (many.buffer != single.buffer || many.parity != single.parity) return false;
+    }
+  }
+  return true;
+}
+static_assert(steps_add_up<3>() && steps_add_up<10>());
 
 using bits = std::uint16_t;
 using quad::feature_tile;
