@@ -29,7 +29,7 @@ _BURST_NOTE = (
     "rest, as few as the originals' times are of."
 )
 
-# What the prefill kernel is held against: B, N. The longest is 128K; the short ones are quadratic.
+# What the prefill kernel is held against: B, N. The longest is 128K; the short ones come last.
 _HEADLINE = (
     (16, 1024),
     (16, 8192),

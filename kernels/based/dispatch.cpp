@@ -105,20 +105,24 @@ void run(const prefill_args<bf16>& args, cuda_stream stream) {
   }
 }
 
-std::string variant(const prefill_problem& problem) {
-  const dispatch_choice choice = choose(problem);
+std::string_view name_of(const dispatch_choice& choice) {
   switch (choice.kernel) {
     case prefill_kernel::recurrent:
-      break;
+      return choice.segments > 1 ? variant_split : variant_whole;
     case prefill_kernel::recomputing:
-      return std::string(variant_recompute) + " in " + std::to_string(choice.segments);
+      return variant_recompute;
     case prefill_kernel::quadratic:
-      return std::string(variant_quadratic);
+      return variant_quadratic;
     case prefill_kernel::mma_sync:
-      return std::string(variant_mma_sync);
+      break;
   }
-  if (choice.segments == 1) return std::string(variant_whole);
-  return std::string(variant_split) + " in " + std::to_string(choice.segments);
+  return variant_mma_sync;
+}
+
+std::string variant(const prefill_problem& problem) {
+  const dispatch_choice choice = choose(problem);
+  const std::string name(name_of(choice));
+  return choice.segments > 1 ? name + " in " + std::to_string(choice.segments) : name;
 }
 
 const registration<based_prefill> registered{{

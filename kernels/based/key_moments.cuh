@@ -8,7 +8,6 @@
 // halves of M's columns, warp 2 m, as the product with ones, warp 3 nothing. One ldmatrix a block
 // of sixteen tokens serves as both operands of K^T K. The accumulators are handed over side by
 // side, scaled and rounded, as a tile that is multiplied with [q 1/4]. n is known.
-//
 #pragma once
 
 #include <cstdint>

@@ -104,7 +104,8 @@ struct shared_storage {
   }
 };
 
-constexpr int state_barrier = 1;  // the named barrier of the state warpgroup
+/// The named barrier of the state warpgroup, which is the pass's warpgroup 0.
+constexpr int state_barrier = first_pass_barrier;
 constexpr int consumer_warps = threads / 32;
 
 /// Shared memory of a CTA.
@@ -161,6 +162,7 @@ __device__ void sum_up_earlier_chunks(shared_storage<Share>& shared, const param
   state_accumulator s_transposed;  // S^T [64 x 160]
   key_moments moments;
   start_state<Normalize, Stateful>(s_transposed, moments, p, range, Group == 0);
+  // The loop goes on with these phases, of which each is waited for once, as there.
   const auto release = [&](int chunk, ring_position<Share::stages> stage) {
     barrier& consumed = shared.consumed[stage.buffer];
     if (ptx::elect_lane()) consumed.arrive(consumer_warps);
