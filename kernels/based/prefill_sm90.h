@@ -38,8 +38,8 @@ inline constexpr int max_recomputing_segments = 5;
 
 /// The chunk that segment `segment` begins with there (`segments`: the end). Later segments are
 /// shorter, for all are to take as long, and adding a chunk to the state takes about 2/5 of the
-/// time that its whole work takes: with n segments, (1 - (3/5)^i) / (1 - (3/5)^n) of the chunks come
-/// before segment i; but each has one at least.
+/// time that its whole work takes: with n segments, (1 - (3/5)^i) / (1 - (3/5)^n) of the chunks
+/// come before segment i; but each has one at least.
 constexpr int recomputing_begin(int chunks, int segments, int segment) {
   std::int64_t fives = 1, threes = 1, mixed = 1;  // 5^n, 3^n, 3^i 5^(n - i)
   for (int i = 0; i < segments; ++i) {
