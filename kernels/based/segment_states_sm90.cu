@@ -2,6 +2,8 @@
 //
 //   S_segment = sum over its chunks of phi(K)^T V
 //
+// The last chunk comes first: what the main kernel starts with is then still in the L2.
+//
 // Grid: one CTA, of one warpgroup, per segment but the last of each (batch, head).
 #include "kernels/based/key_moments.cuh"
 #include "kernels/based/kv_state.cuh"
@@ -43,10 +45,9 @@ __global__ void __launch_bounds__(threads, ctas_per_multiprocessor)
     ptx::fence_mbarrier_init();
   }
   __syncthreads();
-  const auto load = [&](int chunk, int stage) {
-    if (range.first + chunk < range.last) {
-      load_keys_and_values(shared, p, range.chunk(range.first + chunk), stage);
-    }
+  const int count = range.last - range.first;
+  const auto load = [&](int i, int stage) {
+    if (i < count) load_keys_and_values(shared, p, range.chunk(range.last - 1 - i), stage);
   };
   for (int i = 0; warp == 0 && i < stages; ++i) load(i, i);
 
@@ -55,8 +56,8 @@ __global__ void __launch_bounds__(threads, ctas_per_multiprocessor)
   key_moments moments;
   moments.clear();
   add_chunks<0, 1, Moments>(
-      s_transposed, moments, shared, shared.key_features, range.last - range.first, p.scale, warp,
-      [&](int chunk, ring_position<stages> stage) { load(chunk + stages, stage.buffer); });
+      s_transposed, moments, shared, shared.key_features, count, p.scale, warp,
+      [&](int i, ring_position<stages> stage) { load(i + stages, stage.buffer); });
 
   segment_state& partial =
       p.partials[std::int64_t{range.batch_head()} * (p.segments - 1) + range.segment];
