@@ -25,6 +25,9 @@ static_assert(sizeof(rounded_parts) == state_tile::bytes);
 /// A state_accumulator, thread by thread.
 using exact_parts = float4[state_accumulator::size / 4][warpgroup::threads];
 
+/// The compact rows of one head (features.h).
+using compact_state = float[compact_features][value_dim];
+
 /// What a split sequence keeps of a segment: its own tokens' state, and the moments of their keys.
 struct segment_state {
   rounded_parts state;
@@ -74,11 +77,11 @@ __device__ inline void for_each_compact(state_accumulator& state, Function f) {
   }
 }
 
-/// The state from the compact rows kv [153, 64] of one head, which lack the weights. All loads are
-/// on their way before the first is needed.
-__device__ inline void load_state(state_accumulator& state, const float* kv, float scale) {
+/// The state from the compact rows of one head, which lack the weights. All loads are on their way
+/// before the first is needed.
+__device__ inline void load_state(state_accumulator& state, const compact_state& kv, float scale) {
   for_each_compact(state, [&](int, int, std::uint32_t offset, float& value) {
-    value = *reinterpret_cast<const float*>(reinterpret_cast<const char*>(kv) + offset);
+    value = *reinterpret_cast<const float*>(reinterpret_cast<const char*>(&kv) + offset);
   });
   for_each_compact(state, [&](int word, int, std::uint32_t, float& value) {
     value = is_empty(word) ? 0 : value * quad::weight(word, scale);

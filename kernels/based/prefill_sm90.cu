@@ -90,6 +90,15 @@ struct shared_storage {
   barrier consumed[stages];
   barrier state_ready[state_buffers];
   barrier gathered[gather_buffers];
+  barrier initial_loaded;
+
+  /// A head's initial state on its way to registers, in tiles that are not in use yet.
+  __device__ compact_state& initial_state() {
+    static_assert(Share::recomputes ? sizeof(key_features) >= sizeof(compact_state)
+                                    : sizeof(state) >= sizeof(compact_state));
+    void* const tiles = Share::recomputes ? static_cast<void*>(key_features) : state;
+    return *static_cast<compact_state*>(tiles);
+  }
 
   /// A warpgroup's part of the pass over earlier chunks, in tiles that are not in use yet.
   union pass_part {
@@ -134,9 +143,11 @@ __device__ void load_chunk(shared_storage<Share>& shared, const parameters& p,
 }
 
 /// The initial state if there is one and it is `wanted`, else zero. Returns its number of tokens.
-template <bool Normalize, bool Stateful>
+/// By the state warpgroup, which has no use yet for the tiles that the state comes through.
+template <bool Normalize, bool Stateful, class Share>
 __device__ float start_state(state_accumulator& s_transposed, key_moments& moments,
-                             const parameters& p, const segment_range& range, bool wanted) {
+                             shared_storage<Share>& shared, const parameters& p,
+                             const segment_range& range, bool wanted) {
   float initial_tokens = 0;
   if constexpr (Normalize) {
     moments.clear();
@@ -147,7 +158,9 @@ __device__ float start_state(state_accumulator& s_transposed, key_moments& momen
     }
   }
   if (Stateful && wanted && p.initial_state.kv != nullptr) {
-    warpgroup::load_state(s_transposed, p.initial_state.kv_head(range.batch_head()), p.scale);
+    shared.initial_loaded.wait(0);
+    warpgroup::load_state(s_transposed, shared.initial_state(), p.scale);
+    warpgroup::sync<state_barrier>();
   } else {
     warpgroup::clear(s_transposed);
   }
@@ -161,7 +174,7 @@ __device__ void sum_up_earlier_chunks(shared_storage<Share>& shared, const param
   auto& part = shared.earlier(Group);
   state_accumulator s_transposed;  // S^T [64 x 160]
   key_moments moments;
-  start_state<Normalize, Stateful>(s_transposed, moments, p, range, Group == 0);
+  start_state<Normalize, Stateful>(s_transposed, moments, shared, p, range, Group == 0);
   // The loop goes on with these phases, of which each is waited for once, as there.
   const auto release = [&](int chunk, ring_position<Share::stages> stage) {
     barrier& consumed = shared.consumed[stage.buffer];
@@ -336,7 +349,7 @@ __device__ void run_state_warpgroup(shared_storage<Share>& shared, const paramet
   key_moments moments;
   const bool has_earlier = Share::recomputes && range.first > 0;
   const float initial_tokens =
-      start_state<Normalize, Stateful>(s_transposed, moments, p, range, !has_earlier);
+      start_state<Normalize, Stateful>(s_transposed, moments, shared, p, range, !has_earlier);
   ring_position<stages> stage;
   // The stage of the chunk that last read the present S buffer; none did so before the first two.
   ring_position<stages> last_reader = {stages - state_buffers, 1};
@@ -435,6 +448,7 @@ __global__ void __launch_bounds__(threads, Share::ctas)
       shared.consumed[i].init(consumer_warps);
     }
     for (barrier& gathered : shared.gathered) gathered.init(1);
+    shared.initial_loaded.init(1);
     for (int i = 0; i < state_buffers; ++i) {
       shared.state_ready[i].init(warpgroup::warps);
     }
@@ -443,6 +457,13 @@ __global__ void __launch_bounds__(threads, Share::ctas)
   __syncthreads();
 
   const int warp = warp::uniform_index();
+  if constexpr (Stateful) {
+    if (warp == 0 && p.initial_state.kv != nullptr) {
+      const float* kv = p.initial_state.kv_head(range.batch_head());
+      warp::load_async(&shared.initial_state(), *reinterpret_cast<const compact_state*>(kv),
+                       shared.initial_loaded);
+    }
+  }
   const int start = Share::recomputes ? 0 : range.first;
   for (int i = 0; warp == 0 && i < Share::stages && start + i < range.last; ++i) {
     load_chunk(shared, p, range, start + i, i);

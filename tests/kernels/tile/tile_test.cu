@@ -557,7 +557,7 @@ TEST_F(tile_test, keeps_key_moments) {
 /// S^T [64 x 160] from compact rows, through its rounded form, and back to compact rows.
 __global__ void state_kernel(const float* from, segment_state* partial, float* to, float scale) {
   state_accumulator state;
-  warpgroup::load_state(state, from, scale);
+  warpgroup::load_state(state, *reinterpret_cast<const compact_state*>(from), scale);
   warpgroup::store_parts(partial->state, state);
   warpgroup::add_parts(state, partial->state);
   warpgroup::store_state(to, state, scale);
