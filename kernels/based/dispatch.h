@@ -87,7 +87,7 @@ constexpr bool prefers_recomputing(const prefill_shape& shape, std::int64_t mult
   constexpr std::int64_t min_chunks = 4, always_chunks = 12;
   const std::int64_t heads = shape.batch_heads(), chunks = chunks_of(shape);
   if (2 * heads > multiprocessors || chunks < min_chunks) return false;
-  return 5 * heads > 2 * multiprocessors || chunks <= std::max(always_chunks, 3 * heads - 24);
+  return 5 * heads > 2 * multiprocessors || chunks <= std::max(always_chunks, 3 * heads - 27);
 }
 
 /// The device that a problem is dispatched for.

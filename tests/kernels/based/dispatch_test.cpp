@@ -87,7 +87,7 @@ TEST(dispatch, recomputes_short_sequences_and_those_of_about_half_the_heads_that
   struct limit {
     std::int64_t heads, longest;
   };
-  for (const auto& [heads, longest] : {limit{16, 1536}, {24, 3072}, {32, 4608}, {52, 8448}}) {
+  for (const auto& [heads, longest] : {limit{16, 1344}, {24, 2880}, {32, 4416}, {52, 8256}}) {
     EXPECT_EQ(choice(heads, longest).kernel, prefill_kernel::recomputing) << heads;
     EXPECT_EQ(choice(heads, longest + 1).kernel, prefill_kernel::recurrent) << heads;
   }
