@@ -40,7 +40,8 @@ def line_figure(
 
     `points` are published.load()'s, laid over where a panel's shape is theirs; None: no overlay.
     A shape measured at less than half as many sizes as another is a by-product of a sweep over
-    something else, and gets no panel; nor does a single point of a series, a line.
+    something else, and gets no panel; nor does a single point of a series, or one with options
+    measured at fewer sizes than the same implementation without, a line.
     """
     rows = group.rows[group.rows["operation"].eq(operation)]
     if rows.empty:
@@ -51,7 +52,13 @@ def line_figure(
     fewest_sizes = max(2, math.ceil(shapes[over].nunique().max() / 2))
     for fixed_values, of_shape in shapes:
         sizes = of_shape.groupby(["implementation", "extras"])[over].transform("nunique")
-        of_shape = of_shape[sizes.ge(2) | of_shape["status"].ne("ok")]
+        has_options = of_shape["params"].map(lambda params: "options" in params)
+        plain_sizes = of_shape["implementation"].map(
+            of_shape[~has_options].groupby("implementation")[over].nunique()
+        )
+        by_product = sizes.lt(2) & of_shape["status"].eq("ok")
+        by_product |= has_options & sizes.lt(plain_sizes)
+        of_shape = of_shape[~by_product]
         if of_shape[over].nunique() < fewest_sizes:
             continue
         fixed = dict(zip(fixed_names, fixed_values, strict=True))

@@ -45,6 +45,9 @@ _HEADLINE = (
     (1, 512),
     (1, 128),
 )
+# What the options are measured at, B and N, and their names in rows.
+_OPTIONS_AT = ((16, 1024), (16, 8192), (8, 8192), (4, 8192), (2, 8192), (1, 8192))
+_OPTIONS = ("", "normalize", "final_state+initial_state+normalize")
 _TK = "thunderkittens_based"
 # A column of the headline -> the originals of which the fastest stands in it.
 _PEERS = {
@@ -270,6 +273,34 @@ def decode(measured: Measured) -> str:
     )
 
 
+def options(measured: Measured) -> str:
+    lines = [
+        (
+            "kernel",
+            "B",
+            "N",
+            "in bursts",
+            "normalised",
+            "with states too",
+            "steady state",
+            "normalised",
+            "with states too",
+        )
+    ]
+    for kernel, size in [
+        *(("based", {"B": b, "N": n}) for b, n in _OPTIONS_AT),
+        ("based_sm80", _LONG),
+    ]:
+        rows = [measured.row("prefill", kernel, size, extras) for extras in _OPTIONS]
+        cells = []
+        for column in ("burst_us", "time_us"):
+            plain, *others = (_measured(row, column) for row in rows)
+            cells.append(_ABSENT if math.isnan(plain) else style.significant(plain, 4))
+            cells += [_more(time, plain) for time in others]
+        lines.append((f"`{kernel}`", str(size["B"]), str(size["N"]), *cells))
+    return _markdown(lines, lead=1, notes=[f"µs, H = {HEADS}. {measured.ours.caption}."])
+
+
 def audit(measured: Measured) -> str:
     if measured.audit is None:
         return NOT_MEASURED
@@ -315,6 +346,7 @@ TABLES: dict[str, Callable[[Measured], str]] = {
     "headline": headline,
     "baselines": baselines,
     "decode": decode,
+    "options": options,
     "audit": audit,
 }
 
@@ -383,6 +415,18 @@ def _floor(row: pd.Series | None) -> str:
 
 def _roofline(row: pd.Series | None) -> str:
     return _number(row, "roofline_pct", _percent)
+
+
+def _measured(row: pd.Series | None, column: str) -> float:
+    """A time of the row; nan where it has none."""
+    return math.nan if row is None or row["status"] != "ok" else row[column]
+
+
+def _more(time: float, plain: float) -> str:
+    """A time, and how much more it is than without options."""
+    if math.isnan(time) or math.isnan(plain):
+        return _ABSENT
+    return f"{style.significant(time, 4)}, {100 * (time / plain - 1):+.0f} %"
 
 
 def _ratio(above: float, below: float, suffix: str) -> str:

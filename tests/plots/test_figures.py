@@ -242,6 +242,15 @@ def test_by_products_of_another_sweep_get_no_panel(tmp_path):
     assert [series.label for series in figure.panels[0].series] == ["based"]
 
 
+def test_options_are_a_line_where_all_sizes_have_them(tmp_path):
+    rows = [builder.row("based", 10.0 * b, B=b, N=8192) for b in (1, 2, 4)]
+    rows += [builder.row("based", 11.0 * b, B=b, N=8192, options="normalize") for b in (1, 2, 4)]
+    rows += [builder.row("based", 12.0 * b, B=b, N=8192, options="final_state") for b in (1, 2)]
+    figure = build("prefill_time_batch", group_of(tmp_path, rows), None)
+    labels = [series.label for series in figure.panels[0].series]
+    assert labels == ["based", "based (normalize)"]
+
+
 def test_speedup_leaves_out_maps_of_a_cell_where_there_are_larger(tmp_path):
     shapes = [(b, n) for b in (1, 2, 4) for n in (1024, 2048)]
     rows = [builder.row("based", 10.0, B=b, N=n) for b, n in shapes]

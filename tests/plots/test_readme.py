@@ -133,6 +133,30 @@ def test_headline_shows_the_burst_beside_the_steady_state(data):
     assert "burst" not in readme_tables.decode(readme_tables.load(data))
 
 
+def test_options_beside_none(data):
+    every = "final_state+initial_state+normalize"
+    times = (
+        ({}, 200.0, 180.0),
+        ({"options": "normalize"}, 220.0, 189.0),
+        ({"options": every}, 240.0, 216.0),
+    )
+    timed = [
+        builder.row("based", us, N=8192, counters={"burst_us": burst}, **options)
+        for options, us, burst in times
+    ]
+    builder.write(data / "h200.json", timed)
+    table = readme_tables.options(readme_tables.load(data))
+    assert cells(table, "`based`", "16", "8192")[3:] == [
+        "180.0",
+        "189.0, +5 %",
+        "216.0, +20 %",
+        "200.0",
+        "220.0, +10 %",
+        "240.0, +20 %",
+    ]
+    assert cells(table, "`based`", "8", "8192")[3:] == ["–"] * 6
+
+
 def test_baselines_beside_their_originals(data):
     table = readme_tables.baselines(readme_tables.load(data))
     naive = cells(table, "`naive`", "`pytorch_naive`", "B = 16, N = 8192")
