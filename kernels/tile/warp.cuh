@@ -52,6 +52,7 @@ __device__ inline void load_async(barrier& arrived, tile_coordinates from,
 /// Starts the copy of an object in global memory to `to` and lets `arrived` expect it: one arrival.
 template <class T>
 __device__ inline void load_async(void* to, const T& from, barrier& arrived) {
+  static_assert(sizeof(T) % 16 == 0);
   if (ptx::elect_lane()) {
     arrived.arrive_expect(sizeof(T));
     ptx::bulk_load(to, &from, sizeof(T), arrived.word());
