@@ -4,7 +4,7 @@
 //   phi_q(q) . z = n + x . (m + M x / 2),   x = scale q,  n = count,  m = sum k,  M = sum k k^T
 //
 // A warp keeps all three for itself, in fp32. M is symmetric: rounded, its accumulators are the
-// right operand of X M with nothing transposed; twice, to a bf16 head and residual.
+// right operand of X M with nothing transposed.
 #pragma once
 
 #include "kernels/common/features.h"
@@ -17,13 +17,11 @@ class key_moments {
   /// Adds keys [64 x 16]; all rows count as tokens, even those of zeros.
   template <class Tile>
   __device__ void add(const Tile& k) {
-    constexpr std::uint32_t two_ones = 0x3f803f80;  // bf16 {1, 1}
-    constexpr operand_slice ones = {{two_ones, two_ones, two_ones, two_ones}};
 #pragma unroll
     for (int token = 0; token < Tile::rows; token += 16) {
-      const right_slice keys = warp::load_transposed_right(k, token, 0);  // K^T [16 x 16]
-      warp::mma_ABt(second_, 0, warp::load_transposed(k, token, 0), keys);
-      warp::mma_ABt(first_, 0, ones, keys);
+      const operand_slice keys = warp::load_transposed(k, token, 0);  // K^T [16 x 16]
+      warp::mma_ABt(second_, 0, keys, warp::as_right(keys));
+      ptx::mma_m16n8k16(first_, keys.word, ptx::two_ones, ptx::two_ones);
     }
     add_count(Tile::rows);
   }
@@ -34,18 +32,13 @@ class key_moments {
   /// Adds n + x . (m + M x / 2) of rows g and g + 8 of X to `sums`; a row's four lanes a part each.
   __device__ void add_weights(float (&sums)[2], const operand_slice& x) const {
     constexpr float lanes_per_row = 4;
-    const operand_slice head = to_bf16(second_, 0);
-    accumulator_tile<16> residual;
     accumulator_tile<16> y;  // 2 m + M x of each row x of X
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      residual.value[2 * i] = second_.value[2 * i] - ptx::low_half(head.word[i]);
-      residual.value[2 * i + 1] = second_.value[2 * i + 1] - ptx::high_half(head.word[i]);
+    for (int e = 0; e < y.size; ++e) {
+      const int dim_lane = 4 * (2 * (warp::lane() % 4) + e % 2);  // of the column's dim mod 8
+      y.value[e] = 2 * __shfl_sync(~0u, first_[e / 4 * 2], dim_lane);
     }
-#pragma unroll
-    for (int e = 0; e < y.size; ++e) y.value[e] = 2 * first_.value[e];
-    warp::mma_ABt(y, 0, x, warp::as_right(head));
-    warp::mma_ABt(y, 0, x, warp::as_right(to_bf16(residual, 0)));
+    warp::mma_ABt(y, 0, x, warp::as_right(to_bf16(second_, 0)));
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       sums[i % 2] += 0.5f * (ptx::low_half(x.word[i]) * y.value[2 * i] +
@@ -70,16 +63,16 @@ class key_moments {
   template <class Function>
   __device__ void for_each(Function f) {
 #pragma unroll
-    for (int e = 0; e < 8; ++e) {
+    for (int e = 0; e < second_.size; ++e) {
       const int i = warp::lane() / 4 + e % 4 / 2 * 8;
       const int j = e / 4 * 8 + 2 * (warp::lane() % 4) + e % 2;
       f(i <= j ? product_row(i, j) : product_row(j, i), second_.value[e]);
-      f(first_linear_row + j, first_.value[e]);
+      if (e < 4) f(first_linear_row + i, first_[e]);
     }
   }
 
-  accumulator_tile<16> second_ = {};  // M
-  accumulator_tile<16> first_ = {};   // m, in every row
+  accumulator_tile<16> second_ = {};  // M [16 x 16]
+  float first_[4] = {};               // m, in each of eight columns [16 x 8]
   float count_ = 0;
 };
 
