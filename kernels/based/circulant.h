@@ -13,6 +13,9 @@
 // the weights, which are the squares' 1/2 and the scale.
 #pragma once
 
+#include <cstdint>
+
+#include "kernels/based/slot_rows.h"
 #include "kernels/common/features.h"
 
 namespace based::circulant {
@@ -36,6 +39,12 @@ constexpr int compact_row(int slot) {
   if (slot > residual_slot) return -1;
   const int j = (i + slice) % feature_dim;
   return i < j ? product_row(i, j) : product_row(j, i);
+}
+
+/// compact_row() of the slots that the four lanes have in a half of a word; see slot_rows.
+constexpr std::uint32_t compact_rows(int word, int half) {
+  constexpr slot_rows<slots> all(compact_row);
+  return all.rows[word][half];
 }
 
 }  // namespace based::circulant

@@ -142,15 +142,14 @@ class partial_state {
 
   /// From and to the compact rows kv [153, 64] of one head.
   __device__ void load(const float* kv) {
-    for_each([&](int dim, int slot, float& value) {
-      const int row = circulant::compact_row(slot);
-      value = row < 0 ? 0.0f : kv[row * value_dim + dim];
+    for_each([&](int word, int, int offset, float& value) {
+      value = is_empty(word) ? 0.0f : kv[offset];
     });
   }
   __device__ void store(float* kv) {
-    for_each([&](int dim, int slot, float& value) {
-      const int row = circulant::compact_row(slot);
-      if (row >= 0 && slot != circulant::residual_slot) kv[row * value_dim + dim] = value;
+    for_each([&](int word, int half, int offset, float& value) {
+      const bool is_residual = 8 * word + half == circulant::residual_slot;
+      if (!is_residual && !is_empty(word)) kv[offset] = value;
     });
   }
 
@@ -223,19 +222,29 @@ class partial_state {
     return x;
   }
 
-  /// Calls f(dim, slot, value) for each element that this lane holds.
+  /// Whether this lane's slots of a word, eight of the map's, hold nothing.
+  __device__ static bool is_empty(int word) {
+    return word == circulant::head_slot / 8 && warp::lane() % 4 != 0;
+  }
+
+  /// Calls f(word, half, offset, value) for each element that this lane holds: its slot's word and
+  /// half (slot_rows.h), and its place in the compact rows.
   template <class Function>
   __device__ void for_each(Function f) {
-    const int first = is_first_half() ? 0 : slices;
+    with_first_slice([&](auto first) {
+      const std::uint32_t lane_byte = 4 + warp::lane() % 4;  // of the second word, then zeros
+      const int first_place = first_dim() + warp::lane() / 4;
 #pragma unroll
-    for (int d = 0; d < halves; ++d) {
+      for (int d = 0; d < halves; ++d) {
 #pragma unroll
-      for (int e = 0; e < state_[d].size; ++e) {
-        const int dim = first_dim() + 16 * d + e % 4 / 2 * 8 + warp::lane() / 4;
-        const int slot = 16 * first + e / 4 * 8 + 2 * (warp::lane() % 4) + e % 2;
-        f(dim, slot, state_[d].value[e]);
+        for (int e = 0; e < state_[d].size; ++e) {
+          const int word = 2 * first + e / 4, half = e % 2;
+          const int row = __byte_perm(0, circulant::compact_rows(word, half), lane_byte);
+          const int place = first_place + 16 * d + e % 4 / 2 * 8;
+          f(word, half, row * value_dim + place, state_[d].value[e]);
+        }
       }
-    }
+    });
   }
 
   accumulator_tile<16 * slices> state_[halves] = {};

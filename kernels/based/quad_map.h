@@ -17,6 +17,7 @@
 
 #include <cstdint>
 
+#include "kernels/based/slot_rows.h"
 #include "kernels/common/features.h"
 
 namespace based::quad {
@@ -154,20 +155,9 @@ constexpr float inverse_weight(int word, float inverse_scale) {
 /// a state that is given out needs.
 inline constexpr float least_scale_of_state = 0x1p-32f;
 
-/// compact_row() of the slots that the four lanes have in a half of a word, a byte each, lane 0's
-/// the lowest; 0 where a slot holds nothing.
+/// compact_row() of the slots that the four lanes have in a half of a word; see slot_rows.
 constexpr std::uint32_t compact_rows(int word, int half) {
-  static_assert(compact_features <= 256);
-  struct table {
-    std::uint32_t rows[words][2] = {};
-    constexpr table() {
-      for (int slot = 0; slot < slots; ++slot) {
-        const int row = compact_row(slot), lane = slot % 8 / 2;
-        if (row > 0) rows[slot / 8][slot % 2] |= static_cast<std::uint32_t>(row) << 8 * lane;
-      }
-    }
-  };
-  constexpr table all;
+  constexpr slot_rows<slots> all(static_cast<int (*)(int)>(compact_row));
   return all.rows[word][half];
 }
 
