@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdint>
 
 #include "kernels/based/circulant.h"
 #include "kernels/based/quad_map.h"
@@ -108,12 +109,20 @@ TEST(quad_map, slots_are_the_rows_that_features_h_says) {
   EXPECT_EQ(quad::compact_row(quad::residual_slot + 1), -1);
 }
 
-TEST(quad_map, packs_the_rows_of_four_lanes) {
-  for (int slot = 0; slot < quad::slots; ++slot) {
-    const std::uint32_t packed = quad::compact_rows(slot / 8, slot % 2);
+void expect_packed_rows(int slots, int (*compact_row)(int),
+                        std::uint32_t (*compact_rows)(int word, int half)) {
+  for (int slot = 0; slot < slots; ++slot) {
+    const std::uint32_t packed = compact_rows(slot / 8, slot % 2);
     const int lane = slot % 8 / 2;
-    EXPECT_EQ(packed >> 8 * lane & 0xff, std::max(quad::compact_row(slot), 0)) << "slot " << slot;
+    EXPECT_EQ(packed >> 8 * lane & 0xff, std::max(compact_row(slot), 0)) << "slot " << slot;
   }
+}
+
+TEST(circulant, packs_the_rows_of_four_lanes) {
+  expect_packed_rows(circulant::slots, circulant::compact_row, circulant::compact_rows);
+}
+TEST(quad_map, packs_the_rows_of_four_lanes) {
+  expect_packed_rows(quad::slots, quad::compact_row, quad::compact_rows);
 }
 
 TEST(quad_map, undoes_its_weights) {
