@@ -41,10 +41,6 @@ unsupported_reason unsupported(const prefill_problem& problem) {
     return "variant " + std::string(problem.variant) +
            " runs on compute capability 9.0 (Hopper) only";
   }
-  if (!choice && problem.variant == variant_quadratic) {
-    return "variant " + std::string(variant_quadratic) +
-           " has no state: it takes no initial_state and gives no final_state";
-  }
   if (!choice) {
     return "variant " + std::string(problem.variant) + " gives out no state at scale " +
            std::to_string(problem.options.scale) + ": its size is to be 2^-32 or more";
@@ -83,7 +79,7 @@ double executed_flops(const prefill_problem& problem) {
     case prefill_kernel::recomputing:
       return sm90::recomputing_flops(problem.shape, choice.segments);
     case prefill_kernel::quadratic:
-      return sm90::quadratic_flops(problem.shape);
+      return sm90::quadratic_flops(problem);
     case prefill_kernel::mma_sync:
       break;
   }

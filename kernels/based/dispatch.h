@@ -5,8 +5,7 @@
 //              after a first kernel has summed up what each segment adds to the state
 //   recompute  the same in at most five segments, each of which sums up by itself all that comes
 //              before it
-//   quadratic  on Hopper, sequences too short for a state to pay, which is then neither taken nor
-//              given
+//   quadratic  on Hopper, sequences too short for a state between chunks to pay
 //   mma_sync   on any device: prefill_sm80.h; for a final state at a scale near zero too, which the
 //              others, whose state is scaled, could not undo
 #pragma once
@@ -62,9 +61,19 @@ constexpr int segments_of(const prefill_shape& shape, std::string_view variant,
 }
 
 /// Whether the quadratic form is faster. Measured: the more heads there are, the better a recurrent
-/// CTA or two a head fill the card.
-constexpr bool prefers_quadratic(const prefill_shape& shape, std::int64_t multiprocessors) {
-  const std::int64_t heads = shape.batch_heads(), chunks = chunks_of(shape);
+/// CTA or two a head fill the card. Each of its CTAs reads an initial state by itself: that is
+/// worth one round of them, two a multiprocessor.
+constexpr bool prefers_quadratic(const prefill_problem& problem, std::int64_t multiprocessors) {
+  const std::int64_t heads = problem.shape.batch_heads(), chunks = chunks_of(problem.shape);
+  const prefill_options& options = problem.options;
+  if (has_state(options) && 2 * heads > multiprocessors) {
+    return !options.initial_state && heads <= multiprocessors && chunks == 1;
+  }
+  if (options.initial_state) {
+    return chunks <= (8 * heads <= multiprocessors ? 8 : 7) &&
+           heads * (chunks + options.final_state) <= 2 * multiprocessors;
+  }
+  if (options.final_state) return chunks <= (3 * heads <= multiprocessors ? 8 : 6);
   if (2 * heads <= multiprocessors) {
     return chunks <= std::min<std::int64_t>(20, 5 + 4 * multiprocessors / (3 * heads));
   }
@@ -108,22 +117,20 @@ struct dispatch_choice {
   int segments = 1;  ///< of a head
 };
 
-/// What runs `problem` on a device; nullopt where its variant is one that cannot: off Hopper, at
-/// this scale, or with a state.
+/// What runs `problem` on a device; nullopt where its variant is one that cannot: off Hopper, or at
+/// this scale.
 constexpr std::optional<dispatch_choice> dispatch(const prefill_problem& problem,
                                                   const dispatch_target& device) {
   const auto& [shape, options, variant] = problem;
-  const bool recurrent_can = device.is_hopper && undoes_scale(options);
-  const bool quadratic_can = device.is_hopper && !has_state(options);
-  if (variant == variant_mma_sync || (variant.empty() && !recurrent_can)) {
+  const bool hopper_can = device.is_hopper && undoes_scale(options);
+  if (variant == variant_mma_sync || (variant.empty() && !hopper_can)) {
     return dispatch_choice{prefill_kernel::mma_sync};
   }
+  if (!hopper_can) return std::nullopt;
   if (variant == variant_quadratic ||
-      (variant.empty() && quadratic_can && prefers_quadratic(shape, device.multiprocessors))) {
-    if (!quadratic_can) return std::nullopt;
+      (variant.empty() && prefers_quadratic(problem, device.multiprocessors))) {
     return dispatch_choice{prefill_kernel::quadratic};
   }
-  if (!recurrent_can) return std::nullopt;
   if (variant == variant_recompute ||
       (variant.empty() && prefers_recomputing(shape, device.multiprocessors))) {
     return dispatch_choice{prefill_kernel::recomputing,

@@ -113,8 +113,6 @@ struct shared_storage {
   }
 };
 
-/// The named barrier of the state warpgroup, which is the pass's warpgroup 0.
-constexpr int state_barrier = first_pass_barrier;
 constexpr int consumer_warps = threads / 32;
 
 /// Shared memory of a CTA.
@@ -140,31 +138,6 @@ __device__ void load_chunk(shared_storage<Share>& shared, const parameters& p,
     warp::load_async(shared.loaded[stage], range.chunk(chunk), tile_copy{shared.k[stage], p.k},
                      tile_copy{shared.v[stage], p.v}, tile_copy{shared.q[stage], p.q});
   }
-}
-
-/// The initial state if there is one and it is `wanted`, else zero. Returns its number of tokens.
-/// By the state warpgroup, which has no use yet for the tiles that the state comes through.
-template <bool Normalize, bool Stateful, class Share>
-__device__ float start_state(state_accumulator& s_transposed, key_moments& moments,
-                             shared_storage<Share>& shared, const parameters& p,
-                             const segment_range& range, bool wanted) {
-  float initial_tokens = 0;
-  if constexpr (Normalize) {
-    moments.clear();
-    if (Stateful && p.initial_state.z != nullptr) {
-      const float* z = p.initial_state.z_head(range.batch_head());
-      if (wanted) moments.load(z);
-      initial_tokens = z[0];
-    }
-  }
-  if (Stateful && wanted && p.initial_state.kv != nullptr) {
-    shared.initial_loaded.wait(0);
-    warpgroup::load_state(s_transposed, shared.initial_state(), p.scale);
-    warpgroup::sync<state_barrier>();
-  } else {
-    warpgroup::clear(s_transposed);
-  }
-  return initial_tokens;
 }
 
 /// Sums up warpgroup `Group`'s part of the state before the segment.
@@ -198,20 +171,6 @@ __device__ void add_earlier_chunks(state_accumulator& s_transposed, key_moments&
     if constexpr (Moments) moments.add_part(shared.earlier_moments[group]);
   }
   warpgroup::sync<state_barrier>();
-}
-
-/// O (+)= phi(Q) S over `Count` slices of the features.
-template <int First, int Count, warpgroup::mma_mode FirstMode = warpgroup::mma_mode::accumulate>
-__device__ void add_inter_chunk(accumulator_tile<64>& o, const query_features& features,
-                                const state_tile& state) {
-  operand_slice slice[Count];  // [64 x 16]
-#pragma unroll
-  for (int i = 0; i < Count; ++i) slice[i] = features.slice(First + i);
-  warpgroup::mma_fence();
-  warpgroup::mma_AB<FirstMode>(o, slice[0], state, First);
-#pragma unroll
-  for (int i = 1; i < Count; ++i) warpgroup::mma_AB(o, slice[i], state, First + i);
-  warpgroup::mma_commit();
 }
 
 /// `Normalize`: divides by the sums of the weights. `Stateful`: starts from an initial state or
@@ -419,12 +378,7 @@ __device__ void run_state_warpgroup(shared_storage<Share>& shared, const paramet
   }
   if constexpr (Stateful) {
     if (p.final_state.kv != nullptr && range.last == p.chunks) {
-      warpgroup::store_state(p.final_state.kv_head(range.batch_head()), s_transposed, p.scale);
-      if constexpr (Normalize) {
-        float* z = p.final_state.z_head(range.batch_head());
-        moments.store(z);
-        if (warpgroup::thread() == 0) z[0] = shared.initial_tokens + static_cast<float>(p.seqlen);
-      }
+      store_final_state<Normalize>(s_transposed, moments, shared.initial_tokens, p, range);
     }
   }
 }
@@ -458,11 +412,7 @@ __global__ void __launch_bounds__(threads, Share::ctas)
 
   const int warp = warp::uniform_index();
   if constexpr (Stateful) {
-    if (warp == 0 && p.initial_state.kv != nullptr) {
-      const float* kv = p.initial_state.kv_head(range.batch_head());
-      warp::load_async(&shared.initial_state(), *reinterpret_cast<const compact_state*>(kv),
-                       shared.initial_loaded);
-    }
+    if (warp == 0 && p.initial_state.kv != nullptr) load_initial_state(shared, p, range);
   }
   const int start = Share::recomputes ? 0 : range.first;
   for (int i = 0; warp == 0 && i < Share::stages && start + i < range.last; ++i) {

@@ -3,8 +3,11 @@
 
 #include <cuda.h>
 
+#include "kernels/based/key_moments.cuh"
 #include "kernels/based/kv_state.cuh"
 #include "kernels/based/prefill_sm90.h"
+#include "kernels/based/state_pass.cuh"
+#include "kernels/tile/barrier.cuh"
 
 namespace based::sm90 {
 
@@ -65,6 +68,71 @@ __device__ inline void load_keys_and_values(Storage& shared, const parameters& p
                                             tile_coordinates chunk, int stage) {
   warp::load_async(shared.loaded[stage], chunk, tile_copy{shared.k[stage], p.k},
                    tile_copy{shared.v[stage], p.v});
+}
+
+/// The named barrier of a state's warpgroup, which in a pass over chunks is warpgroup 0.
+inline constexpr int state_barrier = first_pass_barrier;
+
+/// The initial state if there is one and it is `wanted`, else zero. Returns its number of tokens.
+/// By the state's warpgroup, which has no use yet for the tiles that the state comes through.
+template <bool Normalize, bool Stateful, class Storage>
+__device__ inline float start_state(state_accumulator& s_transposed, key_moments& moments,
+                                    Storage& shared, const parameters& p, const grid_head& head,
+                                    bool wanted) {
+  float initial_tokens = 0;
+  if constexpr (Normalize) {
+    moments.clear();
+    if (Stateful && p.initial_state.z != nullptr) {
+      const float* z = p.initial_state.z_head(head.batch_head());
+      if (wanted) moments.load(z);
+      initial_tokens = z[0];
+    }
+  }
+  if (Stateful && wanted && p.initial_state.kv != nullptr) {
+    shared.initial_loaded.wait(0);
+    warpgroup::load_state(s_transposed, shared.initial_state(), p.scale);
+    warpgroup::sync<state_barrier>();
+  } else {
+    warpgroup::clear(s_transposed);
+  }
+  return initial_tokens;
+}
+
+/// Starts the copy of the initial state. By one warp.
+template <class Storage>
+__device__ inline void load_initial_state(Storage& shared, const parameters& p,
+                                          const grid_head& head) {
+  const float* kv = p.initial_state.kv_head(head.batch_head());
+  warp::load_async(&shared.initial_state(), *reinterpret_cast<const compact_state*>(kv),
+                   shared.initial_loaded);
+}
+
+/// The state after all tokens to where it is wanted.
+template <bool Normalize>
+__device__ inline void store_final_state(state_accumulator& s_transposed,
+                                         const key_moments& moments, float initial_tokens,
+                                         const parameters& p, const grid_head& head) {
+  warpgroup::store_state(p.final_state.kv_head(head.batch_head()), s_transposed, p.scale);
+  if constexpr (Normalize) {
+    float* z = p.final_state.z_head(head.batch_head());
+    moments.store(z);
+    if (warpgroup::thread() == 0) z[0] = initial_tokens + static_cast<float>(p.seqlen);
+  }
+}
+
+/// O (+)= phi(Q) S over `Count` slices of the features.
+template <int First, int Count, warpgroup::mma_mode FirstMode = warpgroup::mma_mode::accumulate>
+__device__ inline void add_inter_chunk(accumulator_tile<64>& o,
+                                       const quad::query_features& features,
+                                       const state_tile& state) {
+  operand_slice slice[Count];  // [64 x 16]
+#pragma unroll
+  for (int i = 0; i < Count; ++i) slice[i] = features.slice(First + i);
+  warpgroup::mma_fence();
+  warpgroup::mma_AB<FirstMode>(o, slice[0], state, First);
+#pragma unroll
+  for (int i = 1; i < Count; ++i) warpgroup::mma_AB(o, slice[i], state, First + i);
+  warpgroup::mma_commit();
 }
 
 /// Shared memory: of a multiprocessor, and what the system takes of each CTA's.

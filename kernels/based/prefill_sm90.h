@@ -20,8 +20,8 @@ constexpr bool has_state(const prefill_options& options) {
   return options.initial_state || options.final_state;
 }
 
-/// Chunks that the quadratic form takes: a grid's limit in y.
-inline constexpr int max_quadratic_chunks = 65535;
+/// Chunks that the quadratic form takes: a grid's limit in y, less one for the final state.
+inline constexpr int max_quadratic_chunks = 65534;
 
 /// Enqueues the prefill. With `segments` > 1 (where there are too few heads to fill the card) each
 /// head's sequence is cut into as many, worked on side by side after a first kernel has summed up
@@ -51,8 +51,8 @@ constexpr int recomputing_begin(int chunks, int segments, int segment) {
   return segment + static_cast<int>((rest * (fives - mixed) + all / 2) / all);
 }
 
-/// Enqueues the quadratic form, for problems without an initial or a final state. `args` are
-/// validated; no workspace. Throws invalid_argument on a device that is no Hopper.
+/// Enqueues the quadratic form. `args` are validated; no workspace. Throws invalid_argument on a
+/// device that is no Hopper.
 void launch_quadratic(const prefill_args<bf16>& args, cuda_stream stream);
 
 /// Bytes of workspace that launch_prefill needs.
@@ -61,6 +61,6 @@ std::size_t workspace_bytes(const prefill_shape& shape, int segments);
 /// Floating-point operations of the tensor cores' products, padding included.
 double executed_flops(const prefill_shape& shape, int segments);
 double recomputing_flops(const prefill_shape& shape, int segments);
-double quadratic_flops(const prefill_shape& shape);
+double quadratic_flops(const prefill_problem& problem);
 
 }  // namespace based::sm90

@@ -1,7 +1,9 @@
-// Based prefill on Hopper in its quadratic form, without a state: for sequences so short that all
-// pairs of tokens cost less than one.
+// Based prefill on Hopper in its quadratic form: for sequences so short that all pairs of tokens
+// cost less than handing a state from chunk to chunk.
 //
-//   O = mask(1 + s A + (s A)^2 / 2) V,   A = Q K^T,  s = scale
+//   O = phi(Q) S0 + mask(1 + s A + (s A)^2 / 2) V,   A = Q K^T,  s = scale
+//
+// S0 is the initial state, if there is one (phi: quad_map.h).
 //
 // Grid: one CTA, of one warpgroup, per 64 queries of a (batch, head), those with the most keys
 // first. It walks through the keys before them in chunks of 64, held by a ring. The next chunk's
@@ -9,7 +11,13 @@
 //
 //   loaded[stage]    k and v of a chunk are in shared memory   copy engine -> warpgroup
 //   consumed[stage]  and have been read                        warpgroup -> its first warp
+//
+// Where the final state is wanted, one more CTA a head, the first, adds it up: S0 + phi(K)^T V.
+#include "kernels/based/key_moments.cuh"
+#include "kernels/based/kv_state.cuh"
 #include "kernels/based/prefill_sm90.cuh"
+#include "kernels/based/quad_features.cuh"
+#include "kernels/based/state_pass.cuh"
 #include "kernels/based/weights.cuh"
 #include "kernels/common/cuda_check.h"
 #include "kernels/ptx/reciprocal.cuh"
@@ -21,25 +29,103 @@ namespace based::sm90 {
 namespace {
 
 constexpr int threads = warpgroup::threads;
-constexpr int stages = 4;
-constexpr int ctas_per_multiprocessor = 4;
 
-/// What the weights are multiplied with before they are rounded. Those of small scores are near 1,
-/// where bf16 steps by 1/256 to 1/128 of a value; times this they are near 7/4, where it is 1/224.
+/// What O's terms are multiplied with before they are rounded. The weights of small scores are near
+/// 1, where bf16 steps by 1/256 to 1/128 of a value; times this they are near 7/4, where it is
+/// 1/224.
 constexpr float weight_factor = 1.75f;
 
-struct shared_storage {
-  token_tile q;                          // [64 x 16]
-  token_tile k[stages];                  // [64 x 16]
-  value_tile v[stages];                  // [64 x 64]
-  output_tile output[warpgroup::warps];  // [16 x 64]
-  ones_tile ones;                        // [16 x 64]
+/// Shared memory of all CTAs, and what a state adds to it.
+struct stateless_storage {
+  static constexpr int stages = 4;
+  token_tile q;          // [64 x 16]
+  token_tile k[stages];  // [64 x 16]
+  value_tile v[stages];  // [64 x 64]
+  ones_tile ones;        // [16 x 64]
   barrier queries_loaded;
   barrier loaded[stages];
   barrier consumed[stages];
 };
-static_assert(ctas_per_multiprocessor * (sizeof(shared_storage) + reserved_for_system) <=
-              multiprocessor_bytes);
+struct stateful_storage : stateless_storage {
+  state_tile state;      // [160 x 64]
+  moments_tile moments;  // [16 x 32]
+  halves_tile halves;    // [8 x 16]
+  barrier initial_loaded;
+};
+
+/// Tiles of different times.
+template <bool Stateful>
+struct shared_storage : stateless_storage {
+  static constexpr int ctas_per_multiprocessor = 4;
+  output_tile output[warpgroup::warps];  // [16 x 64]
+};
+template <>
+struct shared_storage<true> : stateful_storage {
+  static constexpr int ctas_per_multiprocessor = 2;
+  union {
+    output_tile output[warpgroup::warps];                   // [16 x 64]
+    quad::feature_tile key_features[pass_feature_buffers];  // [64 x 160]
+    compact_state initial;                                  // on its way to registers
+  };
+  __device__ compact_state& initial_state() { return initial; }
+};
+template <bool Stateful>
+constexpr bool fits =
+    shared_storage<Stateful>::ctas_per_multiprocessor*(sizeof(shared_storage<Stateful>) +
+                                                       reserved_for_system) <= multiprocessor_bytes;
+static_assert(fits<false> && fits<true>);
+
+/// The final state of a head.
+template <bool Normalize>
+__device__ void add_up_state(shared_storage<true>& shared, const parameters& p,
+                             const grid_head& head, int warp) {
+  state_accumulator s_transposed;  // S^T [64 x 160]
+  key_moments moments;
+  const float initial_tokens =
+      start_state<Normalize, true>(s_transposed, moments, shared, p, head, true);
+  constexpr int stages = stateful_storage::stages;
+  const auto refill = [&](int chunk, ring_position<stages> stage) {
+    const int next = chunk + stages;
+    if (next < p.chunks) load_keys_and_values(shared, p, head.chunk(next), stage.buffer);
+  };
+  add_chunks<0, 1, Normalize>(s_transposed, moments, shared, shared.key_features, p.chunks, p.scale,
+                              warp, refill);
+  store_final_state<Normalize>(s_transposed, moments, initial_tokens, p, head);
+}
+
+/// O += weight_factor phi(Q) S0. Returns the sums of those weights, of rows g and g + 8, without
+/// the factor, if they are wanted.
+template <bool Normalize>
+__device__ float2 add_initial_state(accumulator_tile<64>& o, shared_storage<true>& shared,
+                                    const parameters& p, const grid_head& head) {
+  state_accumulator s_transposed;  // S0^T [64 x 160]
+  key_moments moments;
+  const float tokens = start_state<Normalize, true>(s_transposed, moments, shared, p, head, true);
+  for (float& value : s_transposed.value) value *= weight_factor;
+  warpgroup::store_transposed(shared.state, warpgroup::round_state(s_transposed));
+  if constexpr (Normalize) moments.hand_over(shared.moments, p.scale);
+  ptx::fence_proxy_async();
+  warpgroup::sync<state_barrier>();
+
+  quad::query_features features;  // phi(Q) [64 x 160]
+  features.start(shared.q);
+  features.finish(shared.q);
+  add_inter_chunk<0, quad::slices>(o, features, shared.state);
+  if constexpr (Normalize) {
+    accumulator_tile<16> y;  // of the keys' moments [64 x 16]
+    row_sums sums;           // [64 x 8]
+    warpgroup::mma_fence();
+    start_moment_products(y, features.q(), shared.moments);
+    warpgroup::mma_commit();
+    warpgroup::mma_wait<0>(y);
+    start_summing_moments(sums, features.q(), y, shared.halves);
+    warpgroup::mma_wait<0>(o, sums);
+    return {tokens + sums.value[0], tokens + sums.value[2]};
+  } else {
+    warpgroup::mma_wait<0>(o);
+    return {};
+  }
+}
 
 __device__ void start_scores(accumulator_tile<64>& scores, const operand_slice& q,
                              const token_tile& k) {
@@ -63,16 +149,20 @@ __device__ void start_output(accumulator_tile<Cols>& o_and_sums, const operand_t
   warpgroup::mma_commit();
 }
 
-template <bool Normalize>
-__global__ void __launch_bounds__(threads, ctas_per_multiprocessor)
+template <bool Normalize, bool Stateful>
+__global__ void __launch_bounds__(threads, shared_storage<Stateful>::ctas_per_multiprocessor)
     quadratic_kernel(const __grid_constant__ parameters p) {
   extern __shared__ __align__(1024) char shared_bytes[];
-  shared_storage& shared = *reinterpret_cast<shared_storage*>(shared_bytes);
+  using storage = shared_storage<Stateful>;
+  constexpr int stages = storage::stages;
+  storage& shared = *reinterpret_cast<storage*>(shared_bytes);
   const grid_head head(p);
-  const int own = gridDim.y - 1 - blockIdx.y;  // the chunk of the queries, and the last of the keys
+  // The chunk of the queries, and the last of the keys; one past the end: the final state's.
+  const int own = gridDim.y - 1 - blockIdx.y;
 
   if constexpr (Normalize) {
     block::fill(shared.ones, ptx::two_ones);
+    if constexpr (Stateful) block::fill(shared.halves, ptx::two_halves);
     ptx::fence_proxy_async();
   }
   if (threadIdx.x == 0) {
@@ -81,16 +171,23 @@ __global__ void __launch_bounds__(threads, ctas_per_multiprocessor)
       shared.loaded[i].init(1);
       shared.consumed[i].init(warpgroup::warps);
     }
+    if constexpr (Stateful) shared.initial_loaded.init(1);
     ptx::fence_mbarrier_init();
   }
   __syncthreads();
 
   const int warp = warp::uniform_index();
-  if (warp == 0) {
+  if constexpr (Stateful) {
+    if (warp == 0 && p.initial_state.kv != nullptr) load_initial_state(shared, p, head);
+  }
+  if (warp == 0 && own < p.chunks) {
     warp::load_async(shared.queries_loaded, head.chunk(own), tile_copy{shared.q, p.q});
   }
   static_assert(stages == warpgroup::warps);
-  if (warp <= own) load_keys_and_values(shared, p, head.chunk(warp), warp);
+  if (warp < min(own + 1, p.chunks)) load_keys_and_values(shared, p, head.chunk(warp), warp);
+  if constexpr (Stateful) {
+    if (own == p.chunks) return add_up_state<Normalize>(shared, p, head, warp);
+  }
 
   accumulator_tile<64> scores;                       // A [64 x 64], not yet scaled
   accumulator_tile<Normalize ? 72 : 64> o_and_sums;  // O [64 x 64], the weights' sums [64 x 8]
@@ -137,10 +234,18 @@ __global__ void __launch_bounds__(threads, ctas_per_multiprocessor)
   start_output(o_and_sums, w, shared.v[stage.buffer], shared.ones);
   warpgroup::mma_wait<0>(o_and_sums);
 
+  float2 earlier_sums = {};  // of the weights of the initial state's tokens
+  if constexpr (Stateful) {
+    if (p.initial_state.kv != nullptr) {  // which is the last to arrive
+      earlier_sums = add_initial_state<Normalize>(o, shared, p, head);
+    }
+  }
   if constexpr (Normalize) {
-    const float eps = weight_factor * p.eps;
-    const auto sum = [&](int row) { return o_and_sums.value[o.size + 2 * row] + eps; };
-    warpgroup::scale_rows(o, {ptx::reciprocal(sum(0)), ptx::reciprocal(sum(1))});
+    const auto sum = [&](int row, float earlier) {
+      return o_and_sums.value[o.size + 2 * row] + weight_factor * (earlier + p.eps);
+    };
+    warpgroup::scale_rows(
+        o, {ptx::reciprocal(sum(0, earlier_sums.x)), ptx::reciprocal(sum(1, earlier_sums.y))});
   } else {
     warpgroup::scale_rows(o, {1 / weight_factor, 1 / weight_factor});
   }
@@ -152,21 +257,34 @@ __global__ void __launch_bounds__(threads, ctas_per_multiprocessor)
 
 }  // namespace
 
-double quadratic_flops(const prefill_shape& shape) {
+double quadratic_flops(const prefill_problem& problem) {
   constexpr double pair = 2.0 * chunk_tokens * chunk_tokens * (feature_dim + value_dim);
-  const double chunks = static_cast<double>(chunks_of(shape));
-  return shape.batch_heads() * chunks * (chunks + 1) / 2 * pair;
+  constexpr double state_product = 2.0 * chunk_tokens * quad::slots * value_dim;
+  const double chunks = static_cast<double>(chunks_of(problem.shape));
+  const int state_products = problem.options.initial_state + problem.options.final_state;
+  return problem.shape.batch_heads() *
+         (chunks * (chunks + 1) / 2 * pair + chunks * state_products * state_product);
 }
 
 void launch_quadratic(const prefill_args<bf16>& args, cuda_stream stream) {
+  const prefill_options& options = args.problem.options;
   const parameters p = make_parameters(args, 1);
-  const auto kernel =
-      args.problem.options.normalize ? quadratic_kernel<true> : quadratic_kernel<false>;
-  BASED_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                  sizeof(shared_storage)));
-  const dim3 ctas(static_cast<unsigned>(args.problem.shape.batch_heads()), p.chunks);
-  kernel<<<ctas, threads, sizeof(shared_storage), stream>>>(p);
-  BASED_CUDA_LAUNCHED();
+  const auto launch = [&]<bool Normalize, bool Stateful>() {
+    constexpr auto kernel = quadratic_kernel<Normalize, Stateful>;
+    constexpr int bytes = sizeof(shared_storage<Stateful>);
+    BASED_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
+    const dim3 ctas(static_cast<unsigned>(args.problem.shape.batch_heads()),
+                    p.chunks + options.final_state);
+    kernel<<<ctas, threads, bytes, stream>>>(p);
+    BASED_CUDA_LAUNCHED();
+  };
+  if (options.normalize) {
+    has_state(options) ? launch.template operator()<true, true>()
+                       : launch.template operator()<true, false>();
+  } else {
+    has_state(options) ? launch.template operator()<false, true>()
+                       : launch.template operator()<false, false>();
+  }
 }
 
 }  // namespace based::sm90

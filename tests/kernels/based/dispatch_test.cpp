@@ -49,7 +49,7 @@ TEST(dispatch, runs_what_the_device_can) {
   }
 }
 
-TEST(dispatch, takes_the_quadratic_form_for_short_sequences_without_a_state) {
+TEST(dispatch, takes_the_quadratic_form_for_short_sequences) {
   const auto kernel = [](const prefill_shape& shape, const prefill_options& options) {
     return dispatch({shape, options}, h200).value().kernel;
   };
@@ -58,9 +58,6 @@ TEST(dispatch, takes_the_quadratic_form_for_short_sequences_without_a_state) {
     EXPECT_EQ(kernel({1, 16, 8192}, {.normalize = normalize}), prefill_kernel::recurrent);
     EXPECT_EQ(kernel({128, 16, 1024}, {.normalize = normalize}), prefill_kernel::recurrent);
   }
-  EXPECT_EQ(kernel({1, 16, 128}, {.initial_state = true}), prefill_kernel::recurrent);
-  EXPECT_EQ(kernel({1, 16, 128}, {.final_state = true}), prefill_kernel::recurrent);
-  EXPECT_FALSE(dispatch({{1, 16, 128}, {.final_state = true}, variant_quadratic}, h200));
 
   struct limit {
     std::int64_t heads, longest;
@@ -77,11 +74,28 @@ TEST(dispatch, takes_the_quadratic_form_for_short_sequences_without_a_state) {
     EXPECT_EQ(kernel({1, heads, longest}, {}), prefill_kernel::quadratic) << heads;
     EXPECT_NE(kernel({1, heads, longest + 1}, {}), prefill_kernel::quadratic) << heads;
   }
+
+  constexpr prefill_options final_state = {.final_state = true},
+                            initial_state = {.initial_state = true},
+                            both = {.initial_state = true, .final_state = true};
+  for (const auto& [heads, longest] :
+       {limit{1, 512}, {44, 512}, {45, 384}, {66, 384}, {67, 64}, {132, 64}}) {
+    EXPECT_EQ(kernel({1, heads, longest}, final_state), prefill_kernel::quadratic) << heads;
+    EXPECT_NE(kernel({1, heads, longest + 1}, final_state), prefill_kernel::quadratic) << heads;
+  }
+  EXPECT_NE(kernel({1, 133, 1}, final_state), prefill_kernel::quadratic);
+  for (const auto& [heads, longest] : {limit{1, 512}, {16, 512}, {17, 448}, {33, 448}, {66, 192}}) {
+    EXPECT_EQ(kernel({1, heads, longest}, both), prefill_kernel::quadratic) << heads;
+    EXPECT_NE(kernel({1, heads, longest + 1}, both), prefill_kernel::quadratic) << heads;
+  }
+  EXPECT_EQ(kernel({1, 66, 256}, initial_state), prefill_kernel::quadratic);
+  EXPECT_NE(kernel({1, 66, 257}, initial_state), prefill_kernel::quadratic);
+  EXPECT_NE(kernel({1, 67, 1}, initial_state), prefill_kernel::quadratic);
 }
 
 TEST(dispatch, recomputes_short_sequences_and_those_of_about_half_the_heads_that_fit) {
-  const auto choice = [](std::int64_t heads, std::int64_t seqlen, bool state = false) {
-    return dispatch({{1, heads, seqlen}, {.final_state = state}}, h200).value();
+  const auto choice = [](std::int64_t heads, std::int64_t seqlen) {
+    return dispatch({{1, heads, seqlen}}, h200).value();
   };
   constexpr std::int64_t long_seqlen = 131072;
   struct limit {
@@ -96,15 +110,15 @@ TEST(dispatch, recomputes_short_sequences_and_those_of_about_half_the_heads_that
     EXPECT_EQ(choice(heads, long_seqlen).segments, 2);
   }
   EXPECT_EQ(choice(67, long_seqlen).kernel, prefill_kernel::recurrent);
-  EXPECT_EQ(choice(1, 193, true).kernel, prefill_kernel::recomputing);
-  EXPECT_EQ(choice(1, 192, true).kernel, prefill_kernel::recurrent);
-  EXPECT_EQ(choice(1, 769, true).kernel, prefill_kernel::recurrent);
+  EXPECT_TRUE(prefers_recomputing({1, 1, 193}, multiprocessors));
+  EXPECT_FALSE(prefers_recomputing({1, 1, 192}, multiprocessors));
+  EXPECT_FALSE(prefers_recomputing({1, 1, 769}, multiprocessors));
 
   EXPECT_EQ(choice(44, 2048).segments, 3);
   EXPECT_EQ(choice(33, 2048).segments, 4);
   EXPECT_EQ(choice(26, 2048).segments, 5);
   EXPECT_EQ(choice(16, 1152).segments, 5);
-  EXPECT_EQ(choice(16, 256, true).segments, 2);
+  EXPECT_EQ(recomputing_segments({1, 16, 256}, multiprocessors), 2);
 }
 
 TEST(dispatch, cuts_recomputing_segments_so_that_all_take_as_long) {

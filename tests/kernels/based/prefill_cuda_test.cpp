@@ -446,10 +446,10 @@ TEST(prefill_cuda_arguments, refuses_what_it_cannot_run) {
     EXPECT_NE(entry.unsupported({{1, 1, 64}, {}, variant}), std::nullopt);
     EXPECT_EQ(entry.unsupported({{1, 1, 65}, {}, variant}), std::nullopt);
   }
-  EXPECT_NE(entry.unsupported({{1, 1, 64}, {.initial_state = true}, variant_quadratic}),
-            std::nullopt);
-  EXPECT_NE(entry.unsupported({{1, 1, 64}, {.final_state = true}, variant_quadratic}),
-            std::nullopt);
+  for (const std::string_view variant : {variant_whole, variant_quadratic}) {
+    const prefill_options tiny_scale = {.scale = 1e-12f, .final_state = true};
+    EXPECT_NE(entry.unsupported({{1, 1, 64}, tiny_scale, variant}), std::nullopt);
+  }
   constexpr std::int64_t longest = sm90::max_quadratic_chunks * std::int64_t{sm90::chunk_tokens};
   EXPECT_EQ(entry.unsupported({{1, 1, longest}, {}, variant_quadratic}), std::nullopt);
   EXPECT_NE(entry.unsupported({{1, 1, longest + 1}, {}, variant_quadratic}), std::nullopt);
