@@ -50,8 +50,13 @@ unsupported_reason unsupported(const prefill_problem& problem) {
     return "seqlen " + std::to_string(shape.seqlen) + " is more than " + std::to_string(max_seqlen);
   }
   if (shape.batch > max_ctas || shape.heads > max_ctas || shape.batch_heads() > max_ctas ||
-      shape.batch_heads() * choice->segments > max_ctas) {
+      shape.batch_heads() * choice->segments + choice->places > max_ctas) {
     return "batch x heads (x segments) is more than " + std::to_string(max_ctas);
+  }
+  if (choice->kernel == prefill_kernel::balanced && choice->places == 0) {
+    return "variant " + std::string(variant_balanced) +
+           " takes no fewer heads than multiprocessors, " + std::to_string(target.multiprocessors) +
+           ", and no sequences of a single chunk";
   }
   if (chunks_of(shape) < choice->segments) {
     return "a sequence of one chunk cannot be split";
@@ -67,6 +72,9 @@ unsupported_reason unsupported(const prefill_problem& problem) {
 
 std::size_t workspace_bytes(const prefill_problem& problem) {
   const dispatch_choice choice = choose(problem);
+  if (choice.kernel == prefill_kernel::balanced) {
+    return sm90::balanced_workspace_bytes(choice.places);
+  }
   if (choice.kernel != prefill_kernel::recurrent) return 0;
   return sm90::workspace_bytes(problem.shape, choice.segments);
 }
@@ -74,6 +82,7 @@ std::size_t workspace_bytes(const prefill_problem& problem) {
 double executed_flops(const prefill_problem& problem) {
   const dispatch_choice choice = choose(problem);
   switch (choice.kernel) {
+    case prefill_kernel::balanced:
     case prefill_kernel::recurrent:
       return sm90::executed_flops(problem.shape, choice.segments);
     case prefill_kernel::recomputing:
@@ -94,6 +103,8 @@ void run(const prefill_args<bf16>& args, cuda_stream stream) {
       return sm90::launch_prefill(args, choice.segments, stream);
     case prefill_kernel::recomputing:
       return sm90::launch_recomputing(args, choice.segments, stream);
+    case prefill_kernel::balanced:
+      return sm90::launch_balanced(args, choice.places, stream);
     case prefill_kernel::quadratic:
       return sm90::launch_quadratic(args, stream);
     case prefill_kernel::mma_sync:
@@ -107,6 +118,8 @@ std::string_view name_of(const dispatch_choice& choice) {
       return choice.segments > 1 ? variant_split : variant_whole;
     case prefill_kernel::recomputing:
       return variant_recompute;
+    case prefill_kernel::balanced:
+      return variant_balanced;
     case prefill_kernel::quadratic:
       return variant_quadratic;
     case prefill_kernel::mma_sync:
@@ -117,8 +130,10 @@ std::string_view name_of(const dispatch_choice& choice) {
 
 std::string variant(const prefill_problem& problem) {
   const dispatch_choice choice = choose(problem);
-  const std::string name(name_of(choice));
-  return choice.segments > 1 ? name + " in " + std::to_string(choice.segments) : name;
+  std::string text(name_of(choice));
+  if (choice.segments > 1) text += " in " + std::to_string(choice.segments);
+  if (choice.places > 0) text += " in " + std::to_string(choice.places);
+  return text;
 }
 
 const registration<based_prefill> registered{{

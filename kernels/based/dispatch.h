@@ -5,6 +5,8 @@
 //              after a first kernel has summed up what each segment adds to the state
 //   recompute  the same in at most five segments, each of which sums up by itself all that comes
 //              before it
+//   balanced   on Hopper, more heads than fit at once: of some of them a CTA works on a first part
+//              only and hands its state to another, so that the card is full to the end
 //   quadratic  on Hopper, sequences too short for a state between chunks to pay
 //   mma_sync   on any device: prefill_sm80.h; for a final state at a scale near zero too, which the
 //              others, whose state is scaled, could not undo
@@ -26,9 +28,11 @@ namespace based {
 inline constexpr std::string_view variant_whole = "whole";
 inline constexpr std::string_view variant_split = "split";
 inline constexpr std::string_view variant_recompute = "recompute";
+inline constexpr std::string_view variant_balanced = "balanced";
 inline constexpr std::string_view variant_mma_sync = "mma_sync";
 inline constexpr std::string_view variant_quadratic = "quadratic";
-inline constexpr std::array prefill_variants = {variant_whole, variant_split, variant_recompute,
+inline constexpr std::array prefill_variants = {variant_whole,     variant_split,
+                                                variant_recompute, variant_balanced,
                                                 variant_quadratic, variant_mma_sync};
 
 inline constexpr std::int64_t max_seqlen =
@@ -99,6 +103,28 @@ constexpr bool prefers_recomputing(const prefill_shape& shape, std::int64_t mult
   return 5 * heads > 2 * multiprocessors || chunks <= std::max(always_chunks, 3 * heads - 27);
 }
 
+/// Places for CTAs that `balanced` fills: two a multiprocessor, or one where there are fewer heads;
+/// 0 where there are too few for that, or sequences of one chunk, which cannot change hands.
+constexpr int places_to_balance(const prefill_shape& shape, std::int64_t multiprocessors) {
+  const std::int64_t heads = shape.batch_heads();
+  if (heads < multiprocessors || chunks_of(shape) < 2) return 0;
+  return static_cast<int>(heads < 2 * multiprocessors ? multiprocessors : 2 * multiprocessors);
+}
+
+/// Whether `balanced` is faster than whole sequences. Measured: these come in rounds of two CTAs a
+/// multiprocessor, and for the heads that are left over the last one takes 3/5 of the time of a
+/// full one, or nearly as long as that from half a round on. Balanced, heads take their share
+/// of a round each, and all together five chunks of a round more. With one CTA a multiprocessor, a
+/// head's chunks take 9/16 of the time that those of two take side by side.
+constexpr bool prefers_balanced(const prefill_shape& shape, std::int64_t multiprocessors) {
+  const std::int64_t heads = shape.batch_heads(), chunks = chunks_of(shape);
+  const std::int64_t round = 2 * multiprocessors, rest = heads % round;
+  if (heads <= multiprocessors || rest == 0) return false;
+  if (heads < round) return 9 * heads * chunks <= multiprocessors * (16 * chunks - 80);
+  const std::int64_t last_round = (2 * rest < round ? 60 : 97) * round / 100;
+  return chunks * (last_round - rest) > 5 * round;
+}
+
 /// The device that a problem is dispatched for.
 struct dispatch_target {
   std::int64_t multiprocessors;
@@ -111,10 +137,11 @@ constexpr bool undoes_scale(const prefill_options& options) {
   return !options.final_state || size >= quad::least_scale_of_state;
 }
 
-enum class prefill_kernel { recurrent, recomputing, quadratic, mma_sync };
+enum class prefill_kernel { recurrent, recomputing, balanced, quadratic, mma_sync };
 struct dispatch_choice {
   prefill_kernel kernel;
   int segments = 1;  ///< of a head
+  int places = 0;    ///< of CTAs at a time, where they are balanced
 };
 
 /// What runs `problem` on a device; nullopt where its variant is one that cannot: off Hopper, or at
@@ -135,6 +162,11 @@ constexpr std::optional<dispatch_choice> dispatch(const prefill_problem& problem
       (variant.empty() && prefers_recomputing(shape, device.multiprocessors))) {
     return dispatch_choice{prefill_kernel::recomputing,
                            recomputing_segments(shape, device.multiprocessors)};
+  }
+  if (variant == variant_balanced ||
+      (variant.empty() && prefers_balanced(shape, device.multiprocessors))) {
+    return dispatch_choice{.kernel = prefill_kernel::balanced,
+                           .places = places_to_balance(shape, device.multiprocessors)};
   }
   return dispatch_choice{prefill_kernel::recurrent,
                          segments_of(shape, variant, device.multiprocessors)};

@@ -34,6 +34,13 @@ struct segment_state {
   moment_parts moments;
 };
 
+/// A state, exactly, on its way from the CTA that has begun a head to the one that goes on with it.
+struct handed_state {
+  exact_parts state;
+  moment_parts moments;
+  std::uint32_t is_there;
+};
+
 namespace warpgroup {
 
 /// Whether this thread holds the slots of the constant, as elements 0 and 1 (and 2 and 3, eight
@@ -135,6 +142,17 @@ __device__ inline void store_exact(exact_parts& parts, const state_accumulator& 
   for (int i = 0; i < state.size / 4; ++i) {
     const float* value = state.value + 4 * i;
     parts[i][thread()] = {value[0], value[1], value[2], value[3]};
+  }
+}
+
+__device__ inline void load_exact(state_accumulator& state, const exact_parts& parts) {
+#pragma unroll
+  for (int i = 0; i < state.size / 4; ++i) {
+    const float4 part = parts[i][thread()];
+    state.value[4 * i] = part.x;
+    state.value[4 * i + 1] = part.y;
+    state.value[4 * i + 2] = part.z;
+    state.value[4 * i + 3] = part.w;
   }
 }
 

@@ -16,7 +16,8 @@
 //   consumed[stage]  a chunk's q, k, v and the S before it are read  both -> both
 //
 // A segment's CTA has the state before it from a first kernel (segment_states_sm90.cu), or both its
-// warpgroups first pass over all earlier chunks to add it up (state_pass.cuh).
+// warpgroups first pass over all earlier chunks to add it up (state_pass.cuh), or it waits for the
+// CTA that has begun the head to hand it over: segment_range::balanced says which heads' are two.
 #include "kernels/based/prefill_sm90.h"
 
 #include "kernels/based/key_moments.cuh"
@@ -26,6 +27,7 @@
 #include "kernels/based/state_pass.cuh"
 #include "kernels/based/weights.cuh"
 #include "kernels/common/cuda_check.h"
+#include "kernels/ptx/global_flag.cuh"
 #include "kernels/ptx/reciprocal.cuh"
 #include "kernels/tile/barrier.cuh"
 #include "kernels/tile/block.cuh"
@@ -46,6 +48,7 @@ enum class role { output, state };  // of a warpgroup
 /// or, where that does not matter, of the state warpgroup, which has more time.
 struct half_multiprocessor {
   static constexpr bool recomputes = false;  // the state of the chunks before its segment
+  static constexpr bool hands_over = false;  // some heads, begun, to other CTAs
   static constexpr int ctas = 2;
   static constexpr int stages = 3;           // of the ring that is loaded
   static constexpr int feature_buffers = 1;  // tiles of phi(K)
@@ -53,6 +56,7 @@ struct half_multiprocessor {
 };
 struct whole_multiprocessor {
   static constexpr bool recomputes = false;
+  static constexpr bool hands_over = false;
   static constexpr int ctas = 1;
   static constexpr int stages = 6;
   static constexpr int feature_buffers = 2;
@@ -63,6 +67,11 @@ struct whole_multiprocessor {
 struct recomputing_multiprocessor : whole_multiprocessor {
   static constexpr bool recomputes = true;
   static constexpr int stages = 10;  // chunks pass faster
+};
+/// The same for CTAs of which some begin a head that others go on with.
+template <class Share>
+struct handing_over : Share {
+  static constexpr bool hands_over = true;
 };
 constexpr int state_buffers = 2;
 constexpr int gather_buffers = 1 + state_buffers;  // of the states of earlier segments
@@ -300,13 +309,39 @@ __device__ void add_partials(shared_storage<Share>& shared, state_accumulator& s
   }
 }
 
+/// Of a head that another CTA goes on with: its state after this one's chunks.
+template <bool Normalize>
+__device__ void hand_on_state(const state_accumulator& s_transposed, const key_moments& moments,
+                              handed_state& handed) {
+  ptx::wait_for_prior_grid();  // which clears the flags
+  warpgroup::store_exact(handed.state, s_transposed);
+  if constexpr (Normalize) moments.store_part(handed.moments);
+  warpgroup::sync<state_barrier>();
+  if (warpgroup::thread() == 0) ptx::store_release(&handed.is_there, 1);
+}
+
+/// Of a head that another CTA has begun: the state, in place of none. That CTA comes before this
+/// one in the grid, so it has started before and, waiting for none, will end.
+template <bool Normalize>
+__device__ void take_over_state(state_accumulator& s_transposed, key_moments& moments,
+                                const handed_state& handed) {
+  ptx::wait_for_prior_grid();
+  if (warpgroup::thread() == 0) {
+    while (ptx::load_acquire(&handed.is_there) == 0) {
+    }
+  }
+  warpgroup::sync<state_barrier>();
+  warpgroup::load_exact(s_transposed, handed.state);
+  if constexpr (Normalize) moments.add_part(handed.moments);
+}
+
 template <bool Normalize, bool Stateful, class Share>
 __device__ void run_state_warpgroup(shared_storage<Share>& shared, const parameters& p,
                                     const segment_range& range, int warp) {
   constexpr int stages = Share::stages;
   state_accumulator s_transposed;  // S^T [64 x 160]
   key_moments moments;
-  const bool has_earlier = Share::recomputes && range.first > 0;
+  const bool has_earlier = (Share::recomputes || Share::hands_over) && range.first > 0;
   const float initial_tokens =
       start_state<Normalize, Stateful>(s_transposed, moments, shared, p, range, !has_earlier);
   ring_position<stages> stage;
@@ -316,9 +351,10 @@ __device__ void run_state_warpgroup(shared_storage<Share>& shared, const paramet
     if (has_earlier) add_earlier_chunks<Normalize>(s_transposed, moments, shared);
     stage.advance(range.first);
     last_reader.advance(range.first);
+  } else if constexpr (Share::hands_over) {
+    if (has_earlier) take_over_state<Normalize>(s_transposed, moments, p.handed[range.index]);
   } else if constexpr (Stateful) {
-    const segment_state* partials =
-        p.partials + std::int64_t{range.batch_head()} * (p.segments - 1);
+    const segment_state* partials = p.partials + std::int64_t{range.index} * (p.segments - 1);
     if (range.segment > 0) ptx::wait_for_prior_grid();
     add_partials(shared, s_transposed, partials, range.segment, warp);
     if constexpr (Normalize) {
@@ -355,7 +391,8 @@ __device__ void run_state_warpgroup(shared_storage<Share>& shared, const paramet
     ptx::fence_proxy_async();
     shared.state_ready[state.buffer].warp_arrive();
     state.advance();
-    if (!Stateful && chunk + 1 == range.last) break;  // nobody reads the last state
+    const bool ends = chunk + 1 == (Share::hands_over ? p.chunks : range.last);
+    if (!Stateful && ends) break;  // nobody reads the last state
 
     if constexpr (!builds_ahead) {
       warpgroup::sync<state_barrier>();  // all warps' products have read the features before
@@ -381,6 +418,11 @@ __device__ void run_state_warpgroup(shared_storage<Share>& shared, const paramet
       store_final_state<Normalize>(s_transposed, moments, shared.initial_tokens, p, range);
     }
   }
+  if constexpr (Share::hands_over) {
+    if (range.last < p.chunks) {
+      hand_on_state<Normalize>(s_transposed, moments, p.handed[range.index]);
+    }
+  }
 }
 
 template <bool Normalize, bool Stateful, class Share>
@@ -389,7 +431,9 @@ __global__ void __launch_bounds__(threads, Share::ctas)
   extern __shared__ __align__(1024) char shared_bytes[];
   using storage = shared_storage<Share>;
   storage& shared = *reinterpret_cast<storage*>(shared_bytes);
-  const segment_range range = Share::recomputes ? segment_range::uneven(p) : segment_range(p);
+  const segment_range range = Share::recomputes   ? segment_range::uneven(p)
+                              : Share::hands_over ? segment_range::balanced(p)
+                                                  : segment_range(p);
 
   if constexpr (Normalize) {
     block::fill(shared.ones, ptx::two_ones);
@@ -412,7 +456,8 @@ __global__ void __launch_bounds__(threads, Share::ctas)
 
   const int warp = warp::uniform_index();
   if constexpr (Stateful) {
-    if (warp == 0 && p.initial_state.kv != nullptr) load_initial_state(shared, p, range);
+    const bool begins = !Share::hands_over || range.first == 0;
+    if (warp == 0 && begins && p.initial_state.kv != nullptr) load_initial_state(shared, p, range);
   }
   const int start = Share::recomputes ? 0 : range.first;
   for (int i = 0; warp == 0 && i < Share::stages && start + i < range.last; ++i) {
@@ -433,6 +478,11 @@ __global__ void __launch_bounds__(threads, Share::ctas)
   } else {
     run_state_warpgroup<Normalize, Stateful>(shared, p, range, warp - warpgroup::warps);
   }
+}
+
+__global__ void clear_handed_kernel(handed_state* handed, int count) {
+  ptx::launch_dependent_grid();
+  for (int i = threadIdx.x; i < count; i += blockDim.x) handed[i].is_there = 0;
 }
 
 int device_attribute(cudaDeviceAttr attribute) {
@@ -462,14 +512,14 @@ void require_segments(const parameters& p, int least, int most) {
                     std::to_string(p.segments) + " segments");
 }
 
-/// One CTA a segment; `overlaps`: they start while the grid before is still running.
-void enqueue(const launchable& kernel, const parameters& p, std::int64_t batch_heads, bool overlaps,
+/// `overlaps`: its CTAs start while the grid before is still running.
+void enqueue(const launchable& kernel, const parameters& p, dim3 grid, bool overlaps,
              cuda_stream stream) {
   cudaLaunchAttribute overlap = {};
   overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   overlap.val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t launch = {};
-  launch.gridDim = dim3(static_cast<unsigned>(batch_heads), p.segments);
+  launch.gridDim = grid;
   launch.blockDim = dim3(threads);
   launch.dynamicSmemBytes = kernel.shared_bytes;
   launch.stream = stream;
@@ -478,6 +528,11 @@ void enqueue(const launchable& kernel, const parameters& p, std::int64_t batch_h
   BASED_CUDA(cudaFuncSetAttribute(kernel.entry, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                   static_cast<int>(kernel.shared_bytes)));
   BASED_CUDA(cudaLaunchKernelEx(&launch, kernel.entry, p));
+}
+
+/// One CTA a segment.
+dim3 segments_grid(const parameters& p, std::int64_t batch_heads) {
+  return dim3(static_cast<unsigned>(batch_heads), p.segments);
 }
 
 void require_device() {
@@ -502,6 +557,10 @@ double flops(const prefill_shape& shape, double extra_chunks) {
 
 std::size_t workspace_bytes(const prefill_shape& shape, int segments) {
   return shape.batch_heads() * (segments - 1) * sizeof(segment_state);
+}
+
+std::size_t balanced_workspace_bytes(int places) {
+  return places * sizeof(handed_state);
 }
 
 double executed_flops(const prefill_shape& shape, int segments) {
@@ -558,7 +617,7 @@ void launch_prefill(const prefill_args<bf16>& args, int segments, cuda_stream st
   const bool stateful = has_state(options) || is_split;
   enqueue(alone ? choose<whole_multiprocessor>(options.normalize, stateful)
                 : choose<half_multiprocessor>(options.normalize, stateful),
-          p, shape.batch_heads(), is_split, stream);
+          p, segments_grid(p, shape.batch_heads()), is_split, stream);
 }
 
 void launch_recomputing(const prefill_args<bf16>& args, int segments, cuda_stream stream) {
@@ -569,7 +628,26 @@ void launch_recomputing(const prefill_args<bf16>& args, int segments, cuda_strea
     p.segment_begin[i] = recomputing_begin(p.chunks, segments, i);
   }
   enqueue(choose<recomputing_multiprocessor>(options.normalize, has_state(options)), p,
-          args.problem.shape.batch_heads(), false, stream);
+          segments_grid(p, args.problem.shape.batch_heads()), false, stream);
+}
+
+void launch_balanced(const prefill_args<bf16>& args, int places, cuda_stream stream) {
+  const std::int64_t heads = args.problem.shape.batch_heads();
+  const prefill_options& options = args.problem.options;
+  parameters p = make_parameters(args, 1);
+  BASED_REQUIRE(places >= 1 && places <= heads && p.chunks >= 2,
+                std::to_string(heads) + " heads of " + std::to_string(p.chunks) +
+                    " chunks cannot be balanced among " + std::to_string(places) + " CTAs");
+  p.handed_heads = places;
+  p.handed = static_cast<handed_state*>(args.workspace);
+  constexpr int clearing_threads = 256;
+  clear_handed_kernel<<<1, clearing_threads, 0, stream>>>(p.handed, places);
+  BASED_CUDA_LAUNCHED();
+  const bool alone = places <= device_attribute(cudaDevAttrMultiProcessorCount);
+  const bool stateful = has_state(options);
+  enqueue(alone ? choose<handing_over<whole_multiprocessor>>(options.normalize, stateful)
+                : choose<handing_over<half_multiprocessor>>(options.normalize, stateful),
+          p, dim3(static_cast<unsigned>(heads + places)), true, stream);
 }
 
 }  // namespace based::sm90

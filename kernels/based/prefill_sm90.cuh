@@ -19,9 +19,11 @@ struct parameters {
   kv_state_view<const float> initial_state;  ///< kv null: zero
   kv_state_view<float> final_state;          ///< kv null: not wanted
   segment_state* partials;                   ///< [B * H, segments - 1]
+  handed_state* handed;                      ///< [handed_heads]
   int heads;
-  int chunks;    ///< of a head
-  int segments;  ///< of a head
+  int chunks;        ///< of a head
+  int segments;      ///< of a head
+  int handed_heads;  ///< the first ones, which one CTA begins and another goes on with
   int seqlen;
   float scale;
   float eps;
@@ -29,18 +31,19 @@ struct parameters {
   int segment_begin[max_recomputing_segments + 1];
 };
 
-/// The (batch, head) that a CTA works on: blockIdx.x of all B * H.
+/// A (batch, head), the `index`-th of all B * H.
 struct grid_head {
-  int batch, head;
+  int index, batch, head;
 
-  __device__ explicit grid_head(const parameters& p)
-      : batch(blockIdx.x / p.heads), head(blockIdx.x % p.heads) {}
+  __device__ grid_head(const parameters& p, int of_all)
+      : index(of_all), batch(of_all / p.heads), head(of_all % p.heads) {}
 
-  __device__ static int batch_head() { return blockIdx.x; }
-  __device__ tile_coordinates chunk(int index) const { return {batch, head, index * chunk_tokens}; }
+  __device__ tile_coordinates chunk(int number) const {
+    return {batch, head, number * chunk_tokens};
+  }
   /// Of a chunk's rows those that are warp `warp`'s of a warpgroup.
-  __device__ tile_coordinates output(int index, int warp) const {
-    return {batch, head, index * chunk_tokens + warp * output_tile::rows};
+  __device__ tile_coordinates output(int chunk, int warp) const {
+    return {batch, head, chunk * chunk_tokens + warp * output_tile::rows};
   }
 };
 
@@ -50,7 +53,7 @@ struct segment_range : grid_head {
   int first, last;
 
   __device__ explicit segment_range(const parameters& p)
-      : grid_head(p),
+      : grid_head(p, blockIdx.x),
         segment(blockIdx.y),
         first(static_cast<int>(std::int64_t{p.chunks} * segment / p.segments)),
         last(static_cast<int>(std::int64_t{p.chunks} * (segment + 1) / p.segments)) {}
@@ -60,6 +63,24 @@ struct segment_range : grid_head {
     range.last = p.segment_begin[range.segment + 1];
     return range;
   }
+
+  /// Of a grid that begins each head, then goes on with those that are handed over. Their first
+  /// parts are of all lengths, the shortest first: from these on CTAs end at even distances, over
+  /// the time that a head takes. When no head is left to begin, the first that ends makes room for
+  /// the longest of the second parts, the next for the next: all of these end at the same time.
+  __device__ static segment_range balanced(const parameters& p) {
+    const int cta = static_cast<int>(blockIdx.x), heads = gridDim.x - p.handed_heads;
+    const bool goes_on = cta >= heads;
+    segment_range range(p, goes_on ? cta - heads : cta, p.chunks);
+    if (range.index < p.handed_heads) {
+      (goes_on ? range.first : range.last) = handed_over_at(p.chunks, p.handed_heads, range.index);
+    }
+    return range;
+  }
+
+ private:
+  __device__ segment_range(const parameters& p, int of_all, int chunks)
+      : grid_head(p, of_all), segment(0), first(0), last(chunks) {}
 };
 
 /// Starts the loads of a chunk's k and v to a stage of a kernel's storage. By one warp.
@@ -83,7 +104,7 @@ __device__ inline float start_state(state_accumulator& s_transposed, key_moments
   if constexpr (Normalize) {
     moments.clear();
     if (Stateful && p.initial_state.z != nullptr) {
-      const float* z = p.initial_state.z_head(head.batch_head());
+      const float* z = p.initial_state.z_head(head.index);
       if (wanted) moments.load(z);
       initial_tokens = z[0];
     }
@@ -102,7 +123,7 @@ __device__ inline float start_state(state_accumulator& s_transposed, key_moments
 template <class Storage>
 __device__ inline void load_initial_state(Storage& shared, const parameters& p,
                                           const grid_head& head) {
-  const float* kv = p.initial_state.kv_head(head.batch_head());
+  const float* kv = p.initial_state.kv_head(head.index);
   warp::load_async(&shared.initial_state(), *reinterpret_cast<const compact_state*>(kv),
                    shared.initial_loaded);
 }
@@ -112,9 +133,9 @@ template <bool Normalize>
 __device__ inline void store_final_state(state_accumulator& s_transposed,
                                          const key_moments& moments, float initial_tokens,
                                          const parameters& p, const grid_head& head) {
-  warpgroup::store_state(p.final_state.kv_head(head.batch_head()), s_transposed, p.scale);
+  warpgroup::store_state(p.final_state.kv_head(head.index), s_transposed, p.scale);
   if constexpr (Normalize) {
-    float* z = p.final_state.z_head(head.batch_head());
+    float* z = p.final_state.z_head(head.index);
     moments.store(z);
     if (warpgroup::thread() == 0) z[0] = initial_tokens + static_cast<float>(p.seqlen);
   }

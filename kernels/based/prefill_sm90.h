@@ -29,6 +29,19 @@ inline constexpr int max_quadratic_chunks = 65534;
 /// Throws invalid_argument on a device that is no Hopper, or for more segments than chunks.
 void launch_prefill(const prefill_args<bf16>& args, int segments, cuda_stream stream);
 
+/// Enqueues the prefill so that all of a card's `places` for CTAs, one or two a multiprocessor, are
+/// busy to the end, however many heads there are: of the first `places` heads a CTA begins each and
+/// hands its state over, exactly, to another that goes on. `args` are validated, and the workspace
+/// is large enough. Throws invalid_argument on a device that is no Hopper, for fewer heads, or for
+/// sequences of a single chunk.
+void launch_balanced(const prefill_args<bf16>& args, int places, cuda_stream stream);
+std::size_t balanced_workspace_bytes(int places);
+
+/// The chunk before which the `head`-th of `heads` heads that are handed over changes hands.
+constexpr int handed_over_at(int chunks, int heads, int head) {
+  return 1 + static_cast<int>(std::int64_t{chunks - 1} * head / heads);
+}
+
 /// Enqueues the prefill with each head's sequence in 2 to `max_recomputing_segments` segments side
 /// by side, each but the first of which adds up the state of all tokens before it by itself. No
 /// workspace. Throws invalid_argument on a device that is no Hopper, or for more segments than

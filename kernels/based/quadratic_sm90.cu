@@ -156,7 +156,7 @@ __global__ void __launch_bounds__(threads, shared_storage<Stateful>::ctas_per_mu
   using storage = shared_storage<Stateful>;
   constexpr int stages = storage::stages;
   storage& shared = *reinterpret_cast<storage*>(shared_bytes);
-  const grid_head head(p);
+  const grid_head head(p, blockIdx.x);
   // The chunk of the queries, and the last of the keys; one past the end: the final state's.
   const int own = gridDim.y - 1 - blockIdx.y;
 

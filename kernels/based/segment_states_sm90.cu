@@ -59,8 +59,7 @@ __global__ void __launch_bounds__(threads, ctas_per_multiprocessor)
       s_transposed, moments, shared, shared.key_features, count, p.scale, warp,
       [&](int i, ring_position<stages> stage) { load(i + stages, stage.buffer); });
 
-  segment_state& partial =
-      p.partials[std::int64_t{range.batch_head()} * (p.segments - 1) + range.segment];
+  segment_state& partial = p.partials[std::int64_t{range.index} * (p.segments - 1) + range.segment];
   warpgroup::store_parts(partial.state, s_transposed);
   if constexpr (Moments) moments.store_part(partial.moments);
 }

@@ -141,12 +141,60 @@ TEST(dispatch, cuts_recomputing_segments_so_that_all_take_as_long) {
   EXPECT_EQ(sm90::recomputing_begin(128, 2, 1), 80);
 }
 
+TEST(dispatch, balances_heads_that_leave_a_round_half_empty) {
+  const auto places = [](std::int64_t heads, std::int64_t seqlen, std::string_view variant = "") {
+    const dispatch_choice choice = dispatch({{1, heads, seqlen}, {}, variant}, h200).value();
+    EXPECT_EQ(choice.kernel == prefill_kernel::balanced, choice.places > 0 || !variant.empty());
+    return choice.places;
+  };
+  constexpr int one_each = multiprocessors, two_each = 2 * multiprocessors;
+  struct limit {
+    std::int64_t seqlen, most_alone, most;  // heads with one CTA a multiprocessor, and with two
+  };
+  for (const auto& [seqlen, most_alone, most] :
+       {limit{1152, 169, 348}, {2048, 198, 380}, {8192, 225, 509}}) {
+    SCOPED_TRACE(seqlen);
+    EXPECT_EQ(places(132, seqlen), 0);
+    EXPECT_EQ(places(133, seqlen), one_each);
+    EXPECT_EQ(places(most_alone, seqlen), one_each);
+    EXPECT_EQ(places(most_alone + 1, seqlen), 0);
+    EXPECT_EQ(places(264, seqlen), 0);
+    EXPECT_EQ(places(265, seqlen), two_each);
+    EXPECT_EQ(places(most, seqlen), two_each);
+    EXPECT_EQ(places(most + 1, seqlen), 0);
+    EXPECT_EQ(places(528, seqlen), 0);
+  }
+  for (const std::int64_t heads : {133, 160, 272, 300}) EXPECT_EQ(places(heads, 512), 0) << heads;
+  EXPECT_EQ(places(256, 8192), 0);
+  EXPECT_EQ(places(2048, 8192), two_each);
+
+  EXPECT_EQ(places(132, 128, variant_balanced), one_each);
+  EXPECT_EQ(places(264, 128, variant_balanced), two_each);
+  EXPECT_EQ(places(131, 8192, variant_balanced), 0);
+  EXPECT_EQ(places(300, 64, variant_balanced), 0);
+}
+
+TEST(dispatch, hands_over_heads_of_which_both_parts_have_chunks) {
+  for (int chunks = 2; chunks < 2000; chunks = chunks * 5 / 4 + 1) {
+    for (const int heads : {1, 132, 264}) {
+      int before = 1;
+      for (int head = 0; head < heads; ++head) {
+        const int chunk = sm90::handed_over_at(chunks, heads, head);
+        ASSERT_GE(chunk, before);
+        ASSERT_LT(chunk, chunks);
+        before = chunk;
+      }
+    }
+  }
+}
+
 TEST(dispatch, refuses_hopper_variants_elsewhere) {
   const prefill_shape shape = {16, 16, 8192};
   EXPECT_FALSE(dispatch({shape, {}, variant_whole}, a100).has_value());
   EXPECT_FALSE(dispatch({shape, {}, variant_split}, a100).has_value());
   EXPECT_FALSE(dispatch({shape, {}, variant_recompute}, a100).has_value());
   EXPECT_FALSE(dispatch({shape, {}, variant_quadratic}, a100).has_value());
+  EXPECT_FALSE(dispatch({shape, {}, variant_balanced}, a100).has_value());
   for (const dispatch_target& device : {h200, a100}) {
     const auto choice = dispatch({shape, {}, variant_mma_sync}, device);
     ASSERT_TRUE(choice.has_value());

@@ -275,6 +275,36 @@ TEST_F(prefill_cuda, recomputes_in_any_number_of_segments) {
   EXPECT_EQ(*counts.rbegin(), sm90::max_recomputing_segments);
 }
 
+/// Shapes that are balanced: one CTA a multiprocessor, and two.
+std::vector<prefill_shape> balanced_shapes() {
+  const int count = multiprocessors();
+  return {{1, count + 3, 700}, {1, 2 * count, 65}, {1, 2 * count + 5, 333}, {3, count, 129}};
+}
+
+TEST_F(prefill_cuda, balances_any_number_of_heads) {
+  for (const prefill_shape& shape : balanced_shapes()) {
+    for (int mask = 0; mask < 8; ++mask) {
+      prefill_case test({shape, options_of(mask), variant_balanced});
+      test.run();
+      test.check();
+    }
+  }
+}
+
+TEST_F(prefill_cuda, a_balanced_head_has_the_bits_of_a_whole_one) {
+  constexpr int states_mask = 6;
+  for (const prefill_shape& shape : balanced_shapes()) {
+    prefill_problem problem = {shape, options_of(states_mask), variant_whole};
+    prefill_case whole(problem);
+    problem.variant = variant_balanced;
+    prefill_case balanced(problem);
+    whole.run();
+    balanced.run();
+    EXPECT_EQ(balanced.output(), whole.output()) << shape.heads;
+    EXPECT_EQ(balanced.final_kv(), whole.final_kv()) << shape.heads;
+  }
+}
+
 TEST_F(prefill_cuda, any_scale) {
   for (const float scale : {0.3f, -0.3f, 1.0f, 1e-4f, 1e-12f, 0.0f}) {
     for (const bool states : {false, true}) {
@@ -301,10 +331,16 @@ TEST_F(prefill_cuda, tokens_before_heads) {
   }
 }
 
+/// Few heads where a variant takes them.
+prefill_problem small_problem(std::int64_t seqlen, std::string_view variant) {
+  prefill_problem problem = {{1, 4, seqlen}, {}, variant};
+  if (based_cuda().unsupported(problem)) problem.shape.heads = 2 * multiprocessors() + 3;
+  return problem;
+}
+
 TEST_F(prefill_cuda, repeats_bit_for_bit) {
   for (const std::string_view variant : based_cuda().variants) {
-    prefill_problem problem = {{2, 8, 2048}};
-    problem.variant = variant;
+    const prefill_problem problem = small_problem(1100, variant);
     prefill_case test(problem);
     test.run();
     const auto first = test.output();
@@ -358,9 +394,7 @@ TEST_F(prefill_cuda, two_pieces_through_the_state_equal_one) {
 
 TEST_F(prefill_cuda, replays_from_a_graph) {
   for (const std::string_view variant : based_cuda().variants) {
-    prefill_problem problem = {{1, 4, 2048}};
-    problem.variant = variant;
-    prefill_case test(problem);
+    prefill_case test(small_problem(1100, variant));
     cudaStream_t stream;
     BASED_CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
     cudaGraph_t graph;
@@ -384,21 +418,23 @@ TEST_F(prefill_cuda, replays_from_a_graph) {
 }
 
 TEST_F(prefill_cuda, two_streams_at_once) {
-  prefill_problem problem = {{1, 8, 4096}};
-  std::vector<std::unique_ptr<prefill_case>> tests;
-  std::vector<cudaStream_t> streams(2);
-  for (cudaStream_t& stream : streams) {
-    BASED_CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-    tests.push_back(std::make_unique<prefill_case>(problem));
-  }
-  support::synchronize(device);
-  for (int repeat = 0; repeat < 10; ++repeat) {
-    for (int i = 0; i < 2; ++i) tests[i]->enqueue(streams[i]);
-  }
-  support::synchronize(device);
-  for (int i = 0; i < 2; ++i) {
-    tests[i]->check();
-    BASED_CUDA(cudaStreamDestroy(streams[i]));
+  for (const std::string_view variant : based_cuda().variants) {
+    const prefill_problem problem = small_problem(2048, variant);
+    std::vector<std::unique_ptr<prefill_case>> tests;
+    std::vector<cudaStream_t> streams(2);
+    for (cudaStream_t& stream : streams) {
+      BASED_CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+      tests.push_back(std::make_unique<prefill_case>(problem));
+    }
+    support::synchronize(device);
+    for (int repeat = 0; repeat < 10; ++repeat) {
+      for (int i = 0; i < 2; ++i) tests[i]->enqueue(streams[i]);
+    }
+    support::synchronize(device);
+    for (int i = 0; i < 2; ++i) {
+      tests[i]->check();
+      BASED_CUDA(cudaStreamDestroy(streams[i]));
+    }
   }
 }
 
@@ -424,9 +460,8 @@ TEST_F(prefill_cuda, a_nan_stays_behind_its_chunk_and_in_its_head) {
     }
   };
   for (const std::int64_t heads : {std::int64_t{2}, many_heads}) {
-    for (const auto variant :
-         {variant_whole, variant_split, variant_recompute, variant_quadratic}) {
-      check(heads, variant);
+    for (const std::string_view variant : variants({{1, heads, seqlen}})) {
+      if (variant != variant_mma_sync) check(heads, variant);
     }
   }
 }
@@ -446,6 +481,9 @@ TEST(prefill_cuda_arguments, refuses_what_it_cannot_run) {
     EXPECT_NE(entry.unsupported({{1, 1, 64}, {}, variant}), std::nullopt);
     EXPECT_EQ(entry.unsupported({{1, 1, 65}, {}, variant}), std::nullopt);
   }
+  EXPECT_NE(entry.unsupported({{1, 16, 8192}, {}, variant_balanced}), std::nullopt);
+  EXPECT_NE(entry.unsupported({{20, 16, 64}, {}, variant_balanced}), std::nullopt);
+  EXPECT_EQ(entry.unsupported({{20, 16, 65}, {}, variant_balanced}), std::nullopt);
   for (const std::string_view variant : {variant_whole, variant_quadratic}) {
     const prefill_options tiny_scale = {.scale = 1e-12f, .final_state = true};
     EXPECT_NE(entry.unsupported({{1, 1, 64}, tiny_scale, variant}), std::nullopt);
@@ -455,10 +493,11 @@ TEST(prefill_cuda_arguments, refuses_what_it_cannot_run) {
   EXPECT_NE(entry.unsupported({{1, 1, longest + 1}, {}, variant_quadratic}), std::nullopt);
 }
 
-TEST(prefill_cuda_arguments, asks_for_workspace_only_to_split) {
+TEST(prefill_cuda_arguments, asks_for_workspace_only_to_split_and_to_balance) {
   const auto& entry = based_cuda();
   EXPECT_EQ(entry.workspace_bytes({{16, 16, 8192}}), 0u);
   EXPECT_GT(entry.workspace_bytes({{1, 16, 8192}}), 0u);
+  EXPECT_GT(entry.workspace_bytes({{20, 16, 8192}}), 0u);
 }
 
 TEST(prefill_cuda_arguments, throws_before_touching_a_device) {
