@@ -145,26 +145,26 @@ __device__ inline void store_exact(exact_parts& parts, const state_accumulator& 
   }
 }
 
-__device__ inline void load_exact(state_accumulator& state, const exact_parts& parts) {
+/// Calls f(element, value) for each element of the state and its value in `parts`.
+template <class Function>
+__device__ inline void for_each_exact(state_accumulator& state, const exact_parts& parts,
+                                      Function f) {
 #pragma unroll
   for (int i = 0; i < state.size / 4; ++i) {
     const float4 part = parts[i][thread()];
-    state.value[4 * i] = part.x;
-    state.value[4 * i + 1] = part.y;
-    state.value[4 * i + 2] = part.z;
-    state.value[4 * i + 3] = part.w;
+    f(state.value[4 * i], part.x);
+    f(state.value[4 * i + 1], part.y);
+    f(state.value[4 * i + 2], part.z);
+    f(state.value[4 * i + 3], part.w);
   }
 }
 
+__device__ inline void load_exact(state_accumulator& state, const exact_parts& parts) {
+  for_each_exact(state, parts, [](float& element, float value) { element = value; });
+}
+
 __device__ inline void add_exact(state_accumulator& state, const exact_parts& parts) {
-#pragma unroll
-  for (int i = 0; i < state.size / 4; ++i) {
-    const float4 part = parts[i][thread()];
-    state.value[4 * i] += part.x;
-    state.value[4 * i + 1] += part.y;
-    state.value[4 * i + 2] += part.z;
-    state.value[4 * i + 3] += part.w;
-  }
+  for_each_exact(state, parts, [](float& element, float value) { element += value; });
 }
 
 }  // namespace warpgroup

@@ -17,7 +17,7 @@
 //
 // A segment's CTA has the state before it from a first kernel (segment_states_sm90.cu), or both its
 // warpgroups first pass over all earlier chunks to add it up (state_pass.cuh), or it waits for the
-// CTA that has begun the head to hand it over: segment_range::balanced says which heads' are two.
+// CTA that has begun the head to hand its state over (segment_range::balanced).
 #include "kernels/based/prefill_sm90.h"
 
 #include "kernels/based/key_moments.cuh"
@@ -547,10 +547,9 @@ void require_device() {
 double flops(const prefill_shape& shape, double extra_chunks) {
   constexpr double scores = 2.0 * chunk_tokens * chunk_tokens * feature_dim;
   constexpr double intra_chunk = 2.0 * chunk_tokens * chunk_tokens * value_dim;
-  constexpr double state_product = 2.0 * chunk_tokens * quad::slots * value_dim;
   const double chunks = static_cast<double>(chunks_of(shape));
-  return shape.batch_heads() *
-         (chunks * (scores + intra_chunk + 2 * state_product) + extra_chunks * state_product);
+  return shape.batch_heads() * (chunks * (scores + intra_chunk + 2 * state_product_flops) +
+                                extra_chunks * state_product_flops);
 }
 
 }  // namespace

@@ -65,9 +65,9 @@ struct segment_range : grid_head {
   }
 
   /// Of a grid that begins each head, then goes on with those that are handed over. Their first
-  /// parts are of all lengths, the shortest first: from these on CTAs end at even distances, over
-  /// the time that a head takes. When no head is left to begin, the first that ends makes room for
-  /// the longest of the second parts, the next for the next: all of these end at the same time.
+  /// parts are of all lengths, the shortest first: if all CTAs are as fast, they end at even
+  /// distances from then on. When no head is left to begin, the first that ends makes room for the
+  /// longest of the second parts, the next for the next: all of these end at the same time.
   __device__ static segment_range balanced(const parameters& p) {
     const int cta = static_cast<int>(blockIdx.x), heads = gridDim.x - p.handed_heads;
     const bool goes_on = cta >= heads;
@@ -155,6 +155,9 @@ __device__ inline void add_inter_chunk(accumulator_tile<64>& o,
   for (int i = 1; i < Count; ++i) warpgroup::mma_AB(o, slice[i], state, First + i);
   warpgroup::mma_commit();
 }
+
+/// Floating-point operations of a chunk's product with a state, and of its addition to one.
+inline constexpr double state_product_flops = 2.0 * chunk_tokens * quad::slots * value_dim;
 
 /// Shared memory: of a multiprocessor, and what the system takes of each CTA's.
 inline constexpr std::size_t multiprocessor_bytes = 228 * 1024;

@@ -13,6 +13,8 @@
 //   consumed[stage]  and have been read                        warpgroup -> its first warp
 //
 // Where the final state is wanted, one more CTA a head, the first, adds it up: S0 + phi(K)^T V.
+#include <type_traits>
+
 #include "kernels/based/key_moments.cuh"
 #include "kernels/based/kv_state.cuh"
 #include "kernels/based/prefill_sm90.cuh"
@@ -35,8 +37,9 @@ constexpr int threads = warpgroup::threads;
 /// 1/224.
 constexpr float weight_factor = 1.75f;
 
-/// Shared memory of all CTAs, and what a state adds to it.
-struct stateless_storage {
+/// Shared memory: of every CTA, and with its output without and with a state, which has tiles of
+/// other times in the output's place.
+struct common_storage {
   static constexpr int stages = 4;
   token_tile q;          // [64 x 16]
   token_tile k[stages];  // [64 x 16]
@@ -46,22 +49,16 @@ struct stateless_storage {
   barrier loaded[stages];
   barrier consumed[stages];
 };
-struct stateful_storage : stateless_storage {
+struct stateless_storage : common_storage {
+  static constexpr int ctas_per_multiprocessor = 4;
+  output_tile output[warpgroup::warps];  // [16 x 64]
+};
+struct stateful_storage : common_storage {
+  static constexpr int ctas_per_multiprocessor = 2;
   state_tile state;      // [160 x 64]
   moments_tile moments;  // [16 x 32]
   halves_tile halves;    // [8 x 16]
   barrier initial_loaded;
-};
-
-/// Tiles of different times.
-template <bool Stateful>
-struct shared_storage : stateless_storage {
-  static constexpr int ctas_per_multiprocessor = 4;
-  output_tile output[warpgroup::warps];  // [16 x 64]
-};
-template <>
-struct shared_storage<true> : stateful_storage {
-  static constexpr int ctas_per_multiprocessor = 2;
   union {
     output_tile output[warpgroup::warps];                   // [16 x 64]
     quad::feature_tile key_features[pass_feature_buffers];  // [64 x 160]
@@ -70,15 +67,16 @@ struct shared_storage<true> : stateful_storage {
   __device__ compact_state& initial_state() { return initial; }
 };
 template <bool Stateful>
-constexpr bool fits =
-    shared_storage<Stateful>::ctas_per_multiprocessor*(sizeof(shared_storage<Stateful>) +
-                                                       reserved_for_system) <= multiprocessor_bytes;
-static_assert(fits<false> && fits<true>);
+using shared_storage = std::conditional_t<Stateful, stateful_storage, stateless_storage>;
+template <class Storage>
+constexpr bool fits = Storage::ctas_per_multiprocessor*(sizeof(Storage) + reserved_for_system) <=
+                      multiprocessor_bytes;
+static_assert(fits<stateless_storage> && fits<stateful_storage>);
 
 /// The final state of a head.
 template <bool Normalize>
-__device__ void add_up_state(shared_storage<true>& shared, const parameters& p,
-                             const grid_head& head, int warp) {
+__device__ void add_up_state(stateful_storage& shared, const parameters& p, const grid_head& head,
+                             int warp) {
   state_accumulator s_transposed;  // S^T [64 x 160]
   key_moments moments;
   const float initial_tokens =
@@ -96,7 +94,7 @@ __device__ void add_up_state(shared_storage<true>& shared, const parameters& p,
 /// O += weight_factor phi(Q) S0. Returns the sums of those weights, of rows g and g + 8, without
 /// the factor, if they are wanted.
 template <bool Normalize>
-__device__ float2 add_initial_state(accumulator_tile<64>& o, shared_storage<true>& shared,
+__device__ float2 add_initial_state(accumulator_tile<64>& o, stateful_storage& shared,
                                     const parameters& p, const grid_head& head) {
   state_accumulator s_transposed;  // S0^T [64 x 160]
   key_moments moments;
@@ -236,7 +234,7 @@ __global__ void __launch_bounds__(threads, shared_storage<Stateful>::ctas_per_mu
 
   float2 earlier_sums = {};  // of the weights of the initial state's tokens
   if constexpr (Stateful) {
-    if (p.initial_state.kv != nullptr) {  // which is the last to arrive
+    if (p.initial_state.kv != nullptr) {  // last, for it is the most to load
       earlier_sums = add_initial_state<Normalize>(o, shared, p, head);
     }
   }
@@ -259,32 +257,27 @@ __global__ void __launch_bounds__(threads, shared_storage<Stateful>::ctas_per_mu
 
 double quadratic_flops(const prefill_problem& problem) {
   constexpr double pair = 2.0 * chunk_tokens * chunk_tokens * (feature_dim + value_dim);
-  constexpr double state_product = 2.0 * chunk_tokens * quad::slots * value_dim;
   const double chunks = static_cast<double>(chunks_of(problem.shape));
   const int state_products = problem.options.initial_state + problem.options.final_state;
   return problem.shape.batch_heads() *
-         (chunks * (chunks + 1) / 2 * pair + chunks * state_products * state_product);
+         (chunks * (chunks + 1) / 2 * pair + chunks * state_products * state_product_flops);
 }
 
 void launch_quadratic(const prefill_args<bf16>& args, cuda_stream stream) {
   const prefill_options& options = args.problem.options;
   const parameters p = make_parameters(args, 1);
-  const auto launch = [&]<bool Normalize, bool Stateful>() {
-    constexpr auto kernel = quadratic_kernel<Normalize, Stateful>;
-    constexpr int bytes = sizeof(shared_storage<Stateful>);
-    BASED_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
-    const dim3 ctas(static_cast<unsigned>(args.problem.shape.batch_heads()),
-                    p.chunks + options.final_state);
-    kernel<<<ctas, threads, bytes, stream>>>(p);
-    BASED_CUDA_LAUNCHED();
-  };
-  if (options.normalize) {
-    has_state(options) ? launch.template operator()<true, true>()
-                       : launch.template operator()<true, false>();
-  } else {
-    has_state(options) ? launch.template operator()<false, true>()
-                       : launch.template operator()<false, false>();
-  }
+  const bool stateful = has_state(options);
+  const auto kernel =
+      options.normalize
+          ? (stateful ? quadratic_kernel<true, true> : quadratic_kernel<true, false>)
+          : (stateful ? quadratic_kernel<false, true> : quadratic_kernel<false, false>);
+  const std::size_t bytes = stateful ? sizeof(stateful_storage) : sizeof(stateless_storage);
+  BASED_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                  static_cast<int>(bytes)));
+  const dim3 ctas(static_cast<unsigned>(args.problem.shape.batch_heads()),
+                  p.chunks + options.final_state);
+  kernel<<<ctas, threads, bytes, stream>>>(p);
+  BASED_CUDA_LAUNCHED();
 }
 
 }  // namespace based::sm90

@@ -94,8 +94,8 @@ TEST(dispatch, takes_the_quadratic_form_for_short_sequences) {
 }
 
 TEST(dispatch, recomputes_short_sequences_and_those_of_about_half_the_heads_that_fit) {
-  const auto choice = [](std::int64_t heads, std::int64_t seqlen) {
-    return dispatch({{1, heads, seqlen}}, h200).value();
+  const auto choice = [](std::int64_t heads, std::int64_t seqlen, bool state = false) {
+    return dispatch({{1, heads, seqlen}, {.final_state = state}}, h200).value();
   };
   constexpr std::int64_t long_seqlen = 131072;
   struct limit {
@@ -110,9 +110,11 @@ TEST(dispatch, recomputes_short_sequences_and_those_of_about_half_the_heads_that
     EXPECT_EQ(choice(heads, long_seqlen).segments, 2);
   }
   EXPECT_EQ(choice(67, long_seqlen).kernel, prefill_kernel::recurrent);
+  EXPECT_EQ(choice(1, 513, true).kernel, prefill_kernel::recomputing);
+  EXPECT_EQ(choice(1, 769, true).kernel, prefill_kernel::recurrent);
+  // Shorter ones go to the quadratic form before they come to these.
   EXPECT_TRUE(prefers_recomputing({1, 1, 193}, multiprocessors));
   EXPECT_FALSE(prefers_recomputing({1, 1, 192}, multiprocessors));
-  EXPECT_FALSE(prefers_recomputing({1, 1, 769}, multiprocessors));
 
   EXPECT_EQ(choice(44, 2048).segments, 3);
   EXPECT_EQ(choice(33, 2048).segments, 4);
@@ -144,7 +146,8 @@ TEST(dispatch, cuts_recomputing_segments_so_that_all_take_as_long) {
 TEST(dispatch, balances_heads_that_leave_a_round_half_empty) {
   const auto places = [](std::int64_t heads, std::int64_t seqlen, std::string_view variant = "") {
     const dispatch_choice choice = dispatch({{1, heads, seqlen}, {}, variant}, h200).value();
-    EXPECT_EQ(choice.kernel == prefill_kernel::balanced, choice.places > 0 || !variant.empty());
+    EXPECT_EQ(choice.kernel, choice.places > 0 || !variant.empty() ? prefill_kernel::balanced
+                                                                   : prefill_kernel::recurrent);
     return choice.places;
   };
   constexpr int one_each = multiprocessors, two_each = 2 * multiprocessors;
