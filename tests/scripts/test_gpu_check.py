@@ -1,7 +1,11 @@
 """scripts/gpu_check's order of steps and its verdict, on stand-ins for the GPU's tools."""
 
 import os
+import signal
 import stat
+import subprocess
+import time
+from pathlib import Path
 
 import pytest
 
@@ -27,10 +31,16 @@ def stand_ins(tmp_path):
     return tmp_path, log
 
 
+def environment(folder):
+    return dict(os.environ, PATH=f"{folder / 'bin'}:{os.environ['PATH']}")
+
+
+def arguments(folder, *options):
+    return ("--build-dir", folder / "build", "--out", folder / "out", *options)
+
+
 def check(run, script, folder, *options):
-    env = dict(os.environ, PATH=f"{folder / 'bin'}:{os.environ['PATH']}")
-    arguments = ("--build-dir", folder / "build", "--out", folder / "out", *options)
-    return run(script("gpu_check"), *arguments, env=env)
+    return run(script("gpu_check"), *arguments(folder, *options), env=environment(folder))
 
 
 def test_every_step_passes(run, script, stand_ins):
@@ -54,3 +64,53 @@ def test_one_failing_test_fails_the_whole_and_the_rest_still_runs(run, script, s
     assert "FAIL  test decode_test" in done.stdout
     assert "broken" in done.stdout
     assert "PASS  short sweep" in done.stdout
+
+
+def test_one_failing_sanitizer_tool_fails_the_whole(run, script, stand_ins):
+    folder, _ = stand_ins
+    write(folder / "bin/compute-sanitizer", 'case $2 in racecheck) echo "a hazard"; exit 1; esac')
+    done = check(run, script, folder)
+    assert done.returncode == 1
+    assert "FAIL  racecheck decode_test" in done.stdout
+    assert "a hazard" in done.stdout
+    assert "PASS  memcheck decode_test" in done.stdout
+    assert "PASS  short sweep" in done.stdout
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_ends_what_runs_at_the_same_time(script, stand_ins, stop):
+    folder, _ = stand_ins
+    write(folder / "bin/compute-sanitizer", f"echo $$ >>{folder / 'running'}; exec sleep 600")
+    with subprocess.Popen(
+        [script("gpu_check"), *arguments(folder)],
+        env=environment(folder),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as check_process:
+        running = wait_for_lines(folder / "running", 4)
+        check_process.send_signal(stop)
+        check_process.communicate(timeout=30)
+    assert check_process.returncode == 130
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and any(is_alive(process) for process in running):
+        time.sleep(0.05)
+    assert not any(is_alive(process) for process in running)
+    assert len((folder / "running").read_text().split()) == 4  # no further step was begun
+
+
+def wait_for_lines(path, count, within_s=60):
+    """The lines of a file that another process writes, once there are `count`."""
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        lines = path.read_text().split() if path.exists() else []
+        if len(lines) == count:
+            return lines
+        time.sleep(0.05)
+    raise AssertionError(f"{path} did not come to {count} lines")
+
+
+def is_alive(process):
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
