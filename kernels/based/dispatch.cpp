@@ -84,9 +84,9 @@ double executed_flops(const prefill_problem& problem) {
   switch (choice.kernel) {
     case prefill_kernel::balanced:
     case prefill_kernel::recurrent:
-      return sm90::executed_flops(problem.shape, choice.segments);
+      return sm90::executed_flops(problem, choice.segments);
     case prefill_kernel::recomputing:
-      return sm90::recomputing_flops(problem.shape, choice.segments);
+      return sm90::recomputing_flops(problem, choice.segments);
     case prefill_kernel::quadratic:
       return sm90::quadratic_flops(problem);
     case prefill_kernel::mma_sync:

@@ -481,9 +481,11 @@ double executed_flops(const prefill_problem& problem) {
   constexpr int scores = weight_blocks;
   constexpr int intra_chunk = weight_blocks * value_dim / 16;
   constexpr int state_product = blocks * circulant::slices * value_dim / 16;
+  // By each output warp: M x of its rows, and the sums K^T [K 1] of all blocks, the ones 8 columns.
+  constexpr double moments = blocks * (1 + blocks * 1.5);
   const double chunks = static_cast<double>((problem.shape.seqlen - 1) / chunk_tokens + 1);
-  return problem.shape.batch_heads() * chunks * (scores + intra_chunk + 2 * state_product) *
-         block_product;
+  return problem.shape.batch_heads() * chunks * block_product *
+         (scores + intra_chunk + 2 * state_product + (problem.options.normalize ? moments : 0));
 }
 
 void launch_prefill(const prefill_args<bf16>& args, cuda_stream stream) {

@@ -543,13 +543,13 @@ void require_device() {
                                               ", this kernel needs 9.0 (Hopper)");
 }
 
-/// Of a prefill that adds `extra_chunks` of a head to a state once more.
-double flops(const prefill_shape& shape, double extra_chunks) {
-  constexpr double scores = 2.0 * chunk_tokens * chunk_tokens * feature_dim;
-  constexpr double intra_chunk = 2.0 * chunk_tokens * chunk_tokens * value_dim;
-  const double chunks = static_cast<double>(chunks_of(shape));
-  return shape.batch_heads() * (chunks * (scores + intra_chunk + 2 * state_product_flops) +
-                                extra_chunks * state_product_flops);
+/// Of a prefill that adds `repeated` chunks of a head to a state once more, and `spared` to none.
+double flops(const prefill_problem& problem, std::int64_t repeated, std::int64_t spared) {
+  const chunk_flops chunk = flops_of_chunk(problem.options.normalize);
+  const std::int64_t chunks = chunks_of(problem.shape);
+  return problem.shape.batch_heads() *
+         (chunks * (chunk.within + chunk.earlier) + (chunks + repeated - spared) * chunk.state +
+          (chunks + repeated) * chunk.moments);
 }
 
 }  // namespace
@@ -562,16 +562,17 @@ std::size_t balanced_workspace_bytes(int places) {
   return places * sizeof(handed_state);
 }
 
-double executed_flops(const prefill_shape& shape, int segments) {
-  const double chunks = static_cast<double>(chunks_of(shape));
-  return flops(shape, chunks * (segments - 1) / segments);
+double executed_flops(const prefill_problem& problem, int segments) {
+  const std::int64_t chunks = chunks_of(problem.shape);
+  const bool stateful = has_state(problem.options) || segments > 1;
+  return flops(problem, chunks * (segments - 1) / segments, stateful ? 0 : 1);
 }
 
-double recomputing_flops(const prefill_shape& shape, int segments) {
-  const int chunks = static_cast<int>(chunks_of(shape));
+double recomputing_flops(const prefill_problem& problem, int segments) {
+  const int chunks = static_cast<int>(chunks_of(problem.shape));
   int recomputed = 0;
   for (int i = 0; i < segments; ++i) recomputed += recomputing_begin(chunks, segments, i);
-  return flops(shape, recomputed);
+  return flops(problem, recomputed, has_state(problem.options) ? 0 : segments);
 }
 
 parameters make_parameters(const prefill_args<bf16>& args, int segments) {

@@ -156,8 +156,28 @@ __device__ inline void add_inter_chunk(accumulator_tile<64>& o,
   warpgroup::mma_commit();
 }
 
-/// Floating-point operations of a chunk's product with a state, and of its addition to one.
-inline constexpr double state_product_flops = 2.0 * chunk_tokens * quad::slots * value_dim;
+/// Floating-point operations of a chunk on the tensor cores, padding included.
+struct chunk_flops {
+  double within;   ///< Q K^T, W V; normalised, the sums of W's rows
+  double earlier;  ///< phi(Q) S; normalised, [Q 1/4] moments and the sums of its rows
+  double state;    ///< phi(K)^T V
+  double moments;  ///< normalised: K^T [K 1]
+};
+constexpr chunk_flops flops_of_chunk(bool normalize) {
+  constexpr int sums = 8;  // columns that hold the sums of rows
+  const auto product = [](int m, int n, int k) { return 2.0 * m * n * k; };
+  chunk_flops flops = {.within = product(chunk_tokens, chunk_tokens, feature_dim) +
+                                 product(chunk_tokens, value_dim, chunk_tokens),
+                       .earlier = product(chunk_tokens, value_dim, quad::slots),
+                       .state = product(quad::slots, value_dim, chunk_tokens)};
+  if (normalize) {
+    flops.within += product(chunk_tokens, sums, chunk_tokens);
+    flops.earlier += product(chunk_tokens, feature_dim, 2 * feature_dim) +
+                     product(chunk_tokens, sums, feature_dim);
+    flops.moments = product(feature_dim, feature_dim + sums, chunk_tokens);
+  }
+  return flops;
+}
 
 /// Shared memory: of a multiprocessor, and what the system takes of each CTA's.
 inline constexpr std::size_t multiprocessor_bytes = 228 * 1024;

@@ -71,9 +71,10 @@ void launch_quadratic(const prefill_args<bf16>& args, cuda_stream stream);
 /// Bytes of workspace that launch_prefill needs.
 std::size_t workspace_bytes(const prefill_shape& shape, int segments);
 
-/// Floating-point operations of the tensor cores' products, padding included.
-double executed_flops(const prefill_shape& shape, int segments);
-double recomputing_flops(const prefill_shape& shape, int segments);
+/// Floating-point operations of the tensor cores' products, padding included: of launch_prefill and
+/// (with one segment) launch_balanced, and of the others.
+double executed_flops(const prefill_problem& problem, int segments);
+double recomputing_flops(const prefill_problem& problem, int segments);
 double quadratic_flops(const prefill_problem& problem);
 
 }  // namespace based::sm90

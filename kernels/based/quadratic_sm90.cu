@@ -256,11 +256,13 @@ __global__ void __launch_bounds__(threads, shared_storage<Stateful>::ctas_per_mu
 }  // namespace
 
 double quadratic_flops(const prefill_problem& problem) {
-  constexpr double pair = 2.0 * chunk_tokens * chunk_tokens * (feature_dim + value_dim);
+  const prefill_options& options = problem.options;
+  const chunk_flops chunk = flops_of_chunk(options.normalize);
   const double chunks = static_cast<double>(chunks_of(problem.shape));
-  const int state_products = problem.options.initial_state + problem.options.final_state;
-  return problem.shape.batch_heads() *
-         (chunks * (chunks + 1) / 2 * pair + chunks * state_products * state_product_flops);
+  double flops = chunks * (chunks + 1) / 2 * chunk.within;
+  if (options.initial_state) flops += chunks * chunk.earlier;
+  if (options.final_state) flops += chunks * (chunk.state + chunk.moments);
+  return problem.shape.batch_heads() * flops;
 }
 
 void launch_quadratic(const prefill_args<bf16>& args, cuda_stream stream) {

@@ -1,5 +1,6 @@
 // The program as its user meets it: exit status, messages, the results file, resume. Runs
-// fake_bench, which is based_bench with implementations that behave in one known way each.
+// fake_bench beside this test, which is based_bench with implementations that behave in one known
+// way each.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
@@ -28,8 +29,9 @@ struct outcome {
 };
 
 outcome run(const std::string& arguments, const std::string& device = "cpu") {
+  const auto folder = std::filesystem::read_symlink("/proc/self/exe").parent_path();
   const std::string command =
-      std::string(BASED_FAKE_BENCH) + " --device=" + device + " " + arguments + " 2>&1";
+      (folder / "fake_bench").string() + " --device=" + device + " " + arguments + " 2>&1";
   FILE* pipe = popen(command.c_str(), "r");
   outcome result{-1, ""};
   std::array<char, 4096> buffer;

@@ -15,6 +15,8 @@
 
 #include "baselines/reference/prefill.h"
 #include "kernels/based/dispatch.h"
+#include "kernels/based/prefill_sm80.h"
+#include "kernels/based/prefill_sm90.h"
 #include "kernels/common/cuda_check.h"
 #include "kernels/common/error.h"
 #include "tests/support/compare.h"
@@ -498,6 +500,25 @@ TEST(prefill_cuda_arguments, asks_for_workspace_only_to_split_and_to_balance) {
   EXPECT_EQ(entry.workspace_bytes({{16, 16, 8192}}), 0u);
   EXPECT_GT(entry.workspace_bytes({{1, 16, 8192}}), 0u);
   EXPECT_GT(entry.workspace_bytes({{20, 16, 8192}}), 0u);
+}
+
+// plots/data/h200_audit.json: what an H200's counters said.
+TEST(prefill_cuda_arguments, models_the_flops_that_the_hardware_counted) {
+  constexpr prefill_options all = {.normalize = true, .initial_state = true, .final_state = true};
+  const struct {
+    double modelled;
+    double gflop;
+  } rows[] = {
+      {sm90::executed_flops({{16, 16, 8192}}, 1), 107.03863808},
+      {sm90::executed_flops({{128, 16, 8192}}, 1), 856.30910464},
+      {sm90::executed_flops({{16, 16, 8192}, all}, 1), 113.816633344},
+      {sm90::executed_flops({{1, 16, 8192}}, 8), 9.05969664},
+      {sm90::recomputing_flops({{4, 16, 8192}}, 2), 33.38665984},
+      {sm90::quadratic_flops({{1, 16, 512}}), 0.37748736},
+      {sm90::quadratic_flops({{1, 16, 128}, all}), 0.122683392},
+      {sm80::executed_flops({{16, 16, 8192}}), 99.32111872},
+  };
+  for (const auto& [modelled, gflop] : rows) EXPECT_NEAR(modelled, 1e9 * gflop, 1);
 }
 
 TEST(prefill_cuda_arguments, throws_before_touching_a_device) {
