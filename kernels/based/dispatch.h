@@ -66,7 +66,7 @@ constexpr int segments_of(const prefill_shape& shape, std::string_view variant,
 
 /// Whether the quadratic form is faster. Measured: the more heads there are, the better a recurrent
 /// CTA or two a head fill the card. Each of its CTAs reads an initial state by itself: that is
-/// worth one round of them, two a multiprocessor.
+/// worth one round of them, two a multiprocessor. Normalisation costs it less than the others.
 constexpr bool prefers_quadratic(const prefill_problem& problem, std::int64_t multiprocessors) {
   const std::int64_t heads = problem.shape.batch_heads(), chunks = chunks_of(problem.shape);
   const prefill_options& options = problem.options;
@@ -74,14 +74,17 @@ constexpr bool prefers_quadratic(const prefill_problem& problem, std::int64_t mu
     return !options.initial_state && heads <= multiprocessors && chunks == 1;
   }
   if (options.initial_state) {
-    return chunks <= (8 * heads <= multiprocessors ? 8 : 7) &&
-           heads * (chunks + options.final_state) <= 2 * multiprocessors;
+    const int longest = 16 * heads <= multiprocessors ? 10 : 8 * heads <= multiprocessors ? 8 : 7;
+    return chunks <= longest && heads * (chunks + options.final_state) <= 2 * multiprocessors;
   }
-  if (options.final_state) return chunks <= (3 * heads <= multiprocessors ? 8 : 6);
+  if (options.final_state) return chunks <= (4 * heads <= multiprocessors ? 10 : 6);
   if (2 * heads <= multiprocessors) {
-    return chunks <= std::min<std::int64_t>(20, 5 + 4 * multiprocessors / (3 * heads));
+    const std::int64_t longest =
+        std::min<std::int64_t>(20, 5 + 4 * multiprocessors / (3 * heads));
+    return options.normalize ? 7 * chunks <= 10 * longest : chunks <= longest;
   }
   if (3 * heads <= 2 * multiprocessors) return chunks <= 8;
+  if (options.normalize && heads <= multiprocessors) return heads * chunks <= 5 * multiprocessors;
   if (heads <= multiprocessors) return chunks <= 4;
   return chunks <= 2;
 }
@@ -113,16 +116,22 @@ constexpr int places_to_balance(const prefill_shape& shape, std::int64_t multipr
 
 /// Whether `balanced` is faster than whole sequences. Measured: these come in rounds of two CTAs a
 /// multiprocessor, and for the heads that are left over the last one takes 3/5 of the time of a
-/// full one, or nearly as long as that from half a round on. Balanced, heads take their share
-/// of a round each, and all together five chunks of a round more. With one CTA a multiprocessor, a
-/// head's chunks take 9/16 of the time that those of two take side by side.
-constexpr bool prefers_balanced(const prefill_shape& shape, std::int64_t multiprocessors) {
-  const std::int64_t heads = shape.batch_heads(), chunks = chunks_of(shape);
+/// full one, or nearly as long as that from half a round on, with states from a quarter. Balanced,
+/// heads take their share of a round each, and all together five chunks of a round more, with
+/// states six. With one CTA a multiprocessor, a head's chunks take 9/16 of the time that those of
+/// two take side by side, normalised 10/16.
+constexpr bool prefers_balanced(const prefill_problem& problem, std::int64_t multiprocessors) {
+  const prefill_options& options = problem.options;
+  const std::int64_t heads = problem.shape.batch_heads(), chunks = chunks_of(problem.shape);
   const std::int64_t round = 2 * multiprocessors, rest = heads % round;
   if (heads <= multiprocessors || rest == 0) return false;
-  if (heads < round) return 9 * heads * chunks <= multiprocessors * (16 * chunks - 80);
-  const std::int64_t last_round = (2 * rest < round ? 60 : 97) * round / 100;
-  return chunks * (last_round - rest) > 5 * round;
+  if (heads < round) {
+    return (options.normalize ? 10 : 9) * heads * chunks <= multiprocessors * (16 * chunks - 80);
+  }
+  const bool stateful = has_state(options);
+  const bool nearly_full = (stateful ? 4 : 2) * rest >= round;
+  const std::int64_t last_round = (nearly_full ? 97 : 60) * round / 100;
+  return chunks * (last_round - rest) > (stateful ? 6 : 5) * round;
 }
 
 /// The device that a problem is dispatched for.
@@ -164,7 +173,7 @@ constexpr std::optional<dispatch_choice> dispatch(const prefill_problem& problem
                            recomputing_segments(shape, device.multiprocessors)};
   }
   if (variant == variant_balanced ||
-      (variant.empty() && prefers_balanced(shape, device.multiprocessors))) {
+      (variant.empty() && prefers_balanced(problem, device.multiprocessors))) {
     return dispatch_choice{.kernel = prefill_kernel::balanced,
                            .places = places_to_balance(shape, device.multiprocessors)};
   }

@@ -74,17 +74,30 @@ TEST(dispatch, takes_the_quadratic_form_for_short_sequences) {
     EXPECT_EQ(kernel({1, heads, longest}, {}), prefill_kernel::quadratic) << heads;
     EXPECT_NE(kernel({1, heads, longest + 1}, {}), prefill_kernel::quadratic) << heads;
   }
+  constexpr prefill_options normalize = {.normalize = true};
+  for (const auto& [heads, longest] : {limit{1, 1792},
+                                       {16, 1408},
+                                       {32, 896},
+                                       {66, 640},
+                                       {88, 512},
+                                       {89, 448},
+                                       {132, 320},
+                                       {133, 128}}) {
+    EXPECT_EQ(kernel({1, heads, longest}, normalize), prefill_kernel::quadratic) << heads;
+    EXPECT_NE(kernel({1, heads, longest + 1}, normalize), prefill_kernel::quadratic) << heads;
+  }
 
   constexpr prefill_options final_state = {.final_state = true},
                             initial_state = {.initial_state = true},
                             both = {.initial_state = true, .final_state = true};
   for (const auto& [heads, longest] :
-       {limit{1, 512}, {44, 512}, {45, 384}, {66, 384}, {67, 64}, {132, 64}}) {
+       {limit{1, 640}, {33, 640}, {34, 384}, {66, 384}, {67, 64}, {132, 64}}) {
     EXPECT_EQ(kernel({1, heads, longest}, final_state), prefill_kernel::quadratic) << heads;
     EXPECT_NE(kernel({1, heads, longest + 1}, final_state), prefill_kernel::quadratic) << heads;
   }
   EXPECT_NE(kernel({1, 133, 1}, final_state), prefill_kernel::quadratic);
-  for (const auto& [heads, longest] : {limit{1, 512}, {16, 512}, {17, 448}, {33, 448}, {66, 192}}) {
+  for (const auto& [heads, longest] :
+       {limit{1, 640}, {8, 640}, {9, 512}, {16, 512}, {17, 448}, {33, 448}, {66, 192}}) {
     EXPECT_EQ(kernel({1, heads, longest}, both), prefill_kernel::quadratic) << heads;
     EXPECT_NE(kernel({1, heads, longest + 1}, both), prefill_kernel::quadratic) << heads;
   }
@@ -110,7 +123,7 @@ TEST(dispatch, recomputes_short_sequences_and_those_of_about_half_the_heads_that
     EXPECT_EQ(choice(heads, long_seqlen).segments, 2);
   }
   EXPECT_EQ(choice(67, long_seqlen).kernel, prefill_kernel::recurrent);
-  EXPECT_EQ(choice(1, 513, true).kernel, prefill_kernel::recomputing);
+  EXPECT_EQ(choice(1, 641, true).kernel, prefill_kernel::recomputing);
   EXPECT_EQ(choice(1, 769, true).kernel, prefill_kernel::recurrent);
   // Shorter ones go to the quadratic form before they come to these.
   EXPECT_TRUE(prefers_recomputing({1, 1, 193}, multiprocessors));
@@ -144,8 +157,9 @@ TEST(dispatch, cuts_recomputing_segments_so_that_all_take_as_long) {
 }
 
 TEST(dispatch, balances_heads_that_leave_a_round_half_empty) {
-  const auto places = [](std::int64_t heads, std::int64_t seqlen, std::string_view variant = "") {
-    const dispatch_choice choice = dispatch({{1, heads, seqlen}, {}, variant}, h200).value();
+  const auto places = [](std::int64_t heads, std::int64_t seqlen, std::string_view variant = "",
+                         const prefill_options& options = {}) {
+    const dispatch_choice choice = dispatch({{1, heads, seqlen}, options, variant}, h200).value();
     EXPECT_EQ(choice.kernel, choice.places > 0 || !variant.empty() ? prefill_kernel::balanced
                                                                    : prefill_kernel::recurrent);
     return choice.places;
@@ -167,7 +181,21 @@ TEST(dispatch, balances_heads_that_leave_a_round_half_empty) {
     EXPECT_EQ(places(most + 1, seqlen), 0);
     EXPECT_EQ(places(528, seqlen), 0);
   }
-  for (const std::int64_t heads : {133, 160, 272, 300}) EXPECT_EQ(places(heads, 512), 0) << heads;
+  constexpr prefill_options normalize = {.normalize = true}, states = {.final_state = true};
+  for (const auto& [seqlen, most_alone, most] :
+       {limit{1152, 152, 348}, {2048, 178, 380}, {8192, 202, 509}}) {
+    SCOPED_TRACE(seqlen);
+    EXPECT_EQ(places(most_alone, seqlen, "", normalize), one_each);
+    EXPECT_EQ(places(most_alone + 1, seqlen, "", normalize), 0);
+    EXPECT_EQ(places(most, seqlen, "", normalize), two_each);
+    EXPECT_EQ(places(most + 1, seqlen, "", normalize), 0);
+  }
+  EXPECT_EQ(places(431, 1152, "", states), two_each);
+  EXPECT_EQ(places(432, 1152, "", states), 0);
+  for (const std::int64_t heads : {133, 160, 272, 300, 340, 360}) {
+    EXPECT_EQ(places(heads, 512), 0) << heads;
+    EXPECT_EQ(places(heads, 512, "", states), 0) << heads;
+  }
   EXPECT_EQ(places(256, 8192), 0);
   EXPECT_EQ(places(2048, 8192), two_each);
 
