@@ -1,6 +1,7 @@
 """scripts/profile_ncu and profile_nsys, with stubs for the profilers and based_bench."""
 
 import json
+import re
 import sys
 
 import pytest
@@ -86,6 +87,20 @@ def test_ncu_is_asked_for_the_counts_that_it_knows(suite):
         "launch__registers_per_thread",
         "sm__ops_path_tensor_src_bf16_dst_fp32.sum",
     ]
+
+
+def test_an_audit_without_a_filter_is_of_the_readmes_rows(suite, root):
+    suite.profiler("ncu")
+    done = suite.run("scripts/profile_ncu", "--audit", "--launch-count", "1")
+    assert done.returncode == 0, done.stderr
+    call = words(suite, "ncu")
+    (chosen,) = [word for word in call if word.startswith("--benchmark_filter=")]
+    chosen = re.compile(chosen.partition("=")[2])
+    committed = json.loads((root / "plots/data/h200_audit.json").read_text())["rows"]
+    assert all(chosen.search(f"{row['row']}/manual_time") for row in committed)
+    assert not chosen.search("prefill/chunked_parallel/cuda/B:16/H:16/N:8192/options:a/manual_time")
+    assert not chosen.search("prefill/based/cuda/B:1/H:16/N:128/manual_time")
+    assert {"--launch-count", "--heads=16", "--options=none,all"} <= set(call)
 
 
 def test_ncus_options_replace_the_scripts(suite):

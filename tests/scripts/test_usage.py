@@ -59,6 +59,7 @@ def test_is_executable(root, path):
         ("profile_ncu", [], "want a FILTER"),
         ("profile_ncu", ["--set", "full"], "the FILTER comes first, got '--set'"),
         ("profile_ncu", ["based", "--build-dir", "--audit"], "--build-dir needs a value"),
+        ("profile_ncu", ["--audit", "--", "--batch=1"], "has shapes of its own"),
         ("profile_ncu", ["based", "--build-dir", "/nonexistent"], "holds no based_bench"),
         ("profile_nsys", [], "want a FILTER"),
         ("profile_nsys", ["based", "--build-dir", "/nonexistent"], "holds no based_bench"),
