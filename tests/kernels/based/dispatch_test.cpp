@@ -181,7 +181,8 @@ TEST(dispatch, balances_heads_that_leave_a_round_half_empty) {
     EXPECT_EQ(places(most + 1, seqlen), 0);
     EXPECT_EQ(places(528, seqlen), 0);
   }
-  constexpr prefill_options normalize = {.normalize = true}, states = {.final_state = true};
+  constexpr prefill_options normalize = {.normalize = true}, final_state = {.final_state = true},
+                            initial_state = {.initial_state = true};
   for (const auto& [seqlen, most_alone, most] :
        {limit{1152, 152, 348}, {2048, 178, 380}, {8192, 202, 509}}) {
     SCOPED_TRACE(seqlen);
@@ -190,11 +191,13 @@ TEST(dispatch, balances_heads_that_leave_a_round_half_empty) {
     EXPECT_EQ(places(most, seqlen, "", normalize), two_each);
     EXPECT_EQ(places(most + 1, seqlen, "", normalize), 0);
   }
-  EXPECT_EQ(places(431, 1152, "", states), two_each);
-  EXPECT_EQ(places(432, 1152, "", states), 0);
+  EXPECT_EQ(places(348, 1152, "", final_state), two_each);
+  EXPECT_EQ(places(349, 1152, "", final_state), 0);
+  EXPECT_EQ(places(462, 1152, "", initial_state), two_each);
+  EXPECT_EQ(places(463, 1152, "", initial_state), 0);
   for (const std::int64_t heads : {133, 160, 272, 300, 340, 360}) {
     EXPECT_EQ(places(heads, 512), 0) << heads;
-    EXPECT_EQ(places(heads, 512, "", states), 0) << heads;
+    EXPECT_EQ(places(heads, 512, "", initial_state), 0) << heads;
   }
   EXPECT_EQ(places(256, 8192), 0);
   EXPECT_EQ(places(2048, 8192), two_each);
