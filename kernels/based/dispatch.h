@@ -79,8 +79,7 @@ constexpr bool prefers_quadratic(const prefill_problem& problem, std::int64_t mu
   }
   if (options.final_state) return chunks <= (4 * heads <= multiprocessors ? 10 : 6);
   if (2 * heads <= multiprocessors) {
-    const std::int64_t longest =
-        std::min<std::int64_t>(20, 5 + 4 * multiprocessors / (3 * heads));
+    const std::int64_t longest = std::min<std::int64_t>(20, 5 + 4 * multiprocessors / (3 * heads));
     return options.normalize ? 7 * chunks <= 10 * longest : chunks <= longest;
   }
   if (3 * heads <= 2 * multiprocessors) return chunks <= 8;
