@@ -502,7 +502,7 @@ TEST(prefill_cuda_arguments, asks_for_workspace_only_to_split_and_to_balance) {
   EXPECT_GT(entry.workspace_bytes({{20, 16, 8192}}), 0u);
 }
 
-// plots/data/h200_audit.json: what an H200's counters said.
+// What an H200's counters said: plots/data/h200_audit.json; at N = 4096 by forced variants.
 TEST(prefill_cuda_arguments, models_the_flops_that_the_hardware_counted) {
   constexpr prefill_options all = {.normalize = true, .initial_state = true, .final_state = true};
   const struct {
@@ -517,6 +517,10 @@ TEST(prefill_cuda_arguments, models_the_flops_that_the_hardware_counted) {
       {sm90::quadratic_flops({{1, 16, 512}}), 0.37748736},
       {sm90::quadratic_flops({{1, 16, 128}, all}), 0.122683392},
       {sm80::executed_flops({{16, 16, 8192}}), 99.32111872},
+      {sm90::executed_flops({{4, 16, 4096}, all}, 1), 14.227079168},
+      {sm90::executed_flops({{4, 16, 4096}, all}, 4), 18.404605952},
+      {sm90::recomputing_flops({{4, 16, 4096}, all}, 2), 17.708351488},
+      {sm80::executed_flops({{4, 16, 4096}, all}), 13.354663936},
   };
   for (const auto& [modelled, gflop] : rows) EXPECT_NEAR(modelled, 1e9 * gflop, 1);
 }
