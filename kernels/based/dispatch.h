@@ -116,9 +116,10 @@ constexpr int places_to_balance(const prefill_shape& shape, std::int64_t multipr
 /// Whether `balanced` is faster than whole sequences. Measured: these come in rounds of two CTAs a
 /// multiprocessor, and for the heads that are left over the last one takes 3/5 of the time of a
 /// full one, or nearly as long as that from half a round on. Balanced, heads take their share of a
-/// round each, and all together five chunks of a round more. With an initial state they lose eight,
-/// but a last round takes longer from a quarter of a round on. With one CTA a multiprocessor, a
-/// head's chunks take 9/16 of the time that those of two take side by side, normalised 10/16.
+/// round each, and all together five chunks of a round more. With an initial state and a quarter of
+/// a round or more left over the last one takes 6/5 of a full one, and eight chunks are lost. With
+/// one CTA a multiprocessor, a head's chunks take 9/16 of the time that those of two take side by
+/// side, normalised 10/16.
 constexpr bool prefers_balanced(const prefill_problem& problem, std::int64_t multiprocessors) {
   const prefill_options& options = problem.options;
   const std::int64_t heads = problem.shape.batch_heads(), chunks = chunks_of(problem.shape);
@@ -127,10 +128,12 @@ constexpr bool prefers_balanced(const prefill_problem& problem, std::int64_t mul
   if (heads < round) {
     return (options.normalize ? 10 : 9) * heads * chunks <= multiprocessors * (16 * chunks - 80);
   }
-  const bool starts_late = options.initial_state && 4 * rest >= round;
-  const int percent = starts_late ? 120 : 2 * rest < round ? 60 : 97, lost = starts_late ? 8 : 5;
-  const std::int64_t last_round = percent * round / 100;
-  return chunks * (last_round - rest) > lost * round;
+  // Against a last round that takes `percent` of a full one.
+  const auto gains = [&](int percent, int lost_chunks) {
+    return chunks * (percent * round / 100 - rest) > lost_chunks * round;
+  };
+  if (options.initial_state && 4 * rest >= round) return gains(120, 8);
+  return gains(2 * rest < round ? 60 : 97, 5);
 }
 
 /// The device that a problem is dispatched for.

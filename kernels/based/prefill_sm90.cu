@@ -321,7 +321,8 @@ __device__ void hand_on_state(const state_accumulator& s_transposed, const key_m
 }
 
 /// Of a head that another CTA has begun: the state, in place of none. That CTA comes before this
-/// one in the grid, so it has started before and, waiting for none, will end.
+/// one in the grid and waits for none. CTAs start in the order of the grid, which CUDA does not
+/// promise but scans by look-back count on as well: so it is resident or has ended.
 template <bool Normalize>
 __device__ void take_over_state(state_accumulator& s_transposed, key_moments& moments,
                                 const handed_state& handed) {
