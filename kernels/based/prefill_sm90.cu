@@ -95,6 +95,7 @@ struct shared_storage {
   ones_tile ones;      // [16 x 64]
   halves_tile halves;  // [8 x 16]
   float initial_tokens;
+  int ticket;  // where heads are handed over
   barrier loaded[stages];
   barrier consumed[stages];
   barrier state_ready[state_buffers];
@@ -309,24 +310,33 @@ __device__ void add_partials(shared_storage<Share>& shared, state_accumulator& s
   }
 }
 
+/// Drawn by CTAs as they start. In the workspace, behind the states.
+__device__ std::uint32_t& tickets(const parameters& p) {
+  return *reinterpret_cast<std::uint32_t*>(p.handed + p.handed_heads);
+}
+
+/// How many CTAs of the grid have started before this one: CUDA does not promise that they start in
+/// the order of their indices. By one thread.
+__device__ int draw_ticket(const parameters& p) {
+  ptx::wait_for_prior_grid();  // which clears the tickets, and the flags
+  return static_cast<int>(atomicAdd(&tickets(p), 1u));
+}
+
 /// Of a head that another CTA goes on with: its state after this one's chunks.
 template <bool Normalize>
 __device__ void hand_on_state(const state_accumulator& s_transposed, const key_moments& moments,
                               handed_state& handed) {
-  ptx::wait_for_prior_grid();  // which clears the flags
   warpgroup::store_exact(handed.state, s_transposed);
   if constexpr (Normalize) moments.store_part(handed.moments);
   warpgroup::sync<state_barrier>();
   if (warpgroup::thread() == 0) ptx::store_release(&handed.is_there, 1);
 }
 
-/// Of a head that another CTA has begun: the state, in place of none. That CTA comes before this
-/// one in the grid and waits for none. CTAs start in the order of the grid, which CUDA does not
-/// promise but scans by look-back count on as well: so it is resident or has ended.
+/// Of a head that another CTA has begun: the state, in place of none. That CTA drew its ticket
+/// before this one, so it is resident or has ended, and it waits for none.
 template <bool Normalize>
 __device__ void take_over_state(state_accumulator& s_transposed, key_moments& moments,
                                 const handed_state& handed) {
-  ptx::wait_for_prior_grid();
   if (warpgroup::thread() == 0) {
     while (ptx::load_acquire(&handed.is_there) == 0) {
     }
@@ -432,9 +442,10 @@ __global__ void __launch_bounds__(threads, Share::ctas)
   extern __shared__ __align__(1024) char shared_bytes[];
   using storage = shared_storage<Share>;
   storage& shared = *reinterpret_cast<storage*>(shared_bytes);
-  const segment_range range = Share::recomputes   ? segment_range::uneven(p)
-                              : Share::hands_over ? segment_range::balanced(p)
-                                                  : segment_range(p);
+  segment_range range = Share::recomputes ? segment_range::uneven(p) : segment_range(p);
+  if constexpr (Share::hands_over) {
+    if (threadIdx.x == threads - 1) shared.ticket = draw_ticket(p);
+  }
 
   if constexpr (Normalize) {
     block::fill(shared.ones, ptx::two_ones);
@@ -454,6 +465,7 @@ __global__ void __launch_bounds__(threads, Share::ctas)
     ptx::fence_mbarrier_init();
   }
   __syncthreads();
+  if constexpr (Share::hands_over) range = segment_range::balanced(p, shared.ticket);
 
   const int warp = warp::uniform_index();
   if constexpr (Stateful) {
@@ -481,9 +493,11 @@ __global__ void __launch_bounds__(threads, Share::ctas)
   }
 }
 
-__global__ void clear_handed_kernel(handed_state* handed, int count) {
+/// Clears the tickets and flags. One block.
+__global__ void prepare_to_balance_kernel(const __grid_constant__ parameters p) {
   ptx::launch_dependent_grid();
-  for (int i = threadIdx.x; i < count; i += blockDim.x) handed[i].is_there = 0;
+  if (threadIdx.x == 0) tickets(p) = 0;
+  for (int i = threadIdx.x; i < p.handed_heads; i += blockDim.x) p.handed[i].is_there = 0;
 }
 
 int device_attribute(cudaDeviceAttr attribute) {
@@ -560,7 +574,7 @@ std::size_t workspace_bytes(const prefill_shape& shape, int segments) {
 }
 
 std::size_t balanced_workspace_bytes(int places) {
-  return places * sizeof(handed_state);
+  return places * sizeof(handed_state) + sizeof(std::uint32_t);
 }
 
 double executed_flops(const prefill_problem& problem, int segments) {
@@ -641,8 +655,7 @@ void launch_balanced(const prefill_args<bf16>& args, int places, cuda_stream str
                     " chunks cannot be balanced among " + std::to_string(places) + " CTAs");
   p.handed_heads = places;
   p.handed = static_cast<handed_state*>(args.workspace);
-  constexpr int clearing_threads = 256;
-  clear_handed_kernel<<<1, clearing_threads, 0, stream>>>(p.handed, places);
+  prepare_to_balance_kernel<<<1, threads, 0, stream>>>(p);
   BASED_CUDA_LAUNCHED();
   const bool alone = places <= device_attribute(cudaDevAttrMultiProcessorCount);
   const bool stateful = has_state(options);

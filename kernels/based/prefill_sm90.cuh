@@ -64,14 +64,15 @@ struct segment_range : grid_head {
     return range;
   }
 
-  /// Of a grid that begins each head, then goes on with those that are handed over. Their first
-  /// parts are of all lengths, the shortest first: if all CTAs are as fast, they end at even
-  /// distances from then on. When no head is left to begin, the first that ends makes room for the
-  /// longest of the second parts, the next for the next: all of these end at the same time.
-  __device__ static segment_range balanced(const parameters& p) {
-    const int cta = static_cast<int>(blockIdx.x), heads = gridDim.x - p.handed_heads;
-    const bool goes_on = cta >= heads;
-    segment_range range(p, goes_on ? cta - heads : cta, p.chunks);
+  /// Of a grid that begins each head, then goes on with those that are handed over, in the order in
+  /// which CTAs start. The first parts are of all lengths, the shortest first: if all CTAs are as
+  /// fast, they end at even distances from then on. When no head is left to begin, the first that
+  /// ends makes room for the longest of the second parts, the next for the next: all of these end
+  /// at the same time.
+  __device__ static segment_range balanced(const parameters& p, int ticket) {
+    const int heads = static_cast<int>(gridDim.x) - p.handed_heads;
+    const bool goes_on = ticket >= heads;
+    segment_range range(p, goes_on ? ticket - heads : ticket, p.chunks);
     if (range.index < p.handed_heads) {
       (goes_on ? range.first : range.last) = handed_over_at(p.chunks, p.handed_heads, range.index);
     }

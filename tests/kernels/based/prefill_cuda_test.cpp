@@ -23,6 +23,7 @@
 #include "tests/support/device_bytes.h"
 #include "tests/support/guarded_buffer.h"
 #include "tests/support/inputs.h"
+#include "tests/support/occupied_multiprocessors.h"
 
 namespace based {
 namespace {
@@ -305,6 +306,27 @@ TEST_F(prefill_cuda, a_balanced_head_has_the_bits_of_a_whole_one) {
     EXPECT_EQ(balanced.output(), whole.output()) << shape.heads;
     EXPECT_EQ(balanced.final_kv(), whole.final_kv()) << shape.heads;
   }
+}
+
+/// However few of the CTAs are resident at a time, none waits for one that cannot start.
+TEST_F(prefill_cuda, balances_where_others_hold_most_of_the_device) {
+  constexpr int free_multiprocessors = 2;
+  cudaStream_t stream;
+  BASED_CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+  for (const prefill_shape& shape : balanced_shapes()) {
+    constexpr int all_options = 7;
+    prefill_case test({shape, options_of(all_options), variant_balanced});
+    test.run();  // loads the kernels, for which the other grid would have to end
+    test.poison();
+    support::synchronize(device);
+    support::occupied_multiprocessors others(multiprocessors() - free_multiprocessors);
+    test.enqueue(stream);
+    BASED_CUDA(cudaStreamSynchronize(stream));
+    EXPECT_TRUE(others.are_held()) << shape.heads;
+    others.release();
+    test.check();
+  }
+  BASED_CUDA(cudaStreamDestroy(stream));
 }
 
 TEST_F(prefill_cuda, any_scale) {
