@@ -15,6 +15,7 @@
 #include <memory>
 #include <numeric>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -203,12 +204,20 @@ bool is_bf16(const std::vector<float>& values) {
 
 enum class outcome { pass, fail, skip };
 
-/// Runs one implementation and prints its line.
-outcome check(const tested_implementation& tested, backend& device, const case_file& given) {
-  const std::string name = fmt::format("{}/{}", tested.name, to_string(tested.device()));
+/// As in the lines that are printed.
+std::string name_of(const tested_implementation& tested, std::string_view variant) {
+  return fmt::format("{}/{}{}{}", tested.name, to_string(tested.device()),
+                     variant.empty() ? "" : "/variant:", variant);
+}
+
+/// Runs one implementation, in a variant or (empty) the one that it chooses, and prints its line.
+outcome check(const tested_implementation& tested, std::string_view variant, backend& device,
+              const case_file& given) {
+  const std::string name = name_of(tested, variant);
   prefill_problem problem{
       .shape = given.layout.shape,
-      .options = {.scale = given.layout.scale, .final_state = !given.state.empty()}};
+      .options = {.scale = given.layout.scale, .final_state = !given.state.empty()},
+      .variant = variant};
   std::string note;
   unsupported_reason reason = tested.unsupported(problem);
   if (reason && problem.options.final_state) {
@@ -284,14 +293,18 @@ std::vector<tested_implementation> selected(const check_options& options) {
 }
 
 int check_all(const check_options& options) {
-  const std::vector<tested_implementation> chosen = selected(options);
+  std::vector<std::pair<tested_implementation, std::string_view>> chosen;  // and its variants
+  for (const tested_implementation& tested : selected(options)) {
+    chosen.emplace_back(tested, "");
+    for (const std::string_view variant : tested.variants) chosen.emplace_back(tested, variant);
+  }
   const case_file given = read_case(options.path, options.headerless);
 
   int passed = 0, failed = 0;
   for (const device_kind kind : {device_kind::cpu, device_kind::cuda}) {
     std::unique_ptr<backend> device;
     std::string lost;
-    for (const tested_implementation& tested : chosen) {
+    for (const auto& [tested, variant] : chosen) {
       if (tested.device() != kind) continue;
       if (!device && lost.empty()) {
         if (kind == device_kind::cpu) {
@@ -305,16 +318,15 @@ int check_all(const check_options& options) {
         }
       }
       if (!lost.empty()) {
-        fmt::print("{:<32} SKIP  {}\n", fmt::format("{}/{}", tested.name, to_string(kind)), lost);
+        fmt::print("{:<32} SKIP  {}\n", name_of(tested, variant), lost);
         continue;
       }
       try {
-        const outcome result = check(tested, *device, given);
+        const outcome result = check(tested, variant, *device, given);
         passed += result == outcome::pass;
         failed += result == outcome::fail;
       } catch (const std::exception& error) {
-        fmt::print("{:<32} FAIL  {}\n", fmt::format("{}/{}", tested.name, to_string(kind)),
-                   error.what());
+        fmt::print("{:<32} FAIL  {}\n", name_of(tested, variant), error.what());
         ++failed;
         lost = device->lost().value_or("");
       }
@@ -326,8 +338,10 @@ int check_all(const check_options& options) {
 
 int main_checked(int argc, char** argv) {
   CLI::App app{
-      "Runs implementations of Based prefill on a case file of scripts/generate_vectors, or of\n"
-      "ThunderKittens' generator, and compares with the output that the file holds.\n"
+      "Runs implementations of Based prefill, each in all of its variants, on a case file of\n"
+      "scripts/generate_vectors, or of ThunderKittens' generator, and compares with the output "
+      "that\n"
+      "the file holds.\n"
       "Exit status: 0 all passed, 1 one failed or none ran, 2 bad usage or a bad file."};
   check_options options;
   std::string terms;

@@ -35,9 +35,9 @@ _IMPLEMENTATIONS = {
     "Mamba-2": "mamba2",
 }
 # The peers' own names of operations and implementations, where they differ from those here.
-_PEER_OPERATIONS = {"attention": "prefill", "sliding_window_decode": "sliding_window"}
-_PEER_IMPLEMENTATIONS = {"mamba_selective_scan": "mamba", "mamba2_ssd_triton": "mamba2"}
-_SHAPE = {"batch": "B", "heads": "H", "seqlen": "N", "window": "W"}
+PEER_OPERATIONS = {"attention": "prefill", "sliding_window_decode": "sliding_window"}
+PEER_IMPLEMENTATIONS = {"mamba_selective_scan": "mamba", "mamba2_ssd_triton": "mamba2"}
+SIZES = {"batch": "B", "heads": "H", "seqlen": "N", "window": "W"}
 _HEAD_DIM = 64  # of the values in every Based operation
 
 
@@ -71,7 +71,7 @@ def _published(document: dict) -> list[dict]:
     for series in document["series"]:
         if series["operation"].startswith("model_"):
             continue  # a whole model's time has no figure here
-        over = _SHAPE[series["axis"]]
+        over = SIZES[series["axis"]]
         exact = series["exactness"] == "exact"
         source = series["source"]
         origin = f"{series['device']}, {source.partition(',')[0]}"
@@ -88,7 +88,7 @@ def _published(document: dict) -> list[dict]:
             "policy": "",
             "mem_MiB": math.nan,
         }
-        shape = {ours: series["fixed"].get(theirs, math.nan) for theirs, ours in _SHAPE.items()}
+        shape = {ours: series["fixed"].get(theirs, math.nan) for theirs, ours in SIZES.items()}
         points += [common | shape | {over: at, "time_us": ms * 1e3} for at, ms in series["points"]]
     return points
 
@@ -98,13 +98,13 @@ def _peers(document: dict) -> list[dict]:
     points = []
     for row in document["rows"]:
         name = row["implementation"]
-        common = {ours: row.get(theirs, math.nan) for theirs, ours in _SHAPE.items()} | {
-            "implementation": _PEER_IMPLEMENTATIONS.get(name, name),
+        common = {ours: row.get(theirs, math.nan) for theirs, ours in SIZES.items()} | {
+            "implementation": PEER_IMPLEMENTATIONS.get(name, name),
             "extras": ", ".join(f"{key}={row[key]}" for key in ("d_state", "chunk") if key in row),
             "origin": f"{device}, the original",
             "source": f"{name} itself, measured on {document['date']}",
             "exact": True,
-            "operation": _PEER_OPERATIONS.get(row["operation"], row["operation"]),
+            "operation": PEER_OPERATIONS.get(row["operation"], row["operation"]),
             "over": "",
             "head_dim": row.get("head_dim", row.get("d_v", _HEAD_DIM)),
             "causal": row.get("causal", True),

@@ -1,20 +1,20 @@
 """The measured tables of the READMEs, as Markdown, from plots/data alone.
 
 `load` reads our own results (h200*.json, based_bench's files), the originals' times on the same
-kind of card (peers_h200.json) and what a profiler counted (h200_audit.json, of
-scripts/profile_ncu); TABLES has a function for each table. A cell without a measurement is a dash
-with its reason, never a number.
+kind of card (plots/originals.py: of each the fastest in two files) and what a profiler counted
+(h200_audit.json, of scripts/profile_ncu); TABLES has a function for each table. A cell without a
+measurement is a dash or OOM with its reason, never a number.
 """
 
 import json
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
-from plots import style
+from plots import originals, style
 from plots.files import UsageError
 from plots.published import DATA
 from plots.results import Group, groups, load_all
@@ -24,9 +24,11 @@ NOT_MEASURED = "not measured yet"
 _AUDIT_FILE = "h200_audit.json"
 _AUDIT_SCHEMA = "based-bench-audit/1"
 _ABSENT = "–"
+_OOM = "OOM"
+_BY_SUITE = "‡"
 _BURST_NOTE = (
     "µs: in a steady state, to which roofline and over TK refer. burst µs: in 11 launches after a "
-    "rest, as few as the originals' times are of."
+    "rest, as few as the times of peers_h200.json are of."
 )
 
 # What the prefill kernel is held against: B, N. The longest is 128K; the short ones come last.
@@ -48,16 +50,28 @@ _HEADLINE = (
 # What the options are measured at, B and N, and their names in rows.
 _OPTIONS_AT = ((16, 1024), (16, 8192), (8, 8192), (4, 8192), (2, 8192), (1, 8192))
 _OPTIONS = ("", "normalize", "final_state+initial_state+normalize")
-_TK = "thunderkittens_based"
-# A column of the headline -> the originals of which the fastest stands in it.
+_CAUSAL = {"Dh": 64, "causal": True}  # of softmax attention, where it stands beside Based
+
+
+@dataclass(frozen=True)
+class _Peer:
+    """A column of the headline: the originals of which the fastest stands in it."""
+
+    names: tuple[str, ...]
+    form: dict = field(default_factory=dict)  # what, beside the shape, their rows must have
+
+
+# Heads are of 64 values and states of a size like Based's, whatever else was measured. How Mamba-2
+# cuts its chunks does not change what it computes, and is left open.
 _PEERS = {
-    "TK": (_TK,),
-    "FLA": ("fla_parallel_based", "fla_fused_chunk_based"),
-    "Mamba-2": ("mamba2_ssd_triton",),
-    "Mamba": ("mamba_selective_scan",),
-    "FlashAttention": ("torch_sdpa_flash2", "torch_sdpa_cudnn"),
+    "TK": _Peer(("thunderkittens_based",)),
+    "FLA": _Peer(("fla_parallel_based", "fla_fused_chunk_based")),
+    "Mamba-2": _Peer(("mamba2",), {"Dh": 64, "d_state": 256}),
+    "Mamba": _Peer(("mamba",), {"d_inner": 2 * 64 * HEADS, "d_state": 16}),
+    "FlashAttention": _Peer(
+        ("torch_sdpa_flash2", "torch_sdpa_cudnn", "flash_attention_2"), _CAUSAL
+    ),
 }
-_CAUSAL = {"head_dim": 64, "causal": True}  # of softmax attention, where it stands beside Based
 
 
 @dataclass(frozen=True)
@@ -69,7 +83,7 @@ class _Pair:
     size: dict  # as in our rows: B and N or W
     operation: str = "prefill"
     extras: str = ""  # of our row
-    theirs: dict | None = None  # what else picks the original's row
+    form: dict = field(default_factory=dict)  # what else picks the original's row
 
 
 _LONG = {"B": 16, "N": 8192}
@@ -80,7 +94,7 @@ _PAIRS = (
     _Pair("causal_dot_product_153", "fast_transformers_153", _LONG),
     _Pair("chunked_recurrent", "fla_fused_chunk_based", _LONG),
     _Pair("chunked_parallel", "fla_parallel_based", _LONG),
-    _Pair("softmax_attention", "torch_sdpa_flash2", _LONG, extras="Dh=64, causal", theirs=_CAUSAL),
+    _Pair("softmax_attention", "torch_sdpa_flash2", _LONG, extras="Dh=64, causal", form=_CAUSAL),
     _Pair("naive", "torch_bmm", {"B": 256}, "decode", "state=bf16"),
     _Pair("naive", "torch_einsum", {"B": 256, "W": 64}, "sliding_window"),
 )
@@ -89,12 +103,12 @@ _STEP_BATCHES = (1, 8, 16, 32, 64, 128, 256)
 
 @dataclass(frozen=True)
 class Measured:
-    """Our rows of one GPU under one cache policy; the originals' and the profiler's as their files
-    have them."""
+    """Our rows of one GPU under one cache policy; the originals', and where they are from; the
+    profiler's as its file has them."""
 
     ours: Group
-    peers: list[dict]
-    peers_origin: str
+    originals: list[dict]
+    originals_origin: str
     audit: dict | None  # None: no card was profiled yet
 
     def row(
@@ -108,22 +122,12 @@ class Measured:
         found = rows[chosen]
         return None if found.empty else found.iloc[0]
 
-    def peer(self, names: tuple[str, ...], size: dict, also: dict | None = None) -> dict | None:
-        """The fastest of these originals at this shape, else one that says why there is no time.
-        Mamba has no heads: its shape is B and N."""
-        wanted = {"batch": size["B"]} | (also or {})
-        wanted |= {theirs: size[ours] for ours, theirs in _PEER_SIZES.items() if ours in size}
-        found = [
-            row
-            for row in self.peers
-            if row["implementation"] in names
-            and row.get("heads", HEADS) == HEADS
-            and all(row.get(name) == value for name, value in wanted.items())
-        ]
-        return min(found, key=lambda row: row.get("cold_us", math.inf), default=None)
-
-
-_PEER_SIZES = {"N": "seqlen", "W": "window"}
+    def original(
+        self, operation: str, names: tuple[str, ...], size: dict, form: dict | None = None
+    ) -> dict | None:
+        """The fastest of these originals at this shape, else one that says why there is no time."""
+        params = {"H": HEADS} | size | (form or {})
+        return originals.fastest(self.originals, operation, names, params)
 
 
 def load(folder: Path = DATA) -> Measured | None:
@@ -136,9 +140,7 @@ def load(folder: Path = DATA) -> Measured | None:
         raise UsageError(
             f"{folder}: its h200*.json hold {len(found)} GPUs or cache policies; expected one"
         )
-    document = json.loads((folder / "peers_h200.json").read_text(encoding="utf-8"))
-    origin = f"originals on an {document['device']}, {document['date']}"
-    return Measured(found[0], document["rows"], origin, _load_audit(folder / _AUDIT_FILE))
+    return Measured(found[0], *originals.load(folder), _load_audit(folder / _AUDIT_FILE))
 
 
 def _load_audit(path: Path) -> dict | None:
@@ -158,8 +160,8 @@ def headline(measured: Measured) -> str:
     ]:
         row = measured.row("prefill", kernel, size)
         peers = {
-            column: measured.peer(names, size, _CAUSAL if column == "FlashAttention" else None)
-            for column, names in _PEERS.items()
+            column: measured.original("prefill", peer.names, size, peer.form)
+            for column, peer in _PEERS.items()
         }
         lines.append(
             (
@@ -170,14 +172,27 @@ def headline(measured: Measured) -> str:
                 _burst(row),
                 _floor(row),
                 _roofline(row),
-                *map(_peer_time, peers.values()),
-                _ratio(_peer_us(peers["TK"]), _us(row), "×"),
+                *map(_original_time, peers.values()),
+                _ratio(_us(peers["TK"]), _us(row), "×"),
             )
         )
     burst = lines[0].index("burst µs")
     if all(line[burst] == _ABSENT for line in lines[1:]):  # results older than the burst
         lines = [line[:burst] + line[burst + 1 :] for line in lines]
-    return _table(measured, lines, lead=1)
+    return _table(measured, lines, lead=1, notes=[_peers_note()])
+
+
+def _peers_note() -> str:
+    """Which originals, in which configuration, stand in the headline's columns."""
+    notes = []
+    for column, peer in _PEERS.items():
+        note = " or ".join(f"`{name}`" for name in peer.names)
+        if peer.form:
+            note += " with " + ", ".join(
+                name if value is True else f"{name} = {value}" for name, value in peer.form.items()
+            )
+        notes.append(f"{column}: {note}.")
+    return " ".join(notes)
 
 
 def baselines(measured: Measured) -> str:
@@ -197,7 +212,7 @@ def baselines(measured: Measured) -> str:
     ]
     for pair in _PAIRS:
         row = measured.row(pair.operation, pair.baseline, pair.size, pair.extras)
-        peer = measured.peer((pair.original,), pair.size, pair.theirs)
+        original = measured.original(pair.operation, (pair.original,), pair.size, pair.form)
         name = pair.baseline if pair.operation == "prefill" else f"{pair.operation} {pair.baseline}"
         lines.append(
             (
@@ -205,12 +220,12 @@ def baselines(measured: Measured) -> str:
                 f"`{pair.original}`",
                 ", ".join(f"{key} = {value}" for key, value in pair.size.items()),
                 _time(row),
-                _peer_time(peer),
-                _ratio(_us(row), _peer_us(peer), ""),
+                _original_time(original),
+                _ratio(_us(row), _us(original), ""),
                 _number(row, "mem_MiB", style.memory_text),
-                _number(peer, "peak_MiB", style.memory_text),
+                _number(original, "mem_MiB", style.memory_text),
                 _number(row, "rel_err", _error),
-                _number(peer, "rel_err", _error),
+                _number(original, "rel_err", _error),
             )
         )
     return _table(measured, lines, lead=3)
@@ -222,7 +237,9 @@ def decode(measured: Measured) -> str:
         for state in ("bf16", "f32"):
             row = measured.row("decode", "based", {"B": batch}, f"state={state}")
             # The sources keep a bf16 state: an fp32 one has no counterpart.
-            peer = measured.peer(("torch_bmm",), {"B": batch}) if state == "bf16" else None
+            bmm = None
+            if state == "bf16":
+                bmm = measured.original("decode", ("torch_bmm",), {"B": batch})
             step.append(
                 (
                     str(batch),
@@ -230,8 +247,8 @@ def decode(measured: Measured) -> str:
                     _time(row),
                     _floor(row),
                     _roofline(row),
-                    _peer_time(peer),
-                    _ratio(_peer_us(peer), _us(row), "×"),
+                    _original_time(bmm),
+                    _ratio(_us(bmm), _us(row), "×"),
                 )
             )
     window = [
@@ -250,8 +267,11 @@ def decode(measured: Measured) -> str:
         for batch in _STEP_BATCHES:
             size = {"B": batch, "W": width}
             row = measured.row("sliding_window", "based", size)
-            peers = [measured.peer((name,), size) for name in ("torch_einsum", "torch_sdpa")]
-            fastest = min(map(_peer_us, peers))
+            peers = [
+                measured.original("sliding_window", (name,), size)
+                for name in ("torch_einsum", "torch_sdpa")
+            ]
+            fastest = min(map(_us, peers))
             window.append(
                 (
                     str(batch),
@@ -259,7 +279,7 @@ def decode(measured: Measured) -> str:
                     _time(row),
                     _floor(row),
                     _roofline(row),
-                    *map(_peer_time, peers),
+                    *map(_original_time, peers),
                     _ratio(fastest, _us(row), "×"),
                 )
             )
@@ -351,10 +371,13 @@ TABLES: dict[str, Callable[[Measured], str]] = {
 }
 
 
-def _table(measured: Measured, lines: list[tuple[str, ...]], lead: int) -> str:
-    """The Markdown of `lines` of our times and the originals', with where they come from."""
-    origin = f"H = {HEADS}. {measured.ours.caption}; {measured.peers_origin}."
-    return _markdown(lines, lead, [origin])
+def _table(
+    measured: Measured, lines: list[tuple[str, ...]], lead: int, notes: Sequence[str] = ()
+) -> str:
+    """The Markdown of `lines` of our times and the originals', with `notes` and where the times
+    come from."""
+    origin = f"H = {HEADS}. {measured.ours.caption}; {measured.originals_origin}."
+    return _markdown(lines, lead, [*notes, origin])
 
 
 def _markdown(lines: list[tuple[str, ...]], lead: int, notes: list[str]) -> str:
@@ -367,6 +390,8 @@ def _markdown(lines: list[tuple[str, ...]], lead: int, notes: list[str]) -> str:
     legend = []
     if _ABSENT in cells:
         legend.append(f"{_ABSENT}: not measured.")
+    if _OOM in cells:
+        legend.append(f"{_OOM}: out of memory.")
     if "burst µs" in header:
         legend.append(_BURST_NOTE)
     if any("\\*" in cell for cell in cells):
@@ -376,35 +401,36 @@ def _markdown(lines: list[tuple[str, ...]], lead: int, notes: list[str]) -> str:
     return "\n\n".join([*parts, " ".join([*legend, *notes])])
 
 
-def _us(row: pd.Series | None) -> float:
-    """The row's time; infinity where it has none."""
+def _us(row: pd.Series | dict | None) -> float:
+    """The row's time, ours or an original's; infinity where it has none."""
     return math.inf if row is None or row["status"] != "ok" else row["time_us"]
 
 
-def _peer_us(row: dict | None) -> float:
-    return math.inf if row is None else row.get("cold_us", math.inf)
-
-
 def _time(row: pd.Series | None) -> str:
-    if row is None:
-        return _ABSENT
-    if row["status"] != "ok":
-        why = row["status"].replace("_", " ")
-        if row["status"] != "out_of_memory" and row["reason"]:
-            why += f": {row['reason']}"
-        return f"{_ABSENT} ({_cell(why)})"
+    if math.isinf(_us(row)):
+        return _without_time(row)
     marks = ("\\*" if row["near_timer_floor"] > 0 else "") + ("†" if row["throttled"] else "")
     return style.significant(row["time_us"], 4) + marks
 
 
+def _original_time(row: dict | None) -> str:
+    if math.isinf(_us(row)):
+        return _without_time(row)
+    return style.significant(row["time_us"], 4) + (_BY_SUITE if row["by_suite"] else "")
+
+
+def _without_time(row: pd.Series | dict | None) -> str:
+    """What stands in place of a time."""
+    if row is None:
+        return _ABSENT
+    if row["status"] == "out_of_memory":
+        return _OOM
+    why = row["status"] + (f": {row['reason']}" if row["reason"] else "")
+    return f"{_ABSENT} ({_cell(why)})"
+
+
 def _burst(row: pd.Series | None) -> str:
     return _number(row, "burst_us", lambda value: style.significant(value, 4))
-
-
-def _peer_time(row: dict | None) -> str:
-    if row is not None and "cold_us" not in row:
-        return f"{_ABSENT} ({_cell(row['skipped'])})"
-    return _ABSENT if row is None else style.significant(row["cold_us"], 4)
 
 
 def _floor(row: pd.Series | None) -> str:

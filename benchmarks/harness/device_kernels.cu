@@ -1,8 +1,10 @@
 #include "benchmarks/harness/device_kernels.h"
 
 #include <algorithm>
+#include <cstdint>
 
 #include "kernels/common/cuda_check.h"
+#include "kernels/ptx/global_timer.cuh"
 
 namespace based {
 namespace {
@@ -18,11 +20,9 @@ unsigned grid(std::int64_t count) {
 __global__ void empty_kernel() {}
 
 __global__ void spin_kernel(unsigned long long nanoseconds) {
-  unsigned long long start, now;
-  asm volatile("mov.u64 %0, %globaltimer;" : "=l"(start));
-  do {
-    asm volatile("mov.u64 %0, %globaltimer;" : "=l"(now));
-  } while (now - start < nanoseconds);
+  const std::uint64_t start = ptx::global_nanoseconds();
+  while (ptx::global_nanoseconds() - start < nanoseconds) {
+  }
 }
 
 template <class T>

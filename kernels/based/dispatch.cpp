@@ -28,12 +28,14 @@ dispatch_target current_target() {
   return {.multiprocessors = multiprocessors, .is_hopper = major == 9 && minor == 0};
 }
 
-/// Of a supported problem.
+/// Of a supported problem. Throws invalid_argument for one that nothing supports.
 dispatch_choice choose(const prefill_problem& problem) {
+  validate(problem);
   return dispatch(problem, current_target()).value();
 }
 
 unsupported_reason unsupported(const prefill_problem& problem) {
+  validate(problem);
   const prefill_shape& shape = problem.shape;
   const dispatch_target target = current_target();
   const auto choice = dispatch(problem, target);

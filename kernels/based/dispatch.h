@@ -5,8 +5,8 @@
 //              after a first kernel has summed up what each segment adds to the state
 //   recompute  the same in at most five segments, each of which sums up by itself all that comes
 //              before it
-//   balanced   on Hopper, more heads than fit at once: of some of them a CTA works on a first part
-//              only and hands its state to another, so that the card is full to the end
+//   balanced   on Hopper, more heads than multiprocessors: of some of them a CTA works on a first
+//              part only and hands its state to another, so that the card is full to the end
 //   quadratic  on Hopper, sequences too short for a state between chunks to pay
 //   mma_sync   on any device: prefill_sm80.h; for a final state at a scale near zero too, which the
 //              others, whose state is scaled, could not undo

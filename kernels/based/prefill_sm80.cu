@@ -446,6 +446,7 @@ __global__ void __launch_bounds__(threads, ctas_per_multiprocessor)
   }
 }
 
+constexpr int least_major_capability = 8;  // mma.sync of bf16, cp.async
 constexpr std::int64_t max_ctas = std::numeric_limits<std::int32_t>::max();
 constexpr std::int64_t max_seqlen = max_ctas - stages * chunk_tokens;  // tokens are int
 
@@ -465,7 +466,19 @@ const registration<based_prefill> registered{{
 
 }  // namespace
 
+unsupported_reason unsupported_on(int major_capability) {
+  if (major_capability >= least_major_capability) return std::nullopt;
+  return "the device has compute capability " + std::to_string(major_capability) +
+         ".x, this kernel needs " + std::to_string(least_major_capability) + ".0 (Ampere)";
+}
+
 unsupported_reason unsupported(const prefill_problem& problem) {
+  int device = 0, major = 0;
+  const bool is_there =
+      cudaGetDevice(&device) == cudaSuccess &&
+      cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess;
+  if (!is_there) cudaGetLastError();  // clears it
+  if (const auto reason = is_there ? unsupported_on(major) : std::nullopt) return reason;
   if (problem.shape.batch_heads() > max_ctas) {
     return "batch x heads is more than " + std::to_string(max_ctas);
   }

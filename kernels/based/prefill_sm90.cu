@@ -6,10 +6,11 @@
 //   O  = phi(Q) S + mask(1 + s A + (s A)^2 / 2) V,   A = Q K^T,  s = scale
 //   S += phi(K)^T V
 //
-// Grid: one CTA per segment of a (batch, head); a sequence that is not split is one segment. Two
-// CTAs share a multiprocessor where there are enough. In each, the state warpgroup keeps
-// S^T [64 x 160] in fp32 registers for the whole sequence and hands it over, rounded, through
-// shared memory; the output warpgroup does the rest. They meet in barriers only:
+// Grid: one CTA per segment of a (batch, head); a sequence that is not split is one segment. Which
+// segment is a CTA's, its index says, or, where heads are handed over, the ticket that it draws.
+// Two CTAs share a multiprocessor where there are enough. In each, the state warpgroup keeps S^T
+// [64 x 160] in fp32 registers for the whole sequence and hands it over, rounded, through shared
+// memory; the output warpgroup does the rest. They meet in barriers only:
 //
 //   loaded[stage]    q, k and v of a chunk are in shared memory      copy engine -> both
 //   state_ready[b]   S before a chunk is in shared memory            state -> output
@@ -444,7 +445,8 @@ __global__ void __launch_bounds__(threads, Share::ctas)
   storage& shared = *reinterpret_cast<storage*>(shared_bytes);
   segment_range range = Share::recomputes ? segment_range::uneven(p) : segment_range(p);
   if constexpr (Share::hands_over) {
-    if (threadIdx.x == threads - 1) shared.ticket = draw_ticket(p);
+    const bool is_idle = threadIdx.x == threads - 1;  // while the first thread makes the barriers
+    if (is_idle) shared.ticket = draw_ticket(p);
   }
 
   if constexpr (Normalize) {

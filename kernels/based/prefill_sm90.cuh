@@ -47,7 +47,7 @@ struct grid_head {
   }
 };
 
-/// Of a head segment blockIdx.y, which is chunks first .. last - 1.
+/// Of a head segment blockIdx.y, or a part by a ticket, which is chunks first .. last - 1.
 struct segment_range : grid_head {
   int segment;
   int first, last;

@@ -75,6 +75,7 @@ struct implementation {
 
  private:
   void require_supported(const problem& asked) const {
+    validate(asked);
     if constexpr (requires { asked.variant; }) {
       if (!asked.variant.empty() && std::ranges::find(variants, asked.variant) == variants.end()) {
         throw invalid_argument(std::string(name) + ": has no variant '" +

@@ -1,6 +1,8 @@
 // What every implementation asks of its arguments, said once.
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
 #include <cstdint>
 #include <limits>
 
@@ -47,11 +49,36 @@ void require_view(const char* name, const sequence_view<T>& view, int dim) {
   BASED_REQUIRE(view.token_stride >= dim,
                 fmt::format("{} has a token stride of {}, must be at least its dimension {}", name,
                             view.token_stride, dim));
+  BASED_REQUIRE(view.batch_stride >= 0 && view.head_stride >= 0,
+                fmt::format("{} has strides {}, {}, {}, none of which may be negative", name,
+                            view.batch_stride, view.head_stride, view.token_stride));
   constexpr std::int64_t step = alignment / sizeof(T);
   BASED_REQUIRE(view.token_stride % step == 0 && view.head_stride % step == 0 &&
                     view.batch_stride % step == 0,
                 fmt::format("{} has strides {}, {}, {}, which must be multiples of {} elements",
                             name, view.batch_stride, view.head_stride, view.token_stride, step));
+}
+
+/// Of [batch, heads, seqlen, dim], which are written: no two elements share a place.
+template <class T>
+void require_output(const char* name, const sequence_view<T>& view, std::int64_t batch,
+                    std::int64_t heads, std::int64_t seqlen, int dim) {
+  require_view(name, view, dim);
+  struct dimension {
+    std::int64_t stride, size;
+  };
+  std::array dimensions = {dimension{view.batch_stride, batch}, dimension{view.head_stride, heads},
+                           dimension{view.token_stride, seqlen}};
+  std::ranges::sort(dimensions, {}, &dimension::stride);
+  double extent = dim;  // of what has been looked at
+  for (const auto& [stride, size] : dimensions) {
+    if (size == 1) continue;
+    const auto step = static_cast<double>(stride);
+    BASED_REQUIRE(step >= extent,
+                  fmt::format("{} overlaps itself with strides {}, {}, {}", name, view.batch_stride,
+                              view.head_stride, view.token_stride));
+    extent += step * static_cast<double>(size - 1);
+  }
 }
 
 void require_workspace(const void* workspace, std::size_t bytes, std::size_t needed) {
@@ -91,7 +118,8 @@ void validate(const prefill_args<T>& args, std::size_t workspace_needed) {
   require_view("q", args.q, feature_dim);
   require_view("k", args.k, feature_dim);
   require_view("v", args.v, value_dim);
-  require_view("o", args.o, value_dim);
+  const auto& [batch, heads, seqlen] = args.problem.shape;
+  require_output("o", args.o, batch, heads, seqlen, value_dim);
   const prefill_options& options = args.problem.options;
   if (options.initial_state) {
     require_pointer("initial_state.kv", args.initial_state.kv);
@@ -102,7 +130,7 @@ void validate(const prefill_args<T>& args, std::size_t workspace_needed) {
     if (options.normalize) require_pointer("final_state.z", args.final_state.z);
   }
   if (options.initial_state && options.final_state) {
-    const std::int64_t rows = args.problem.shape.batch_heads() * compact_features;
+    const std::int64_t rows = batch * heads * compact_features;
     require_apart("initial_state.kv", args.initial_state.kv, "final_state.kv", args.final_state.kv,
                   rows * value_dim);
     if (options.normalize) {
@@ -123,11 +151,12 @@ void validate(const attention_problem& problem) {
 
 template <class T>
 void validate(const attention_args<T>& args, std::size_t workspace_needed) {
-  validate(args.problem);
-  require_view("q", args.q, args.problem.head_dim);
-  require_view("k", args.k, args.problem.head_dim);
-  require_view("v", args.v, args.problem.head_dim);
-  require_view("o", args.o, args.problem.head_dim);
+  const attention_problem& problem = args.problem;
+  validate(problem);
+  require_view("q", args.q, problem.head_dim);
+  require_view("k", args.k, problem.head_dim);
+  require_view("v", args.v, problem.head_dim);
+  require_output("o", args.o, problem.batch, problem.heads, problem.seqlen, problem.head_dim);
   require_workspace(args.workspace, args.workspace_bytes, workspace_needed);
 }
 
@@ -143,12 +172,13 @@ void validate(const window_problem& problem) {
 
 template <class T>
 void validate(const window_args<T>& args, std::size_t workspace_needed) {
-  validate(args.problem);
-  require_view("q", args.q, args.problem.head_dim);
-  require_view("o", args.o, args.problem.head_dim);
-  if (args.problem.append) {
-    require_view("k", args.k, args.problem.head_dim);
-    require_view("v", args.v, args.problem.head_dim);
+  const window_problem& problem = args.problem;
+  validate(problem);
+  require_view("q", args.q, problem.head_dim);
+  require_output("o", args.o, problem.batch, problem.heads, 1, problem.head_dim);
+  if (problem.append) {
+    require_view("k", args.k, problem.head_dim);
+    require_view("v", args.v, problem.head_dim);
   }
   require_pointer("k_cache", args.k_cache);
   require_pointer("v_cache", args.v_cache);
@@ -168,7 +198,7 @@ void validate(const decode_args<T>& args, std::size_t workspace_needed) {
   require_view("q", args.q, query_dim(problem.layout));
   require_view("k", args.k, query_dim(problem.layout));
   require_view("v", args.v, value_dim);
-  require_view("o", args.o, value_dim);
+  require_output("o", args.o, problem.batch, problem.heads, 1, value_dim);
   require_state("kv", args.kv, args.kv_bytes, problem.kv_bytes());
   if (problem.normalize) require_state("z", args.z, args.z_bytes, problem.z_bytes());
   require_workspace(args.workspace, args.workspace_bytes, workspace_needed);

@@ -11,4 +11,9 @@ __device__ inline T opaque(T value) {
   return value;
 }
 
+/// Keeps what uses an asynchronous instruction's result from being moved ahead of this place.
+__device__ inline void is_written_by_now(float& result) {
+  asm volatile("" : "+f"(result)::"memory");
+}
+
 }  // namespace based::ptx

@@ -52,12 +52,6 @@ __device__ inline auto* quarters_by_rows(const Tile& tile, int row, int col) {
 
 /// The block that starts at (row, col).
 template <class Tile>
-__device__ inline operand_slice load(const Tile& tile, int row, int col) {
-  operand_slice block;
-  ptx::ldmatrix_x4(block.word, quarters_by_columns(tile, row, col));
-  return block;
-}
-template <class Tile>
 __device__ inline right_slice load_right(const Tile& tile, int row, int col) {
   right_slice block;
   ptx::ldmatrix_x4(block.word, quarters_by_rows(tile, row, col));

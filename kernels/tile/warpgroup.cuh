@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/ptx/ldmatrix.cuh"
+#include "kernels/ptx/opaque.cuh"
 #include "kernels/ptx/stmatrix.cuh"
 #include "kernels/ptx/sync.cuh"
 #include "kernels/ptx/wgmma.cuh"
@@ -45,7 +46,7 @@ __device__ inline void mma_wait(accumulator_tile<Cols>&... results) {
   ptx::wgmma_wait_group<Pending>();
   const auto use = [](auto& tile) {
 #pragma unroll
-    for (int i = 0; i < tile.size; ++i) asm volatile("" : "+f"(tile.value[i])::"memory");
+    for (int i = 0; i < tile.size; ++i) ptx::is_written_by_now(tile.value[i]);
   };
   (use(results), ...);
 }

@@ -255,6 +255,8 @@ bool refuses(const implementation<based_prefill>& candidate, const prefill_case&
   const bool needs_workspace = candidate.workspace_bytes(test.problem()) > 0;
   return run.refuses([](prefill_args<T>& args) { args.q.data = nullptr; }) &&
          run.refuses([](prefill_args<T>& args) { args.problem.shape.seqlen = 0; }) &&
+         run.refuses([](prefill_args<T>& args) { args.problem.shape.heads = 0; }) &&
+         run.refuses([](prefill_args<T>& args) { args.problem.shape.batch = -1; }) &&
          (!needs_workspace || run.refuses([](prefill_args<T>& args) { --args.workspace_bytes; }));
 }
 

@@ -78,6 +78,12 @@ INSTANTIATE_TEST_SUITE_P(
         prefill_mistake{"short_stride", [](args& a) { a.k.token_stride = 12; },
                         "k has a token stride of 12"},
         prefill_mistake{"odd_stride", [](args& a) { a.o.head_stride = 6401; }, "6401"},
+        prefill_mistake{"negative_stride", [](args& a) { a.q.head_stride = -1600; },
+                        "q has strides 4800, -1600, 16"},
+        prefill_mistake{"overlapping_heads", [](args& a) { a.o.head_stride -= 64; },
+                        "o overlaps itself with strides 19200, 6336, 64"},
+        prefill_mistake{"overlapping_batches", [](args& a) { a.o.batch_stride = 0; },
+                        "o overlaps itself with strides 0, 6400, 64"},
         prefill_mistake{"initial_kv", [](args& a) { a.initial_state.kv = nullptr; },
                         "initial_state.kv is null"},
         prefill_mistake{"initial_z", [](args& a) { a.initial_state.z = nullptr; },
@@ -112,6 +118,16 @@ TEST(prefill_validation, asks_only_for_what_the_options_use) {
   plain.problem.options.final_state = true;
   plain.final_state.kv = somewhere;  // z only where normalising
   EXPECT_NO_THROW(validate(plain, 0));
+}
+
+TEST(prefill_validation, takes_any_order_of_dimensions_and_gaps_between) {
+  prefill_args<float> strided = good_prefill<float>();
+  strided.o = sequence_view<float>::bnhd(somewhere, 3, 100, value_dim);
+  EXPECT_NO_THROW(validate(strided, 1000));
+  strided.o = {somewhere, 128, 1024, 8192};  // [N, H, B]
+  EXPECT_NO_THROW(validate(strided, 1000));
+  strided.k.head_stride = 0;  // the same keys for all heads: only read
+  EXPECT_NO_THROW(validate(strided, 1000));
 }
 
 TEST(prefill_validation, strides_are_judged_by_the_element_type) {

@@ -1,12 +1,13 @@
 """The READMEs' measured tables: what a cell says, and that nothing else is touched."""
 
 import json
+import math
 import shutil
 
 import builder
 import pytest
 
-from plots import cli, published, readme, readme_tables
+from plots import cli, published, readme, readme_tables, style
 from plots.files import UsageError
 
 README = """# Title
@@ -74,7 +75,25 @@ def data(tmp_path):
     folder.mkdir()
     shutil.copy(published.DATA / "peers_h200.json", folder)
     builder.write(folder / "h200.json", rows())
+    suite_rows(folder, builder.row("mamba2", 30.0, N=64, Dh=64, d_state=256))  # in no table
     return folder
+
+
+def suite_rows(folder, *found):
+    """Write what scripts/peers measured: these rows."""
+    builder.write(folder / "originals_h200.json", list(found))
+
+
+def peer_rows(folder, *found):
+    """Write the originals' runs of their own: these rows, with the committed file's context."""
+    path = folder / "peers_h200.json"
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps(document | {"rows": list(found)}))
+
+
+def peer_row(implementation, seqlen, **others):
+    found = {"operation": "prefill", "implementation": implementation, "batch": 16, "heads": 16}
+    return found | {"seqlen": seqlen} | others
 
 
 def cells(table, *starts):
@@ -104,6 +123,66 @@ def test_headline_stands_beside_the_fastest_original(data):
     ]
 
 
+def test_headline_takes_each_peer_from_the_file_where_it_is_faster(data):
+    peer_rows(
+        data,
+        peer_row("fla_parallel_based", 1024, cold_us=224.0),
+        peer_row("fla_parallel_based", 8192, cold_us=5600.0),
+        peer_row("mamba2_ssd_triton", 1024, head_dim=64, d_state=256, chunk=256, cold_us=466.0),
+        peer_row("mamba2_ssd_triton", 1024, head_dim=128, d_state=256, chunk=64, cold_us=99.0),
+    )
+    suite_rows(
+        data,
+        builder.row("fla_parallel_based", 226.0, N=1024),
+        builder.row("fla_fused_chunk_based", 5213.0, N=8192),
+        builder.row("mamba2", 225.0, N=1024, Dh=64, d_state=256, chunk=256),
+        builder.row("mamba", 534.0, N=1024, d_inner=2048, d_state=16),
+        builder.row("flash_attention_2", 160.0, N=1024, Dh=64, causal=1),
+    )
+    table = readme_tables.headline(readme_tables.load(data))
+    peers = ["TK", "FLA", "Mamba-2", "Mamba", "FlashAttention"]
+    assert cells(table, "kernel")[6:11] == peers
+    assert cells(table, "`based`", "16", "1024")[6:11] == [
+        "–",  # in neither file
+        "224.0",
+        "225.0‡",  # heads of 64 only, as the legend says
+        "534.0‡",
+        "160.0‡",
+    ]
+    assert cells(table, "`based`", "16", "8192")[6:11] == ["–", "5213‡", "–", "–", "–"]
+    assert "Mamba-2: `mamba2` with Dh = 64, d_state = 256." in table
+
+
+def test_headline_says_where_a_peer_ran_out_of_memory(data):
+    suite_rows(
+        data,
+        builder.row("fla_parallel_based", N=8192, B=1, status="out_of_memory", reason="60 GiB"),
+        builder.row("mamba", N=8192, B=8, d_inner=2048, d_state=16, status="error", reason="lost"),
+    )
+    peer_rows(data, peer_row("fla_fused_chunk_based", 1024, skipped="out of memory"))
+    table = readme_tables.headline(readme_tables.load(data))
+    assert cells(table, "`based`", "1", "8192")[7] == "OOM"
+    assert cells(table, "`based`", "16", "1024")[7] == "OOM"
+    assert cells(table, "`based`", "8", "8192")[9] == "– (error: lost)"
+    assert "OOM: out of memory." in table
+    peer_rows(data)
+    suite_rows(data, builder.row("mamba", 1.0, N=64, d_inner=2048, d_state=16))
+    assert "OOM" not in readme_tables.headline(readme_tables.load(data))
+
+
+def test_the_legend_says_where_the_originals_are_from(data):
+    document = json.loads((data / "peers_h200.json").read_text())
+    document |= {"device": "Their GPU", "date": "2031-02-03", "method": "median of 7, with events"}
+    (data / "peers_h200.json").write_text(json.dumps(document))
+    for table in ("headline", "baselines", "decode"):
+        text = readme_tables.TABLES[table](readme_tables.load(data))
+        assert "peers_h200.json (Their GPU · 2031-02-03 · cold cache · median of 7)" in text
+        assert (
+            "‡ from originals_h200.json "
+            "(Synthetic GPU · 2030-01-02 · cold cache · revision 0000000 · scripts/peers, " in text
+        )
+
+
 def test_headline_names_what_is_missing(data):
     table = readme_tables.headline(readme_tables.load(data))
     assert cells(table, "`based`", "16", "1024")[3] == "100.0\\*"
@@ -120,7 +199,7 @@ def test_headline_names_what_is_missing(data):
 def test_headline_shows_the_burst_beside_the_steady_state(data):
     measured = readme_tables.load(data)
     plain = readme_tables.headline(measured)
-    assert "burst" not in plain
+    assert "burst µs" not in plain
     held_down = builder.row("based", 200.0, B=16, N=8192, counters={"burst_us": 180.0})
     builder.write(data / "h200.json", [held_down, *rows()[1:]])
     table = readme_tables.headline(readme_tables.load(data))
@@ -130,7 +209,7 @@ def test_headline_shows_the_burst_beside_the_steady_state(data):
     assert cells(table, "`based`", "16", "1024")[4] == "–"  # not held down
     assert cells(table, "`based`", "1", "131072")[4] == "–"  # an error
     assert "burst µs: in 11 launches after a rest" in table
-    assert "burst" not in readme_tables.decode(readme_tables.load(data))
+    assert "burst µs" not in readme_tables.decode(readme_tables.load(data))
 
 
 def test_options_beside_none(data):
@@ -160,10 +239,27 @@ def test_options_beside_none(data):
 def test_baselines_beside_their_originals(data):
     table = readme_tables.baselines(readme_tables.load(data))
     naive = cells(table, "`naive`", "`pytorch_naive`", "B = 16, N = 8192")
-    assert naive[3:6] == ["– (out of memory)", "– (out of memory)", "–"]
+    assert naive[3:6] == ["OOM", "OOM", "–"]
+    assert "OOM: out of memory." in table
     softmax = cells(table, "`softmax_attention`")
     assert softmax[3:6] == ["7000", "7364", "0.95"]
     assert cells(table, "`causal_dot_product`")[4:10:5] == ["45090", "9.2e-06"]
+
+
+def test_baselines_and_decode_take_the_faster_file_too(data):
+    suite_rows(
+        data,
+        builder.row("torch_sdpa_flash2", 7000.0, N=8192, Dh=64, causal=1),
+        builder.row("torch_bmm", 305.0, operation="decode", B=256, state="bf16"),
+        builder.row("torch_sdpa", 30.0, operation="sliding_window", B=256, W=64),
+    )
+    measured = readme_tables.load(data)
+    softmax = cells(readme_tables.baselines(measured), "`softmax_attention`")
+    assert softmax[3:6] == ["7000", "7000‡", "1.00"]
+    assert softmax[-1] == "1.7e-03"  # of the same row
+    table = readme_tables.decode(measured)
+    assert cells(table, "256", "bf16")[5] == "238.1"
+    assert cells(table, "256", "64")[5:] == ["41.30", "30.00‡", "1.50×"]
 
 
 def test_decode_beside_pytorch(data):
@@ -266,6 +362,67 @@ def test_check_compares_and_update_rewrites(data, tmp_path, capsys):
 
 def test_the_committed_tables_are_those_of_the_committed_results():
     assert cli.main(["readme", "--check"]) == 0
+
+
+# A peer's column -> its names in both files, and the head dimension of what stands there.
+COMMITTED = {
+    "TK": (("thunderkittens_based",), None),
+    "FLA": (("fla_parallel_based", "fla_fused_chunk_based"), None),
+    "Mamba-2": (("mamba2", "mamba2_ssd_triton"), 64),
+    "Mamba": (("mamba", "mamba_selective_scan"), None),
+    "FlashAttention": (("torch_sdpa_flash2", "torch_sdpa_cudnn", "flash_attention_2"), 64),
+}
+
+
+def committed_times():
+    """(implementation, head dimension, (B, N)) -> the least time in the committed files, in µs and
+    with a cold L2, read here without the package."""
+    least = {}
+
+    def add(key, *times):
+        least[key] = min([*times, least.get(key, math.inf)])
+
+    for row in json.loads((published.DATA / "peers_h200.json").read_text())["rows"]:
+        if "seqlen" in row and "cold_us" in row and row.get("causal", True):
+            shape = (row["batch"], row["seqlen"])
+            add((row["implementation"], row.get("head_dim"), shape), row["cold_us"])
+    for row in json.loads((published.DATA / "originals_h200.json").read_text())["benchmarks"]:
+        params = row["params"]
+        if row["operation"] == "prefill" and row["status"] == "ok" and params.get("causal", 1):
+            times = (row["real_time"], row.get("burst_us", math.inf))
+            shape = (params["B"], params["N"])
+            add((row["implementation"], params.get("Dh"), shape), *times)
+    return least
+
+
+def test_no_committed_time_of_a_peer_is_faster_than_the_headline():
+    table = readme_tables.headline(readme_tables.load())
+    header, _, *lines = [
+        [cell.strip() for cell in line.strip("|").split(" | ")]
+        for line in table.splitlines()
+        if line.startswith("|")
+    ]
+    times = committed_times()
+    absent = 0
+    for line in lines:
+        found = dict(zip(header, line, strict=True))
+        shape = (int(found["B"]), int(found["N"]))
+        for column, (names, head_dim) in COMMITTED.items():
+            fastest = min(times.get((name, head_dim, shape), math.inf) for name in names)
+            absent += math.isinf(fastest)
+            wanted = "–" if math.isinf(fastest) else style.significant(fastest, 4)
+            assert found[column].removesuffix("‡") == wanted, (column, shape)
+    assert absent < len(lines) * len(COMMITTED) / 2
+
+
+def test_mamba2_is_slower_with_head_dim_128_as_the_readme_says():
+    least = {}
+    for (name, head_dim, shape), time in committed_times().items():
+        if name in COMMITTED["Mamba-2"][0]:
+            least[head_dim, shape] = min(time, least.get((head_dim, shape), math.inf))
+    wide = {shape for head_dim, shape in least if head_dim == 128}
+    assert len(wide) > 20
+    assert all(least[64, shape] < least[128, shape] for shape in wide)
 
 
 def test_a_missing_file_is_bad_usage(tmp_path, capsys):

@@ -48,7 +48,14 @@ def test_every_step_passes(run, script, stand_ins):
     done = check(run, script, folder, "--soak")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "FAIL" not in done.stdout
-    for step in ("test decode_test", "memcheck B=2 H=3", "racecheck decode_test", "short sweep"):
+    for step in (
+        "test decode_test",
+        "based ones_all",
+        "based_sm80 randn_all --batch 2 --heads 3 --seqlen 65",
+        "memcheck B=2 H=3",
+        "racecheck decode_test",
+        "short sweep",
+    ):
         assert f"PASS  {step}" in done.stdout
     calls = log.read_text()
     for tool in ("memcheck", "racecheck", "synccheck", "initcheck"):

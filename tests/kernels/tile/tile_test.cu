@@ -2,8 +2,9 @@
 #include <cuda_bf16.h>
 #include <gtest/gtest.h>
 
-#include <functional>
-#include <span>
+#include <algorithm>
+#include <cstdint>
+#include <numeric>
 #include <vector>
 
 #include "kernels/based/key_moments.cuh"
@@ -16,66 +17,38 @@
 #include "kernels/tile/block.cuh"
 #include "kernels/tile/tensor_map.h"
 #include "kernels/tile/warpgroup.cuh"
+#include "tests/kernels/tile/tile_values.cuh"
 #include "tests/support/device_bytes.h"
 #include "tests/support/inputs.h"
 
 namespace based {
 namespace {
 
-/// Whether many steps in a ring lead where single ones do, from anywhere in it.
+/// Whether single steps in a ring and many at once lead where counting does, from anywhere in it.
 template <int Size>
 constexpr bool steps_add_up() {
   for (int start = 0; start < 2 * Size; ++start) {
-    ring_position<Size> single = {start % Size, static_cast<std::uint32_t>(start / Size)};
-    const ring_position<Size> from = single;
+    const ring_position<Size> from = {start % Size, static_cast<std::uint32_t>(start / Size)};
+    ring_position<Size> single = from;
     for (int steps = 0; steps < 5 * Size; ++steps, single.advance()) {
+      const int buffer = (start + steps) % Size, phase = (start + steps) / Size;
       ring_position<Size> many = from;
       many.advance(steps);
-      if (many.buffer != single.buffer || many.parity != single.parity) return false;
+      for (const ring_position<Size>& reached : {single, many}) {
+        if (reached.buffer != buffer || static_cast<int>(reached.parity) != phase % 2) return false;
+      }
     }
   }
   return true;
 }
-static_assert(steps_add_up<3>() && steps_add_up<10>());
+static_assert(steps_add_up<1>() && steps_add_up<2>() && steps_add_up<3>() && steps_add_up<4>() &&
+              steps_add_up<5>() && steps_add_up<6>() && steps_add_up<10>());
 
-using bits = std::uint16_t;
 using quad::feature_tile;
 using quad::token_tile;
 using output_tile = shared_tile<16, 64, swizzle::bytes128>;
 
 constexpr int named_barrier = 1;
-
-/// Values on the device, bf16 bits or floats.
-template <class T>
-class device_array {
- public:
-  explicit device_array(std::int64_t size) : bytes_(device_kind::cuda, size * sizeof(T)) {
-    bytes_.fill(0, bytes_.size(), std::byte{0xff});
-  }
-  explicit device_array(const std::vector<T>& values) : device_array(values.size()) {
-    bytes_.write(0, std::as_bytes(std::span(values)));
-  }
-  T* data() { return reinterpret_cast<T*>(bytes_.data()); }
-  std::vector<T> read() const {
-    std::vector<T> values(bytes_.size() / sizeof(T));
-    bytes_.read(0, std::as_writable_bytes(std::span(values)));
-    return values;
-  }
-
- private:
-  support::device_bytes bytes_;
-};
-
-std::vector<bits> to_bits(const std::vector<float>& values) {
-  std::vector<bits> result;
-  for (const float value : values) result.push_back(to_bf16(value).bits);
-  return result;
-}
-std::vector<float> to_floats(const std::vector<bits>& values) {
-  std::vector<float> result;
-  for (const bits value : values) result.push_back(to_float(bf16{value}));
-  return result;
-}
 
 class tile_test : public ::testing::Test {
  protected:
@@ -87,55 +60,17 @@ class tile_test : public ::testing::Test {
   }
 };
 
-template <class Kernel, class... Args>
-void launch(Kernel kernel, std::size_t shared_bytes, Args... args) {
-  BASED_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                  static_cast<int>(shared_bytes)));
-  kernel<<<1, warpgroup::threads, shared_bytes>>>(args...);
-  BASED_CUDA_LAUNCHED();
-  BASED_CUDA(cudaDeviceSynchronize());
-}
-
-/// The largest difference, of `actual` from `expected(row, col)`, over its largest magnitude.
-double worst_error(const std::vector<float>& actual, int rows, int cols,
-                   const std::function<double(int, int)>& expected) {
-  double worst = 0, largest = 1e-30;
-  for (int row = 0; row < rows; ++row) {
-    for (int col = 0; col < cols; ++col) {
-      const double difference = std::abs(actual[row * cols + col] - expected(row, col));
-      if (!(difference <= worst)) worst = difference;  // keeps a NaN
-      largest = std::max(largest, std::abs(expected(row, col)));
-    }
-  }
-  return worst / largest;
-}
-
-// Tiles between global memory, row-major, and shared memory, element by element.
+// Tiles between global memory, row-major, and shared memory, for all proxies.
 template <class Tile>
 __device__ void fill(Tile& tile, const bits* source) {
-  for (int i = threadIdx.x; i < Tile::rows * Tile::cols; i += warpgroup::threads) {
-    tile.template store<bits>(i / Tile::cols, i % Tile::cols, source[i]);
-  }
+  write_elements(tile, source);
   ptx::fence_proxy_async();
   warpgroup::sync<named_barrier>();
 }
 template <class Tile>
 __device__ void drain(const Tile& tile, bits* destination) {
   warpgroup::sync<named_barrier>();
-  for (int i = threadIdx.x; i < Tile::rows * Tile::cols; i += warpgroup::threads) {
-    destination[i] = tile.template load<bits>(i / Tile::cols, i % Tile::cols);
-  }
-}
-
-/// Calls f(row, column, value) for each element that this thread holds.
-template <int Cols, class Function>
-__device__ void for_each(accumulator_tile<Cols>& tile, Function f) {
-  const int row = 16 * warpgroup::warp() + warp::lane() / 4;
-  const int col = 2 * (warp::lane() % 4);
-#pragma unroll
-  for (int i = 0; i < tile.size; ++i) {
-    f(row + i % 4 / 2 * 8, i / 4 * 8 + col + i % 2, tile.value[i]);
-  }
+  read_elements(tile, destination);
 }
 
 /// The A operand of row-major values [64 x Cols].
@@ -147,9 +82,78 @@ __device__ operand_tile<Cols> load_operand(const bits* source) {
   });
   return to_bf16(tile);
 }
-template <int Cols>
-__device__ void drain(accumulator_tile<Cols>& tile, float* destination) {
-  for_each(tile, [&](int row, int col, float& value) { destination[row * Cols + col] = value; });
+
+/// Whether the phase of `parity` is over, by all lanes; waits for a bounded time.
+__device__ bool is_over(barrier& tested, std::uint32_t parity) {
+  return __all_sync(~0u, ptx::mbarrier_try_wait(tested.word(), parity));
+}
+
+/// Whether phases of a barrier of three arrivals are over, after arrivals of all kinds. By one
+/// warp.
+__global__ void count_arrivals_kernel(int* over) {
+  __shared__ barrier counting;
+  const auto record = [&](std::uint32_t parity) {
+    const bool result = is_over(counting, parity);
+    if (warp::lane() == 0) *over = result;
+    ++over;
+  };
+  if (warp::lane() == 0) counting.init(3);
+  __syncwarp();
+  record(1);  // the phase before the first
+  record(0);
+  if (warp::lane() == 0) counting.arrive();
+  __syncwarp();
+  record(0);
+  if (warp::lane() == 0) counting.arrive(2);
+  __syncwarp();
+  record(0);
+  record(1);  // the second phase
+  counting.warp_arrive();
+  counting.warp_arrive();
+  __syncwarp();
+  record(1);
+  counting.warp_arrive();
+  __syncwarp();
+  record(1);
+  record(0);  // the third phase
+}
+
+TEST_F(tile_test, counts_arrivals) {
+  const std::vector<int> expected = {1, 0, 0, 1, 0, 0, 1, 0};
+  device_array<int> over(expected.size());
+  launch_grid(1, 32, count_arrivals_kernel, 0, over.data());
+  EXPECT_EQ(over.read(), expected);
+}
+
+template <class Tile>
+__global__ void fill_kernel(std::uint32_t word, std::uint32_t* destination) {
+  extern __shared__ __align__(1024) char shared_bytes[];
+  constexpr int words = 3 * sizeof(Tile) / 4;
+  auto* const all = reinterpret_cast<std::uint32_t*>(shared_bytes);
+  for (int i = threadIdx.x; i < words; i += blockDim.x) all[i] = ~0u;
+  __syncthreads();
+  block::fill(reinterpret_cast<Tile*>(shared_bytes)[1], word);
+  __syncthreads();
+  for (int i = threadIdx.x; i < words; i += blockDim.x) destination[i] = all[i];
+}
+
+/// Fills the middle one of three tiles, and nothing else.
+template <class Tile>
+void check_fill(int threads) {
+  constexpr std::uint32_t word = 0x3f803f00;
+  constexpr int words = sizeof(Tile) / 4;
+  device_array<std::uint32_t> destination(3 * words);
+  launch_grid(1, threads, fill_kernel<Tile>, 3 * sizeof(Tile), word, destination.data());
+  std::vector<std::uint32_t> expected(3 * words, ~0u);
+  std::fill_n(expected.begin() + words, Tile::bytes / 4, word);
+  EXPECT_EQ(destination.read(), expected) << threads << " threads";
+}
+
+TEST_F(tile_test, fills_tiles) {
+  for (const int threads : {warpgroup::threads, 2 * warpgroup::threads}) {
+    check_fill<ones_tile>(threads);
+    check_fill<halves_tile>(threads);
+  }
 }
 
 template <class Tile>
@@ -196,29 +200,169 @@ TEST_F(tile_test, loads_value_tiles) {
   check_load_async<value_tile>();
 }
 
-__global__ void store_async_kernel(const __grid_constant__ CUtensorMap map, const bits* source) {
+constexpr int ring_stages = 3;
+constexpr int first_with_queries = 2;  // of the chunks: those before it are two tiles, not three
+
+struct ring_maps {
+  CUtensorMap q, k, v;
+};
+struct ring_outputs {
+  bits *q, *k, *v;
+};
+struct ring_storage {
+  token_tile q[ring_stages];  // [64 x 16]
+  token_tile k[ring_stages];  // [64 x 16]
+  value_tile v[ring_stages];  // [64 x 64]
+  barrier loaded[ring_stages];
+  barrier consumed[ring_stages];
+};
+
+/// Head 1's chunks through a ring, its barriers through several phases.
+__global__ void ring_kernel(const __grid_constant__ ring_maps from, int chunks, ring_outputs to) {
+  extern __shared__ __align__(1024) char shared_bytes[];
+  ring_storage& shared = *reinterpret_cast<ring_storage*>(shared_bytes);
+  if (threadIdx.x == 0) {
+    for (barrier& loaded : shared.loaded) loaded.init(1);
+    for (barrier& consumed : shared.consumed) consumed.init(warpgroup::warps);
+    ptx::fence_mbarrier_init();
+  }
+  __syncthreads();
+  const int warp = warp::uniform_index();
+  const auto load = [&](int chunk, int stage) {
+    const tile_coordinates at = {0, 1, chunk * token_tile::rows};
+    if (chunk < first_with_queries) {
+      warp::load_async(shared.loaded[stage], at, tile_copy{shared.k[stage], from.k},
+                       tile_copy{shared.v[stage], from.v});
+    } else {
+      warp::load_async(shared.loaded[stage], at, tile_copy{shared.k[stage], from.k},
+                       tile_copy{shared.v[stage], from.v}, tile_copy{shared.q[stage], from.q});
+    }
+  };
+  for (int i = 0; warp == 0 && i < min(ring_stages, chunks); ++i) load(i, i);
+  ring_position<ring_stages> stage;
+  for (int chunk = 0; chunk < chunks; ++chunk, stage.advance()) {
+    const int i = stage.buffer, first_row = chunk * token_tile::rows;
+    shared.loaded[i].wait(stage.parity);
+    if (chunk >= first_with_queries) {
+      read_elements(shared.q[i], to.q + first_row * token_tile::cols);
+    }
+    read_elements(shared.k[i], to.k + first_row * token_tile::cols);
+    read_elements(shared.v[i], to.v + first_row * value_tile::cols);
+    shared.consumed[i].warp_arrive();
+    if (warp == 0 && chunk + ring_stages < chunks) {
+      shared.consumed[i].wait(stage.parity);
+      load(chunk + ring_stages, i);
+    }
+  }
+}
+
+constexpr int ring_heads = 2, ring_chunks = 8;
+constexpr int ring_rows = ring_chunks * token_tile::rows, ring_seqlen = ring_rows - 28;
+
+/// A tensor [1, N, H, D] and where one head's chunks of it go.
+template <class Tile>
+struct ring_tensor {
+  explicit ring_tensor(int seed)
+      : values(normal_bits(ring_seqlen * ring_heads * Tile::cols, seed)), source(values) {}
+  CUtensorMap map() {
+    const auto view = sequence_view<bf16>::bnhd(reinterpret_cast<bf16*>(source.data()), ring_heads,
+                                                ring_seqlen, Tile::cols);
+    return make_tensor_map<typename Tile::layout>(view, 1, ring_heads, ring_seqlen);
+  }
+  /// That head 1's rows from `first_row` on have been loaded.
+  void check(int first_row = 0) const {
+    const auto result = destination.read();
+    for (int i = 0; i < ring_rows * Tile::cols; ++i) {
+      const int row = i / Tile::cols, col = i % Tile::cols;
+      const bits loaded =
+          row < ring_seqlen ? values[(row * ring_heads + 1) * Tile::cols + col] : bits{0};
+      ASSERT_EQ(result[i], row < first_row ? poison : loaded)
+          << "row " << row << ", column " << col;
+    }
+  }
+  std::vector<bits> values;
+  device_array<bits> source;
+  device_array<bits> destination{ring_rows * Tile::cols};
+};
+
+TEST_F(tile_test, loads_tiles_through_a_ring) {
+  ring_tensor<token_tile> q(14), k(15);
+  ring_tensor<value_tile> v(16);
+  launch(ring_kernel, sizeof(ring_storage), ring_maps{q.map(), k.map(), v.map()}, ring_chunks,
+         ring_outputs{q.destination.data(), k.destination.data(), v.destination.data()});
+  q.check(first_with_queries * token_tile::rows);
+  k.check();
+  v.check();
+}
+
+/// Two objects, one after the other, through the same memory: two phases of a barrier.
+template <class Object>
+__global__ void load_objects_kernel(const Object* source, Object* destination) {
+  extern __shared__ __align__(1024) char shared_bytes[];
+  __shared__ barrier loaded;
+  if (threadIdx.x == 0) {
+    loaded.init(1);
+    ptx::fence_mbarrier_init();
+  }
+  __syncthreads();
+  const int warp = warp::uniform_index();
+  for (std::uint32_t i = 0; i < 2; ++i) {
+    if (warp == 0) warp::load_async(shared_bytes, source[i], loaded);
+    loaded.wait(i);
+    for (int at = threadIdx.x; at < sizeof(Object) / 4; at += blockDim.x) {
+      reinterpret_cast<std::uint32_t*>(destination + i)[at] =
+          reinterpret_cast<const std::uint32_t*>(shared_bytes)[at];
+    }
+    __syncthreads();  // the first is read
+  }
+}
+
+template <class Object>
+void check_load_objects() {
+  std::vector<std::uint32_t> values(2 * sizeof(Object) / 4);
+  std::iota(values.begin(), values.end(), 1);
+  device_array<std::uint32_t> source(values), destination(values.size());
+  launch(load_objects_kernel<Object>, sizeof(Object),
+         reinterpret_cast<const Object*>(source.data()),
+         reinterpret_cast<Object*>(destination.data()));
+  EXPECT_EQ(destination.read(), values);
+}
+
+TEST_F(tile_test, loads_initial_states) {
+  check_load_objects<compact_state>();
+}
+TEST_F(tile_test, loads_states_of_segments) {
+  check_load_objects<rounded_parts>();
+}
+
+/// Chunks of 64 tokens, one after the other through the same tiles.
+__global__ void store_async_kernel(const __grid_constant__ CUtensorMap map, const bits* source,
+                                   int chunks) {
   extern __shared__ __align__(1024) char shared_bytes[];
   output_tile& tile = reinterpret_cast<output_tile*>(shared_bytes)[warpgroup::warp()];
-  const operand_tile<64> values = load_operand<64>(source);
-  warp::store(tile, values);
-  warp::store_async(tile, map, {1, 0, 64 + 16 * warpgroup::warp()});
+  for (int chunk = 0; chunk < chunks; ++chunk) {
+    const operand_tile<64> values = load_operand<64>(source + chunk * 64 * output_tile::cols);
+    warp::wait_stores_read();
+    warp::store(tile, values);
+    warp::store_async(tile, map, {1, 0, 64 * (chunk + 1) + 16 * warpgroup::warp()});
+  }
   warp::wait_stores_read();
 }
 
 TEST_F(tile_test, stores_output_tiles) {
-  constexpr int batch = 2, heads = 2, seqlen = 100, cols = 64;
-  const auto values = support::normal_values(64 * cols, 2);
-  device_array<bits> source(to_bits(values)), destination(batch * heads * seqlen * cols);
+  constexpr int batch = 2, heads = 2, chunks = 3, seqlen = 64 * (1 + chunks) - 28, cols = 64;
+  const auto values = normal_bits(chunks * 64 * cols, 2);
+  device_array<bits> source(values), destination(batch * heads * seqlen * cols);
   const auto view =
       sequence_view<bf16>::bhnd(reinterpret_cast<bf16*>(destination.data()), heads, seqlen, cols);
   const auto map = make_tensor_map<output_tile::layout>(view, batch, heads, seqlen);
-  launch(store_async_kernel, 4 * sizeof(output_tile), map, source.data());
+  launch(store_async_kernel, 4 * sizeof(output_tile), map, source.data(), chunks);
   const auto result = destination.read();
   for (int row = 0; row < batch * heads * seqlen; ++row) {
-    const int token = row - 2 * seqlen;
+    const int token = row - heads * seqlen;  // of head 0 of batch 1
     const bool written = token >= 64 && token < seqlen;
     for (int col = 0; col < cols; ++col) {
-      const bits expected = written ? to_bf16(values[(token - 64) * cols + col]).bits : 0xffff;
+      const bits expected = written ? values[(token - 64) * cols + col] : poison;
       ASSERT_EQ(result[row * cols + col], expected) << "row " << row << ", column " << col;
     }
   }
@@ -293,8 +437,6 @@ __global__ void mma_ABt_kernel(const bits* a, const bits* b, float* d) {
   drain(product, d);
 }
 
-constexpr double rounding = 1e-5;  // of fp32 accumulation
-
 /// D = A B^T, A [64 x K] and B a tile [N x K].
 template <class Tile>
 void check_ABt() {
@@ -365,11 +507,12 @@ TEST_F(tile_test, multiplies_AB_with_a_state) {
 }
 
 /// D [64 x 72] = A [64 x 64] [B C], B values and C the first eight columns of another tile, whose
-/// sixteen rows serve all steps.
-__global__ void mma_AB_beside_kernel(const bits* a, const bits* b, const bits* c, float* d) {
+/// sixteen rows serve all steps and which lies `distance` value tiles behind B.
+__global__ void mma_AB_beside_kernel(const bits* a, const bits* b, const bits* c, int distance,
+                                     float* d) {
   extern __shared__ __align__(1024) char shared_bytes[];
   value_tile& values = *reinterpret_cast<value_tile*>(shared_bytes);
-  ones_tile& beside = *reinterpret_cast<ones_tile*>(shared_bytes + 2 * sizeof(value_tile));
+  ones_tile& beside = *reinterpret_cast<ones_tile*>(shared_bytes + distance * sizeof(value_tile));
   fill(values, b);
   fill(beside, c);
   const operand_tile<64> operand = load_operand<64>(a);
@@ -389,20 +532,140 @@ TEST_F(tile_test, multiplies_AB_with_columns_beside_values) {
   const auto a = support::normal_values(64 * 64, 6), b = support::normal_values(64 * 64, 7);
   const auto c = support::normal_values(16 * 64, 8);
   device_array<bits> device_a(to_bits(a)), device_b(to_bits(b)), device_c(to_bits(c));
-  device_array<float> d(64 * 72);
-  launch(mma_AB_beside_kernel, 2 * sizeof(value_tile) + sizeof(ones_tile), device_a.data(),
-         device_b.data(), device_c.data(), d.data());
+  for (const int distance : {1, 2, 25}) {  // up to most of a multiprocessor's memory
+    SCOPED_TRACE(distance);
+    device_array<float> d(64 * 72);
+    launch(mma_AB_beside_kernel, distance * sizeof(value_tile) + sizeof(ones_tile), device_a.data(),
+           device_b.data(), device_c.data(), distance, d.data());
+    EXPECT_LT(worst_error(d.read(), 64, 72,
+                          [&](int row, int col) {
+                            double sum = 0;
+                            for (int i = 0; i < 64; ++i) {
+                              const float right =
+                                  col < 64 ? b[i * 64 + col] : c[i % 16 * 64 + col - 64];
+                              sum += a[row * 64 + i] * right;
+                            }
+                            return sum;
+                          }),
+              rounding);
+  }
+}
+
+struct chunk_storage {
+  token_tile k;      // [64 x 16]
+  value_tile v;      // [64 x 64]
+  state_tile state;  // [160 x 64]
+  ones_tile beside;  // [16 x 64]
+};
+struct chunk_operands {
+  const bits *q, *phi;                 // [64 x 16], [64 x 160]
+  const bits *k, *v, *state, *beside;  // of chunk_storage
+};
+
+/// As a chunk's output is worked out: A = Q K^T [64 x 64] is read while the product after it may be
+/// in flight, D [64 x 72] = [Phi S 0] + bf16(A) [V C] has its first columns from that.
+__global__ void overlapping_products_kernel(chunk_operands from, float* a, float* d) {
+  extern __shared__ __align__(1024) char shared_bytes[];
+  chunk_storage& shared = *reinterpret_cast<chunk_storage*>(shared_bytes);
+  fill(shared.k, from.k);
+  fill(shared.v, from.v);
+  fill(shared.state, from.state);
+  fill(shared.beside, from.beside);
+  const operand_tile<16> q = load_operand<16>(from.q);
+  const operand_tile<160> phi = load_operand<160>(from.phi);
+  accumulator_tile<64> scores;
+  accumulator_tile<72> all;
+  accumulator_tile<64>& first = first_columns<64>(all);
+  warpgroup::mma_fence();
+  warpgroup::mma_ABt<warpgroup::mma_mode::overwrite>(scores, q.slice[0], shared.k, 0);
+  warpgroup::mma_commit();
+  warpgroup::mma_fence();
+  warpgroup::mma_AB<warpgroup::mma_mode::overwrite>(first, phi.slice[0], shared.state, 0);
+#pragma unroll
+  for (int i = 1; i < phi.slices; ++i) {
+    warpgroup::mma_AB(first, phi.slice[i], shared.state, i);
+  }
+  warpgroup::mma_commit();
+  warpgroup::mma_wait<1>(scores);
+  drain(scores, a);
+  const operand_tile<64> weights = to_bf16(scores);
+#pragma unroll
+  for (int i = first.size; i < all.size; ++i) all.value[i] = 0;
+  warpgroup::mma_fence();
+#pragma unroll
+  for (int i = 0; i < weights.slices; ++i) {
+    warpgroup::mma_AB_beside(all, weights.slice[i], shared.v, i, shared.beside);
+  }
+  warpgroup::mma_commit();
+  warpgroup::mma_wait<0>(all);
+  drain(all, d);
+}
+
+TEST_F(tile_test, reads_products_while_others_are_in_flight) {
+  constexpr int slots = quad::slots;
+  const auto q = support::normal_values(64 * 16, 17), phi = support::normal_values(64 * slots, 18);
+  const auto k = support::normal_values(64 * 16, 19), v = support::normal_values(64 * 64, 20);
+  const auto state = support::normal_values(slots * 64, 21);
+  const auto beside = support::normal_values(16 * 64, 22);
+  device_array<bits> device_q(to_bits(q)), device_phi(to_bits(phi)), device_k(to_bits(k)),
+      device_v(to_bits(v)), device_state(to_bits(state)), device_beside(to_bits(beside));
+  device_array<float> device_a(64 * 64), d(64 * 72);
+  launch(overlapping_products_kernel, sizeof(chunk_storage),
+         chunk_operands{device_q.data(), device_phi.data(), device_k.data(), device_v.data(),
+                        device_state.data(), device_beside.data()},
+         device_a.data(), d.data());
+  const auto a = device_a.read();
+  EXPECT_LT(worst_error(a, 64, 64,
+                        [&](int row, int col) {
+                          double sum = 0;
+                          for (int i = 0; i < 16; ++i) sum += q[row * 16 + i] * k[col * 16 + i];
+                          return sum;
+                        }),
+            rounding);
   EXPECT_LT(worst_error(d.read(), 64, 72,
                         [&](int row, int col) {
                           double sum = 0;
+                          for (int i = 0; i < slots && col < 64; ++i) {
+                            sum += phi[row * slots + i] * state[i * 64 + col];
+                          }
                           for (int i = 0; i < 64; ++i) {
                             const float right =
-                                col < 64 ? b[i * 64 + col] : c[i % 16 * 64 + col - 64];
-                            sum += a[row * 64 + i] * right;
+                                col < 64 ? v[i * 64 + col] : beside[i % 16 * 64 + col - 64];
+                            sum += to_float(to_bf16(a[row * 64 + i])) * right;
                           }
                           return sum;
                         }),
             rounding);
+}
+
+/// The first 64 columns of a tile [64 x Cols], each row times a factor of its own.
+template <int Cols>
+__global__ void scale_rows_kernel(const float* source, const float* factors, float* destination) {
+  accumulator_tile<Cols> tile;
+  fill(tile, source);
+  const float* mine = factors + 16 * warpgroup::warp() + warp::lane() / 4;
+  warpgroup::scale_rows(first_columns<64>(tile), {mine[0], mine[8]});
+  drain(tile, destination);
+}
+
+template <int Cols>
+void check_scale_rows() {
+  const auto values = support::normal_values(64 * Cols, 23);
+  const auto factors = support::normal_values(64, 24);
+  device_array<float> source(values), device_factors(factors), destination(64 * Cols);
+  launch(scale_rows_kernel<Cols>, 0, source.data(), device_factors.data(), destination.data());
+  EXPECT_EQ(worst_error(destination.read(), 64, Cols,
+                        [&](int row, int col) -> double {
+                          return values[row * Cols + col] * (col < 64 ? factors[row] : 1);
+                        }),
+            0);
+}
+
+TEST_F(tile_test, scales_rows) {
+  check_scale_rows<64>();
+}
+TEST_F(tile_test, scales_rows_of_first_columns) {
+  check_scale_rows<72>();
 }
 
 __global__ void mma_AtB_kernel(const bits* a, const bits* b, float* d) {
@@ -490,8 +753,9 @@ TEST_F(tile_test, builds_key_features) {
 }
 
 /// Row sums of the weights that keys [64 x 16] have for queries [64 x 16], through the keys'
-/// moments. And z [153].
-__global__ void moments_kernel(const bits* q, const bits* k, float scale, float* sums, float* z) {
+/// moments. And z [153], and twice z, the second time by way of a thread's parts.
+__global__ void moments_kernel(const bits* q, const bits* k, float scale, float* sums, float* z,
+                               segment_state* partial, float* twice_z) {
   extern __shared__ __align__(1024) char shared_bytes[];
   token_tile* tiles = reinterpret_cast<token_tile*>(shared_bytes);
   fill(tiles[0], q);
@@ -519,47 +783,48 @@ __global__ void moments_kernel(const bits* q, const bits* k, float scale, float*
     sums[16 * warpgroup::warp() + warp::lane() / 4 + 8 * row] = 64 + products.value[2 * row];
   }
   moments.store(z);
+  moments.store_part(partial->moments);
   if (threadIdx.x == 0) z[0] = 64;
+  __syncthreads();
+  key_moments others;
+  others.clear();
+  others.load(z);
+  others.add_part(partial->moments);
+  others.store(twice_z);
+  if (threadIdx.x == 0) twice_z[0] = 2 * z[0];
 }
 
 TEST_F(tile_test, keeps_key_moments) {
   constexpr float scale = 0.25f;
   const auto q = support::normal_values(64 * 16, 11), k = support::normal_values(64 * 16, 12);
   device_array<bits> device_q(to_bits(q)), device_k(to_bits(k));
-  device_array<float> sums(64), z(compact_features);
+  device_array<float> sums(64), z(compact_features), twice_z(compact_features);
+  device_array<segment_state> partial(1);
   launch(moments_kernel, 4 * sizeof(token_tile), device_q.data(), device_k.data(), scale,
-         sums.data(), z.data());
+         sums.data(), z.data(), partial.data(), twice_z.data());
   EXPECT_LT(worst_error(sums.read(), 64, 1,
-                        [&](int row, int) {
-                          double sum = 0;
-                          for (int token = 0; token < 64; ++token) {
-                            double s = 0;
-                            for (int i = 0; i < 16; ++i) s += q[row * 16 + i] * k[token * 16 + i];
-                            s *= scale;
-                            sum += 1 + s + s * s / 2;
-                          }
-                          return sum;
-                        }),
+                        [&](int row, int) { return sum_of_weights(&q[row * 16], k, scale); }),
             2e-3);  // M and q . y are rounded to bf16
-  std::vector<double> expected(compact_features, 0);
-  for (int token = 0; token < 64; ++token) {
-    const float* x = &k[token * 16];
-    expected[0] += 1;
-    for (int i = 0; i < 16; ++i) {
-      expected[first_linear_row + i] += x[i];
-      for (int j = i; j < 16; ++j) expected[product_row(i, j)] += x[i] * x[j];
-    }
-  }
+  const std::vector<double> expected = moments_of_keys(k);
   EXPECT_LT(worst_error(z.read(), compact_features, 1, [&](int row, int) { return expected[row]; }),
+            rounding);
+  EXPECT_LT(worst_error(twice_z.read(), compact_features, 1,
+                        [&](int row, int) { return 2 * expected[row]; }),
             rounding);
 }
 
-/// S^T [64 x 160] from compact rows, through its rounded form, and back to compact rows.
-__global__ void state_kernel(const float* from, segment_state* partial, float* to, float scale) {
+/// S^T [64 x 160] from compact rows, through its rounded form and twice through its exact one, and
+/// back to compact rows.
+__global__ void state_kernel(const float* from, segment_state* partial, handed_state* handed,
+                             float* to, float scale) {
   state_accumulator state;
   warpgroup::load_state(state, *reinterpret_cast<const compact_state*>(from), scale);
   warpgroup::store_parts(partial->state, state);
   warpgroup::add_parts(state, partial->state);
+  warpgroup::store_exact(handed->state, state);
+  warpgroup::clear(state);
+  warpgroup::load_exact(state, handed->state);
+  warpgroup::add_exact(state, handed->state);
   warpgroup::store_state(to, state, scale);
 }
 
@@ -568,9 +833,10 @@ TEST_F(tile_test, moves_states) {
   const auto values = support::normal_values(compact_features * value_dim, 13);
   device_array<float> from(values), to(compact_features * value_dim);
   device_array<segment_state> partial(1);
-  launch(state_kernel, 0, from.data(), partial.data(), to.data(), scale);
+  device_array<handed_state> handed(1);
+  launch(state_kernel, 0, from.data(), partial.data(), handed.data(), to.data(), scale);
   EXPECT_EQ(worst_error(to.read(), compact_features, value_dim,
-                        [&](int row, int col) { return 2 * values[row * value_dim + col]; }),
+                        [&](int row, int col) { return 4 * values[row * value_dim + col]; }),
             0);
 }
 

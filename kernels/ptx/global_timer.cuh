@@ -1,0 +1,15 @@
+// The device's clock on the wall. PTX ISA, "%globaltimer".
+#pragma once
+
+#include <cstdint>
+
+namespace based::ptx {
+
+/// Nanoseconds since some moment, the same for all multiprocessors.
+__device__ inline std::uint64_t global_nanoseconds() {
+  std::uint64_t now;
+  asm volatile("mov.u64 %0, %globaltimer;" : "=l"(now));
+  return now;
+}
+
+}  // namespace based::ptx
