@@ -41,10 +41,12 @@ constexpr device_kind device = device_kind::cuda;
 constexpr float small_deviation = 0.25f;  // of q and k
 
 /// Of a head's error against float64, q and k being normally distributed. One of few tokens
-/// averages over little.
-constexpr double tolerance_at(float deviation, std::int64_t seqlen) {
+/// averages over little, but in the quadratic form, which is dispatched there: so a forced variant
+/// may be off by more.
+constexpr double tolerance_at(float deviation, std::int64_t seqlen, std::string_view variant) {
   constexpr std::int64_t few_tokens = 100;
-  return deviation > small_deviation || seqlen < few_tokens ? 3e-3 : 2.5e-3;
+  const bool averages_over_little = seqlen < few_tokens && !variant.empty();
+  return deviation > small_deviation || averages_over_little ? 3e-3 : 2.5e-3;
 }
 
 const implementation<based_prefill>& based_cuda() {
@@ -71,7 +73,7 @@ class prefill_case {
   explicit prefill_case(const prefill_problem& problem, layout order = layout::bhnd,
                         float deviation = small_deviation)
       : problem_(problem),
-        tolerance_(tolerance_at(deviation, problem.shape.seqlen)),
+        deviation_(deviation),
         q_host_(support::normal_values(tokens() * feature_dim, 1, deviation)),
         k_host_(support::normal_values(tokens() * feature_dim, 2, deviation)),
         v_host_(support::normal_values(tokens() * value_dim, 3)),
@@ -226,12 +228,13 @@ class prefill_case {
                     const std::vector<double>& expected, std::int64_t row) const {
     const auto actual = std::span(of_all_heads).subspan(head * expected.size(), expected.size());
     const auto result = support::compare(actual, expected, row);
-    EXPECT_TRUE(result.within(tolerance_))
-        << what << " of head " << head << ": " << result.message() << ", tolerance " << tolerance_;
+    const double tolerance = tolerance_at(deviation_, problem_.shape.seqlen, problem_.variant);
+    EXPECT_TRUE(result.within(tolerance))
+        << what << " of head " << head << ": " << result.message() << ", tolerance " << tolerance;
   }
 
   prefill_problem problem_;
-  double tolerance_;
+  float deviation_;  // of q and k
   std::vector<float> q_host_, k_host_, v_host_, initial_kv_host_, initial_z_host_;
   sequence_buffer<bf16> q_, k_, v_, o_;
   guarded_buffer<float> initial_kv_, initial_z_, final_kv_, final_z_;
@@ -255,9 +258,9 @@ int multiprocessors() {
   return count;
 }
 
-/// Every variant that can run the problem.
+/// Every variant that can run the problem, and the dispatcher's choice, which has no name.
 std::vector<std::string_view> variants(prefill_problem problem) {
-  std::vector<std::string_view> runnable;
+  std::vector<std::string_view> runnable = {""};
   for (const std::string_view variant : based_cuda().variants) {
     problem.variant = variant;
     if (!based_cuda().unsupported(problem)) runnable.push_back(variant);
@@ -469,7 +472,7 @@ TEST_F(prefill_cuda, two_pieces_through_the_state_equal_one) {
     std::vector<float> actual;
     for (const bf16 value : o.read()) actual.push_back(to_float(value));
     const auto result = support::compare(actual, expected, value_dim);
-    EXPECT_TRUE(result.within(tolerance_at(small_deviation, seqlen)))
+    EXPECT_TRUE(result.within(tolerance_at(small_deviation, seqlen, variant)))
         << variant << result.message();
   }
 }
