@@ -339,9 +339,8 @@ int check_all(const check_options& options) {
 int main_checked(int argc, char** argv) {
   CLI::App app{
       "Runs implementations of Based prefill, each in all of its variants, on a case file of\n"
-      "scripts/generate_vectors, or of ThunderKittens' generator, and compares with the output "
-      "that\n"
-      "the file holds.\n"
+      "scripts/generate_vectors, or of ThunderKittens' generator, and compares with the output\n"
+      "that the file holds.\n"
       "Exit status: 0 all passed, 1 one failed or none ran, 2 bad usage or a bad file."};
   check_options options;
   std::string terms;

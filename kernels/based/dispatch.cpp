@@ -6,7 +6,7 @@
 #include <string>
 
 #include "kernels/based/prefill_sm80.h"
-#include "kernels/common/cuda_check.h"
+#include "kernels/common/device_attribute.h"
 
 namespace based {
 namespace {
@@ -14,18 +14,11 @@ namespace {
 /// The current device; an H200 where there is none, so that shapes can be asked about.
 dispatch_target current_target() {
   constexpr dispatch_target h200 = {.multiprocessors = 132, .is_hopper = true};
-  int device = 0, multiprocessors = 0, major = 0, minor = 0;
-  const auto get = [&](int& value, cudaDeviceAttr attribute) {
-    return cudaDeviceGetAttribute(&value, attribute, device) == cudaSuccess;
-  };
-  if (cudaGetDevice(&device) != cudaSuccess ||
-      !get(multiprocessors, cudaDevAttrMultiProcessorCount) ||
-      !get(major, cudaDevAttrComputeCapabilityMajor) ||
-      !get(minor, cudaDevAttrComputeCapabilityMinor)) {
-    cudaGetLastError();  // clears it
-    return h200;
-  }
-  return {.multiprocessors = multiprocessors, .is_hopper = major == 9 && minor == 0};
+  const auto multiprocessors = device_attribute(cudaDevAttrMultiProcessorCount);
+  if (!multiprocessors) return h200;
+  return {.multiprocessors = *multiprocessors,
+          .is_hopper = device_attribute(cudaDevAttrComputeCapabilityMajor) == 9 &&
+                       device_attribute(cudaDevAttrComputeCapabilityMinor) == 0};
 }
 
 /// Of a supported problem. Throws invalid_argument for one that nothing supports.

@@ -35,6 +35,7 @@
 #include "kernels/based/circulant.cuh"
 #include "kernels/based/key_moments_sm80.cuh"
 #include "kernels/common/cuda_check.h"
+#include "kernels/common/device_attribute.h"
 #include "kernels/ptx/reciprocal.cuh"
 #include "kernels/tile/barrier.cuh"
 #include "kernels/tile/block.cuh"
@@ -473,12 +474,9 @@ unsupported_reason unsupported_on(int major_capability) {
 }
 
 unsupported_reason unsupported(const prefill_problem& problem) {
-  int device = 0, major = 0;
-  const bool is_there =
-      cudaGetDevice(&device) == cudaSuccess &&
-      cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess;
-  if (!is_there) cudaGetLastError();  // clears it
-  if (const auto reason = is_there ? unsupported_on(major) : std::nullopt) return reason;
+  if (const auto major = device_attribute(cudaDevAttrComputeCapabilityMajor)) {
+    if (auto reason = unsupported_on(*major)) return reason;
+  }
   if (problem.shape.batch_heads() > max_ctas) {
     return "batch x heads is more than " + std::to_string(max_ctas);
   }

@@ -28,6 +28,7 @@
 #include "kernels/based/state_pass.cuh"
 #include "kernels/based/weights.cuh"
 #include "kernels/common/cuda_check.h"
+#include "kernels/common/device_attribute.h"
 #include "kernels/ptx/global_flag.cuh"
 #include "kernels/ptx/reciprocal.cuh"
 #include "kernels/tile/barrier.cuh"
@@ -443,6 +444,7 @@ __global__ void __launch_bounds__(threads, Share::ctas)
   extern __shared__ __align__(1024) char shared_bytes[];
   using storage = shared_storage<Share>;
   storage& shared = *reinterpret_cast<storage*>(shared_bytes);
+  // Of heads that are handed over only once there is a ticket.
   segment_range range = Share::recomputes ? segment_range::uneven(p) : segment_range(p);
   if constexpr (Share::hands_over) {
     const bool is_idle = threadIdx.x == threads - 1;  // while the first thread makes the barriers
@@ -502,11 +504,9 @@ __global__ void prepare_to_balance_kernel(const __grid_constant__ parameters p) 
   for (int i = threadIdx.x; i < p.handed_heads; i += blockDim.x) p.handed[i].is_there = 0;
 }
 
-int device_attribute(cudaDeviceAttr attribute) {
-  int device = 0, value = 0;
-  BASED_CUDA(cudaGetDevice(&device));
-  BASED_CUDA(cudaDeviceGetAttribute(&value, attribute, device));
-  return value;
+/// Of the device that make_parameters() has asked for.
+int multiprocessors() {
+  return device_attribute(cudaDevAttrMultiProcessorCount).value();
 }
 
 struct launchable {
@@ -553,11 +553,12 @@ dim3 segments_grid(const parameters& p, std::int64_t batch_heads) {
 }
 
 void require_device() {
-  const int major = device_attribute(cudaDevAttrComputeCapabilityMajor);
-  const int minor = device_attribute(cudaDevAttrComputeCapabilityMinor);
-  BASED_REQUIRE(major == 9 && minor == 0, "the device has compute capability " +
-                                              std::to_string(major) + "." + std::to_string(minor) +
-                                              ", this kernel needs 9.0 (Hopper)");
+  const auto major = device_attribute(cudaDevAttrComputeCapabilityMajor);
+  const auto minor = device_attribute(cudaDevAttrComputeCapabilityMinor);
+  BASED_REQUIRE(major && minor, "there is no CUDA device, this kernel needs one of 9.0 (Hopper)");
+  BASED_REQUIRE(*major == 9 && *minor == 0,
+                "the device has compute capability " + std::to_string(*major) + "." +
+                    std::to_string(*minor) + ", this kernel needs 9.0 (Hopper)");
 }
 
 /// Of a prefill that adds `repeated` chunks of a head to a state once more, and `spared` to none.
@@ -630,7 +631,7 @@ void launch_prefill(const prefill_args<bf16>& args, int segments, cuda_stream st
   if (is_split) launch_segment_states(p, shape.batch_heads(), options.normalize, stream);
 
   const std::int64_t ctas = shape.batch_heads() * segments;
-  const bool alone = ctas <= device_attribute(cudaDevAttrMultiProcessorCount);
+  const bool alone = ctas <= multiprocessors();
   const bool stateful = has_state(options) || is_split;
   enqueue(alone ? choose<whole_multiprocessor>(options.normalize, stateful)
                 : choose<half_multiprocessor>(options.normalize, stateful),
@@ -659,7 +660,7 @@ void launch_balanced(const prefill_args<bf16>& args, int places, cuda_stream str
   p.handed = static_cast<handed_state*>(args.workspace);
   prepare_to_balance_kernel<<<1, threads, 0, stream>>>(p);
   BASED_CUDA_LAUNCHED();
-  const bool alone = places <= device_attribute(cudaDevAttrMultiProcessorCount);
+  const bool alone = places <= multiprocessors();
   const bool stateful = has_state(options);
   enqueue(alone ? choose<handing_over<whole_multiprocessor>>(options.normalize, stateful)
                 : choose<handing_over<half_multiprocessor>>(options.normalize, stateful),

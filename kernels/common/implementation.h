@@ -75,7 +75,6 @@ struct implementation {
 
  private:
   void require_supported(const problem& asked) const {
-    validate(asked);
     if constexpr (requires { asked.variant; }) {
       if (!asked.variant.empty() && std::ranges::find(variants, asked.variant) == variants.end()) {
         throw invalid_argument(std::string(name) + ": has no variant '" +

@@ -29,9 +29,19 @@ __global__ void hold_kernel(shared_words* words, long long clocks) {
 struct occupied_multiprocessors::state {
   shared_words* words = nullptr;
   cudaStream_t stream = nullptr;
+
+  void release() {
+    if (words != nullptr) words->is_released = 1;
+    if (stream != nullptr) cudaStreamSynchronize(stream);
+  }
+  ~state() {
+    release();
+    if (stream != nullptr) cudaStreamDestroy(stream);
+    cudaFreeHost(words);
+  }
 };
 
-occupied_multiprocessors::occupied_multiprocessors(int count) : state_(new state) {
+occupied_multiprocessors::occupied_multiprocessors(int count) : state_(std::make_unique<state>()) {
   int device = 0, bytes = 0, kilohertz = 0;
   BASED_CUDA(cudaGetDevice(&device));
   BASED_CUDA(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
@@ -54,20 +64,14 @@ occupied_multiprocessors::occupied_multiprocessors(int count) : state_(new state
   }
 }
 
-occupied_multiprocessors::~occupied_multiprocessors() {
-  release();
-  cudaStreamDestroy(state_->stream);
-  cudaFreeHost(state_->words);
-  delete state_;
-}
+occupied_multiprocessors::~occupied_multiprocessors() = default;
 
 bool occupied_multiprocessors::are_held() const {
   return cudaStreamQuery(state_->stream) == cudaErrorNotReady;
 }
 
 void occupied_multiprocessors::release() {
-  state_->words->is_released = 1;
-  cudaStreamSynchronize(state_->stream);
+  state_->release();
 }
 
 }  // namespace based::support

@@ -410,7 +410,7 @@ TEST_F(prefill_cuda, large_inputs) {
 
 TEST_F(prefill_cuda, tokens_before_heads) {
   for (const prefill_shape& shape : {prefill_shape{2, 5, 300}, {3, many_heads / 3, 150}}) {
-    for (const int mask : {0, 7}) check_each_variant({shape, options_of(mask)}, layout::bnhd);
+    for (const int mask : {0, 1, 7}) check_each_variant({shape, options_of(mask)}, layout::bnhd);
   }
 }
 
@@ -437,17 +437,24 @@ TEST_F(prefill_cuda, two_pieces_through_the_state_equal_one) {
   for (const std::string_view variant : based_cuda().variants) {
     prefill_problem problem = problem_in({1, 2, 1000}, variant);
     problem.options.normalize = true;
+    problem.options.final_state = true;
     prefill_case whole(problem);
     whole.run();
 
     const auto [batch, heads, seqlen] = problem.shape;
     const std::int64_t cut = seqlen / 2, rows = heads * compact_features;
     guarded_buffer<bf16> o(device, heads * seqlen * value_dim);
-    guarded_buffer<float> kv(device, rows * value_dim), z(device, rows);
-    prefill_args<bf16> args = whole.args();
-    const auto run_tokens = [&](std::int64_t first, std::int64_t end) {
-      prefill_args<bf16> piece = args;
+    struct state {
+      guarded_buffer<float> kv, z;
+      explicit state(std::int64_t rows) : kv(device, rows * value_dim), z(device, rows) {}
+    };
+    state between(rows), last(rows);
+    const auto run_tokens = [&](std::int64_t first, std::int64_t end, state& final_state) {
+      prefill_args<bf16> piece = whole.args();
       piece.problem.shape.seqlen = end - first;
+      piece.problem.options.initial_state = first > 0;
+      piece.initial_state = {between.kv.data(), between.z.data()};
+      piece.final_state = {final_state.kv.data(), final_state.z.data()};
       piece.q.data += first * feature_dim;
       piece.k.data += first * feature_dim;
       piece.v.data += first * value_dim;
@@ -459,21 +466,19 @@ TEST_F(prefill_cuda, two_pieces_through_the_state_equal_one) {
       based_cuda()(piece, nullptr);
       support::synchronize(device);
     };
-    args.problem.options.final_state = true;
-    args.final_state = {kv.data(), z.data()};
-    run_tokens(0, cut);
-    args.problem.options.final_state = false;
-    args.problem.options.initial_state = true;
-    args.initial_state = args.final_state;
-    run_tokens(cut, seqlen);
+    run_tokens(0, cut, between);
+    run_tokens(cut, seqlen, last);
 
-    std::vector<double> expected;
-    for (const float value : whole.output()) expected.push_back(value);
+    const auto expect_equal = [&](const std::vector<float>& actual, const std::vector<float>& one) {
+      const std::vector<double> expected(one.begin(), one.end());
+      const auto result = support::compare(actual, expected, value_dim);
+      EXPECT_TRUE(result.within(tolerance_at(small_deviation, seqlen, variant)))
+          << variant << ": " << result.message();
+    };
     std::vector<float> actual;
     for (const bf16 value : o.read()) actual.push_back(to_float(value));
-    const auto result = support::compare(actual, expected, value_dim);
-    EXPECT_TRUE(result.within(tolerance_at(small_deviation, seqlen, variant)))
-        << variant << result.message();
+    expect_equal(actual, whole.output());
+    expect_equal(last.kv.read(), whole.final_kv());
   }
 }
 
@@ -578,7 +583,8 @@ TEST_F(prefill_cuda, what_is_not_finite_stays_behind_its_chunk_and_in_its_head) 
   constexpr std::int64_t seqlen = 300, poisoned_token = 130;
   constexpr std::int64_t first_reached = poisoned_token / sm90::chunk_tokens * sm90::chunk_tokens;
   constexpr bf16 nan = {0x7fff}, infinity = {0x7f80}, minus_infinity = {0xff80};
-  const auto check = [&](prefill_case& test, std::int64_t heads, bf16* of_first_head, bf16 poison) {
+  const auto check = [&](prefill_case& test, std::int64_t heads, bf16* of_first_head, bf16 poison,
+                         bool reaches_all_that_follows) {
     bf16 before;
     BASED_CUDA(cudaMemcpy(&before, of_first_head, sizeof(bf16), cudaMemcpyDeviceToHost));
     BASED_CUDA(cudaMemcpy(of_first_head, &poison, sizeof(bf16), cudaMemcpyHostToDevice));
@@ -586,14 +592,21 @@ TEST_F(prefill_cuda, what_is_not_finite_stays_behind_its_chunk_and_in_its_head) 
     test.run();
     BASED_CUDA(cudaMemcpy(of_first_head, &before, sizeof(bf16), cudaMemcpyHostToDevice));
     const auto o = test.output();
-    const auto is_finite = [&](std::int64_t token) {  // of all heads
-      const auto row = std::span(o).subspan(token * value_dim, value_dim);
+    const auto row_of = [&](std::int64_t token) {  // of all heads
+      return std::span(o).subspan(token * value_dim, value_dim);
+    };
+    const auto is_finite = [&](std::int64_t token) {
+      const auto row = row_of(token);
       return std::all_of(row.begin(), row.end(), [](float x) { return std::isfinite(x); });
     };
     EXPECT_FALSE(is_finite(poisoned_token));
     for (std::int64_t token = 0; token < heads * seqlen; ++token) {
       if (token < first_reached || token >= seqlen) {
         ASSERT_TRUE(is_finite(token)) << "token " << token;
+      } else if (token >= poisoned_token && reaches_all_that_follows) {
+        const auto row = row_of(token);
+        ASSERT_TRUE(std::all_of(row.begin(), row.end(), [](float x) { return std::isnan(x); }))
+            << "token " << token;
       }
     }
     if (!test.args().problem.options.final_state) return;
@@ -613,7 +626,9 @@ TEST_F(prefill_cuda, what_is_not_finite_stays_behind_its_chunk_and_in_its_head) 
             SCOPED_TRACE(std::to_string(heads) + " heads, " + std::string(variant) + ", options " +
                          std::to_string(mask) + ", " + name + " " +
                          std::to_string(to_float(poison)));
-            check(test, heads, const_cast<bf16*>(tensor.token(0, 0, poisoned_token)), poison);
+            const bool is_key = tensor.data == args.k.data;
+            check(test, heads, const_cast<bf16*>(tensor.token(0, 0, poisoned_token)), poison,
+                  is_key && poison.bits == nan.bits);
           }
         }
       }

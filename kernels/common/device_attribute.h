@@ -1,0 +1,21 @@
+// What the current CUDA device is. Host-includable wherever the CUDA headers are.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <optional>
+
+namespace based {
+
+/// Of the current device; nullopt where there is none.
+inline std::optional<int> device_attribute(cudaDeviceAttr attribute) {
+  int device = 0, value = 0;
+  if (cudaGetDevice(&device) == cudaSuccess &&
+      cudaDeviceGetAttribute(&value, attribute, device) == cudaSuccess) {
+    return value;
+  }
+  cudaGetLastError();  // clears it
+  return std::nullopt;
+}
+
+}  // namespace based
