@@ -135,7 +135,7 @@ run_result run(const tested_implementation& tested, backend& device, const case_
                              .k = view(k.data<const T>(), feature_dim),
                              .v = view(v.data<const T>(), value_dim),
                              .o = view(o.data<T>(), value_dim),
-                             .final_state = {.kv = state.data<float>()},
+                             .final_state = {.kv = state.elements<float>()},
                              .workspace = workspace.data(),
                              .workspace_bytes = workspace.bytes()};
   if constexpr (std::is_same_v<T, float>) {

@@ -87,9 +87,9 @@ struct decode_study {
             .v = view(set.data<const T>("v"), value_dim),
             .o = view(set.data<T>("o"), value_dim),
             .kv = set.data<std::byte>("kv"),
-            .kv_bytes = problem.kv_bytes(),
+            .kv_bytes = set.elements<std::byte>("kv").size(),
             .z = set.data<float>("z"),
-            .z_bytes = problem.z_bytes()};
+            .z_bytes = set.elements<std::byte>("z").size()};
   }
 
   template <class T>

@@ -93,9 +93,10 @@ struct prefill_study {
             .k = view(set.data<const T>("k"), feature_dim),
             .v = view(set.data<const T>("v"), value_dim),
             .o = view(set.data<T>("o"), value_dim),
-            .initial_state = {set.data<const float>("initial_state.kv"),
-                              set.data<const float>("initial_state.z")},
-            .final_state = {set.data<float>("final_state.kv"), set.data<float>("final_state.z")}};
+            .initial_state = {set.elements<const float>("initial_state.kv"),
+                              set.elements<const float>("initial_state.z")},
+            .final_state = {set.elements<float>("final_state.kv"),
+                            set.elements<float>("final_state.z")}};
   }
 
   template <class T>

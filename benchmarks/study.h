@@ -16,6 +16,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -72,13 +73,18 @@ class tensor_set {
   const memory& operator[](std::size_t i) const { return memories_[i]; }
   const memory& workspace() const { return workspace_; }
 
+  /// Empty if the row has no such tensor.
+  template <class T>
+  std::span<T> elements(std::string_view name) const {
+    for (std::size_t i = 0; i < specs_.size(); ++i) {
+      if (specs_[i].name == name) return memories_[i].elements<T>();
+    }
+    return {};
+  }
   /// Null if the row has no such tensor.
   template <class T>
   T* data(std::string_view name) const {
-    for (std::size_t i = 0; i < specs_.size(); ++i) {
-      if (specs_[i].name == name) return memories_[i].data<T>();
-    }
-    return nullptr;
+    return elements<T>(name).data();
   }
 
  private:

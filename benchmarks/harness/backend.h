@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <variant>
@@ -59,6 +60,10 @@ class memory {
     return static_cast<T*>(data_);
   }
   std::size_t bytes() const { return bytes_; }
+  template <class T>
+  std::span<T> elements() const {
+    return {data<T>(), bytes_ / sizeof(T)};
+  }
 
  private:
   void swap(memory& other) noexcept {

@@ -95,7 +95,7 @@ std::vector<float> compact_state(const float* linear, const float* product, std:
   std::vector<float> state(static_cast<std::size_t>(heads) * compact_features * value_dim,
                            std::numeric_limits<float>::quiet_NaN());
   for (std::int64_t head = 0; head < heads; ++head) {
-    float* rows = kv_state_view<float>{state.data()}.kv_head(head);
+    float* rows = kv_state_view<float>{state}.kv_head(head);
     for (int i = 0; i < feature_dim; ++i) {
       for (int c = 0; c < value_dim; ++c) {
         rows[(first_linear_row + i) * value_dim + c] = linear_divisor * linear[c * feature_dim + i];

@@ -81,8 +81,8 @@ struct parameters {
   sequence_view<const bf16> q, k;            // [B, H, N, 16]
   sequence_view<const bf16> v;               // [B, H, N, 64]
   sequence_view<bf16> o;                     // [B, H, N, 64]
-  kv_state_view<const float> initial_state;  ///< kv null: zero
-  kv_state_view<float> final_state;          ///< kv null: not wanted
+  kv_state_view<const float> initial_state;  ///< kv empty: zero
+  kv_state_view<float> final_state;          ///< kv empty: not wanted
   int seqlen;
   int chunks;
   int heads;
@@ -148,9 +148,10 @@ class partial_state {
     });
   }
   __device__ void store(float* kv) {
+    float* const rows = ptx::opaque(kv);  // else the head's offset is added to each element's
     for_each([&](int word, int half, int offset, float& value) {
       const bool is_residual = 8 * word + half == circulant::residual_slot;
-      if (!is_residual && !is_empty(word)) kv[offset] = value;
+      if (!is_residual && !is_empty(word)) rows[offset] = value;
     });
   }
 
@@ -302,7 +303,7 @@ __device__ void run_state_warp(shared_storage& shared, const parameters& p, cons
   chunk_loader loader(p, range);
   for (int stage = 0; stage < stages - 1; ++stage) loader.load_next(shared, p, stage);
   partial_state state(warp);
-  if (p.initial_state.kv != nullptr) state.load(p.initial_state.kv_head(range.batch_head));
+  if (!p.initial_state.kv.empty()) state.load(p.initial_state.kv_head(range.batch_head));
   state.hand_over(shared.state[0]);
 
   for (int chunk = 0; chunk < p.chunks; ++chunk) {
@@ -316,7 +317,7 @@ __device__ void run_state_warp(shared_storage& shared, const parameters& p, cons
     state.add(shared.keys, shared.v[chunk % stages]);
     state.hand_over(shared.state[(chunk + 1) % 2]);
   }
-  if (p.final_state.kv != nullptr) state.store(p.final_state.kv_head(range.batch_head));
+  if (!p.final_state.kv.empty()) state.store(p.final_state.kv_head(range.batch_head));
 }
 
 /// phi(Q) of sixteen tokens [16 x 160], slice by slice; `slice` is to be a constant. The squares
@@ -415,14 +416,14 @@ template <bool Normalize>
 __device__ void run_output_warp(shared_storage& shared, const parameters& p,
                                 const head_range& range) {
   key_moments moments;  // of the chunks before
-  if (Normalize && p.initial_state.kv != nullptr) {
+  if (Normalize && !p.initial_state.kv.empty()) {
     moments.load(p.initial_state.z_head(range.batch_head));
   }
   bf16* out = p.o.token(range.batch, range.head, 0);  // the chunk's
   for (int chunk = 0; chunk < p.chunks; ++chunk, out += chunk_tokens * p.o.token_stride) {
     work_out<Normalize>(shared, p, chunk, moments, out);
   }
-  if (Normalize && p.final_state.kv != nullptr && warpgroup::warp() == 0) {
+  if (Normalize && !p.final_state.kv.empty() && warpgroup::warp() == 0) {
     moments.add_count(p.seqlen - p.chunks * chunk_tokens);  // those past the end
     moments.store(p.final_state.z_head(range.batch_head));
   }

@@ -427,7 +427,7 @@ __device__ void run_state_warpgroup(shared_storage<Share>& shared, const paramet
     consumed.warp_arrive();
   }
   if constexpr (Stateful) {
-    if (p.final_state.kv != nullptr && range.last == p.chunks) {
+    if (!p.final_state.kv.empty() && range.last == p.chunks) {
       store_final_state<Normalize>(s_transposed, moments, shared.initial_tokens, p, range);
     }
   }
@@ -474,7 +474,7 @@ __global__ void __launch_bounds__(threads, Share::ctas)
   const int warp = warp::uniform_index();
   if constexpr (Stateful) {
     const bool begins = !Share::hands_over || range.first == 0;
-    if (warp == 0 && begins && p.initial_state.kv != nullptr) load_initial_state(shared, p, range);
+    if (warp == 0 && begins && !p.initial_state.kv.empty()) load_initial_state(shared, p, range);
   }
   const int start = Share::recomputes ? 0 : range.first;
   for (int i = 0; warp == 0 && i < Share::stages && start + i < range.last; ++i) {

@@ -16,8 +16,8 @@ using output_tile = shared_tile<16, value_dim, swizzle::bytes128>;  // a warp's 
 
 struct parameters {
   CUtensorMap q, k, v, o;
-  kv_state_view<const float> initial_state;  ///< kv null: zero
-  kv_state_view<float> final_state;          ///< kv null: not wanted
+  kv_state_view<const float> initial_state;  ///< kv empty: zero
+  kv_state_view<float> final_state;          ///< kv empty: not wanted
   segment_state* partials;                   ///< [B * H, segments - 1]
   handed_state* handed;                      ///< [handed_heads]
   int heads;
@@ -104,13 +104,13 @@ __device__ inline float start_state(state_accumulator& s_transposed, key_moments
   float initial_tokens = 0;
   if constexpr (Normalize) {
     moments.clear();
-    if (Stateful && p.initial_state.z != nullptr) {
+    if (Stateful && !p.initial_state.z.empty()) {
       const float* z = p.initial_state.z_head(head.index);
       if (wanted) moments.load(z);
       initial_tokens = z[0];
     }
   }
-  if (Stateful && wanted && p.initial_state.kv != nullptr) {
+  if (Stateful && wanted && !p.initial_state.kv.empty()) {
     shared.initial_loaded.wait(0);
     warpgroup::load_state(s_transposed, shared.initial_state(), p.scale);
     warpgroup::sync<state_barrier>();

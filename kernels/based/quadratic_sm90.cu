@@ -176,7 +176,7 @@ __global__ void __launch_bounds__(threads, shared_storage<Stateful>::ctas_per_mu
 
   const int warp = warp::uniform_index();
   if constexpr (Stateful) {
-    if (warp == 0 && p.initial_state.kv != nullptr) load_initial_state(shared, p, head);
+    if (warp == 0 && !p.initial_state.kv.empty()) load_initial_state(shared, p, head);
   }
   if (warp == 0 && own < p.chunks) {
     warp::load_async(shared.queries_loaded, head.chunk(own), tile_copy{shared.q, p.q});
@@ -234,7 +234,7 @@ __global__ void __launch_bounds__(threads, shared_storage<Stateful>::ctas_per_mu
 
   float2 earlier_sums = {};  // of the weights of the initial state's tokens
   if constexpr (Stateful) {
-    if (p.initial_state.kv != nullptr) {  // last, for it is the most to load
+    if (!p.initial_state.kv.empty()) {  // last, for it is the most to load
       earlier_sums = add_initial_state<Normalize>(o, shared, p, head);
     }
   }

@@ -59,8 +59,8 @@ struct based_prefill {
   using args = prefill_args<T>;
 };
 
-/// Throws invalid_argument for a shape, pointer, alignment (16 bytes), stride, overlap of the two
-/// states or of the output with itself, or workspace that no implementation takes.
+/// Throws invalid_argument for a shape, pointer, alignment (16 bytes), stride, state's size, overlap
+/// of the two states or of the output with itself, or workspace that no implementation takes.
 /// `workspace_needed` is the implementation's own figure. Every implementation calls it first.
 template <class T>
 void validate(const prefill_args<T>& args, std::size_t workspace_needed);

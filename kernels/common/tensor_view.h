@@ -3,6 +3,7 @@
 
 #include <concepts>
 #include <cstdint>
+#include <span>
 
 #include "kernels/common/features.h"
 
@@ -46,14 +47,14 @@ struct sequence_view {
 /// z[r] = sum_n phi_k(k_n)[r], rows in the compact order of features.h, fp32, contiguous.
 template <class T>
 struct kv_state_view {
-  T* kv = nullptr;  ///< [B, H, 153, 64]
-  T* z = nullptr;   ///< [B, H, 153]; needed with normalisation only
+  std::span<T> kv = {};  ///< [B, H, 153, 64]
+  std::span<T> z = {};   ///< [B, H, 153]; needed with normalisation only
 
   BASED_HOST_DEVICE constexpr T* kv_head(std::int64_t head) const {
-    return kv + head * compact_features * value_dim;
+    return kv.data() + head * compact_features * value_dim;
   }
   BASED_HOST_DEVICE constexpr T* z_head(std::int64_t head) const {
-    return z == nullptr ? nullptr : z + head * compact_features;
+    return z.empty() ? nullptr : z.data() + head * compact_features;
   }
 
   template <std::same_as<const T> Const>

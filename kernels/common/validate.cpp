@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 #include <limits>
+#include <span>
 
 #include "kernels/common/decode.h"
 #include "kernels/common/error.h"
@@ -91,15 +92,18 @@ void require_state(const char* name, const void* state, std::size_t bytes, std::
   BASED_REQUIRE(bytes == needed, fmt::format("{} has {} bytes, must have {}", name, bytes, needed));
 }
 
-/// `elements` floats at each.
-void require_apart(const char* name, const float* memory, const char* other_name,
-                   const float* other, std::int64_t elements) {
-  const auto begin = reinterpret_cast<std::uintptr_t>(memory);
-  const auto other_begin = reinterpret_cast<std::uintptr_t>(other);
-  const auto bytes = static_cast<std::uintptr_t>(elements) * sizeof(float);
-  BASED_REQUIRE(begin + bytes <= other_begin || other_begin + bytes <= begin,
-                fmt::format("{} at {} and {} at {} overlap, {} bytes each", name, fmt::ptr(memory),
-                            other_name, fmt::ptr(other), bytes));
+void require_state(const char* name, std::span<const float> state, std::size_t needed) {
+  require_state(name, state.data(), state.size_bytes(), needed);
+}
+
+void require_apart(const char* name, std::span<const float> memory, const char* other_name,
+                   std::span<const float> other) {
+  const auto begin = reinterpret_cast<std::uintptr_t>(memory.data());
+  const auto other_begin = reinterpret_cast<std::uintptr_t>(other.data());
+  BASED_REQUIRE(
+      begin + memory.size_bytes() <= other_begin || other_begin + other.size_bytes() <= begin,
+      fmt::format("{} at {} and {} at {} overlap, {} bytes each", name, fmt::ptr(memory.data()),
+                  other_name, fmt::ptr(other.data()), memory.size_bytes()));
 }
 
 }  // namespace
@@ -121,21 +125,20 @@ void validate(const prefill_args<T>& args, std::size_t workspace_needed) {
   const auto& [batch, heads, seqlen] = args.problem.shape;
   require_output("o", args.o, batch, heads, seqlen, value_dim);
   const prefill_options& options = args.problem.options;
+  const std::size_t z_bytes = batch * heads * compact_features * sizeof(float);
+  const std::size_t kv_bytes = z_bytes * value_dim;
   if (options.initial_state) {
-    require_pointer("initial_state.kv", args.initial_state.kv);
-    if (options.normalize) require_pointer("initial_state.z", args.initial_state.z);
+    require_state("initial_state.kv", args.initial_state.kv, kv_bytes);
+    if (options.normalize) require_state("initial_state.z", args.initial_state.z, z_bytes);
   }
   if (options.final_state) {
-    require_pointer("final_state.kv", args.final_state.kv);
-    if (options.normalize) require_pointer("final_state.z", args.final_state.z);
+    require_state("final_state.kv", args.final_state.kv, kv_bytes);
+    if (options.normalize) require_state("final_state.z", args.final_state.z, z_bytes);
   }
   if (options.initial_state && options.final_state) {
-    const std::int64_t rows = batch * heads * compact_features;
-    require_apart("initial_state.kv", args.initial_state.kv, "final_state.kv", args.final_state.kv,
-                  rows * value_dim);
+    require_apart("initial_state.kv", args.initial_state.kv, "final_state.kv", args.final_state.kv);
     if (options.normalize) {
-      require_apart("initial_state.z", args.initial_state.z, "final_state.z", args.final_state.z,
-                    rows);
+      require_apart("initial_state.z", args.initial_state.z, "final_state.z", args.final_state.z);
     }
   }
   require_workspace(args.workspace, args.workspace_bytes, workspace_needed);

@@ -6,8 +6,12 @@ namespace based::ptx {
 
 template <class T>
 __device__ inline T opaque(T value) {
-  static_assert(sizeof(T) == 4);
-  asm volatile("" : "+r"(value));
+  static_assert(sizeof(T) == 4 || sizeof(T) == 8);
+  if constexpr (sizeof(T) == 4) {
+    asm volatile("" : "+r"(value));
+  } else {
+    asm volatile("" : "+l"(value));
+  }
   return value;
 }
 

@@ -135,8 +135,8 @@ class prefill_run {
     args.k = from_token(k_, first);
     args.v = from_token(v_, first);
     args.o = from_token(o_, first);
-    args.initial_state = {initial_kv_.data(), initial_z_.data()};
-    args.final_state = {final_kv_.data(), final_z_.data()};
+    args.initial_state = {initial_kv_.elements(), initial_z_.elements()};
+    args.final_state = {final_kv_.elements(), final_z_.elements()};
     args.workspace_bytes = candidate_.workspace_bytes(args.problem);
     return args;
   }

@@ -114,7 +114,7 @@ void write_past_the_end(const prefill_args<float>& args) {
 
 void write_before_the_state(const prefill_args<float>& args) {
   recurrence(args);
-  args.final_state.kv[-1] = 0;
+  args.final_state.kv.data()[-1] = 0;
 }
 
 void not_causal(const prefill_args<float>& args) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <limits>
 #include <ostream>
+#include <span>
 #include <string>
 
 #include "kernels/common/error.h"
@@ -17,9 +18,15 @@ namespace {
 using ::testing::HasSubstr;
 
 // validate() looks at pointers, not behind them.
-constexpr std::size_t state_elements = 2 * 3 * compact_features * value_dim;
-alignas(16) float somewhere[state_elements + 8];
-float* const somewhere_else = somewhere + state_elements;
+constexpr std::size_t z_elements = 2 * 3 * compact_features;
+constexpr std::size_t kv_elements = z_elements * value_dim;
+alignas(16) float somewhere[2 * kv_elements];
+float* const somewhere_else = somewhere + kv_elements;
+
+template <class T>
+kv_state_view<T> state_at(T* elements) {
+  return {{elements, kv_elements}, {elements, z_elements}};
+}
 
 template <class T>
 prefill_args<T> good_prefill() {
@@ -30,11 +37,16 @@ prefill_args<T> good_prefill() {
   args.k = args.q;
   args.v = sequence_view<const T>::bhnd(data, 3, 100, value_dim);
   args.o = sequence_view<T>::bhnd(data, 3, 100, value_dim);
-  args.initial_state = {somewhere, somewhere};
-  args.final_state = {somewhere_else, somewhere_else};
+  args.initial_state = state_at<const float>(somewhere);
+  args.final_state = state_at(somewhere_else);
   args.workspace = somewhere;
   args.workspace_bytes = 1000;
   return args;
+}
+
+template <class T>
+void shorten(std::span<T>& elements) {
+  elements = elements.first(elements.size() - 1);
 }
 
 struct prefill_mistake {
@@ -84,17 +96,33 @@ INSTANTIATE_TEST_SUITE_P(
                         "o overlaps itself with strides 19200, 6336, 64"},
         prefill_mistake{"overlapping_batches", [](args& a) { a.o.batch_stride = 0; },
                         "o overlaps itself with strides 0, 6400, 64"},
-        prefill_mistake{"initial_kv", [](args& a) { a.initial_state.kv = nullptr; },
+        prefill_mistake{"initial_kv", [](args& a) { a.initial_state.kv = {}; },
                         "initial_state.kv is null"},
-        prefill_mistake{"initial_z", [](args& a) { a.initial_state.z = nullptr; },
+        prefill_mistake{"initial_z", [](args& a) { a.initial_state.z = {}; },
                         "initial_state.z is null"},
-        prefill_mistake{"final_kv", [](args& a) { a.final_state.kv = nullptr; },
+        prefill_mistake{"final_kv", [](args& a) { a.final_state.kv = {}; },
                         "final_state.kv is null"},
-        prefill_mistake{"final_z", [](args& a) { a.final_state.z = nullptr; },
-                        "final_state.z is null"},
-        prefill_mistake{"overlapping_kv", [](args& a) { a.final_state.kv -= 4; },
+        prefill_mistake{"final_z", [](args& a) { a.final_state.z = {}; }, "final_state.z is null"},
+        prefill_mistake{"small_initial_kv",
+                        [](args& a) { shorten(a.initial_state.kv); },
+                        "initial_state.kv has 235004 bytes, must have 235008"},
+        prefill_mistake{"small_initial_z",
+                        [](args& a) { shorten(a.initial_state.z); },
+                        "initial_state.z has 3668 bytes, must have 3672"},
+        prefill_mistake{"small_final_kv",
+                        [](args& a) { shorten(a.final_state.kv); },
+                        "final_state.kv has 235004 bytes, must have 235008"},
+        prefill_mistake{"small_final_z",
+                        [](args& a) { shorten(a.final_state.z); },
+                        "final_state.z has 3668 bytes, must have 3672"},
+        prefill_mistake{"misaligned_state",
+                        [](args& a) { a.final_state.kv = {somewhere_else - 1, kv_elements}; },
+                        "final_state.kv at"},
+        prefill_mistake{"overlapping_kv",
+                        [](args& a) { a.final_state.kv = {somewhere_else - 4, kv_elements}; },
                         "initial_state.kv at"},
-        prefill_mistake{"overlapping_z", [](args& a) { a.final_state.z = somewhere + 4; },
+        prefill_mistake{"overlapping_z",
+                        [](args& a) { a.final_state.z = {somewhere + 4, z_elements}; },
                         "overlap, 3672 bytes each"},
         prefill_mistake{"workspace_size", [](args& a) { a.workspace_bytes = 999; },
                         "workspace has 999 bytes, needs 1000"},
@@ -116,7 +144,7 @@ TEST(prefill_validation, asks_only_for_what_the_options_use) {
   plain.workspace_bytes = 0;
   EXPECT_NO_THROW(validate(plain, 0));
   plain.problem.options.final_state = true;
-  plain.final_state.kv = somewhere;  // z only where normalising
+  plain.final_state.kv = {somewhere, kv_elements};  // z only where normalising
   EXPECT_NO_THROW(validate(plain, 0));
 }
 

@@ -25,6 +25,7 @@ class guarded_buffer {
 
   T* data() { return reinterpret_cast<T*>(bytes_.data() + guard_size); }
   std::int64_t size() const { return size_; }
+  std::span<T> elements() { return {data(), static_cast<std::size_t>(size_)}; }
   device_kind device() const { return bytes_.device(); }
 
   void poison();

@@ -107,9 +107,11 @@ class prefill_case {
     args.v = v_.view();
     args.o = o_.view();
     if (problem_.options.initial_state) {
-      args.initial_state = {initial_kv_.data(), initial_z_.data()};
+      args.initial_state = {initial_kv_.elements(), initial_z_.elements()};
     }
-    if (problem_.options.final_state) args.final_state = {final_kv_.data(), final_z_.data()};
+    if (problem_.options.final_state) {
+      args.final_state = {final_kv_.elements(), final_z_.elements()};
+    }
     args.workspace = workspace_->data();
     args.workspace_bytes = based_cuda().workspace_bytes(problem_);
     return args;
@@ -453,8 +455,8 @@ TEST_F(prefill_cuda, two_pieces_through_the_state_equal_one) {
       prefill_args<bf16> piece = whole.args();
       piece.problem.shape.seqlen = end - first;
       piece.problem.options.initial_state = first > 0;
-      piece.initial_state = {between.kv.data(), between.z.data()};
-      piece.final_state = {final_state.kv.data(), final_state.z.data()};
+      piece.initial_state = {between.kv.elements(), between.z.elements()};
+      piece.final_state = {final_state.kv.elements(), final_state.z.elements()};
       piece.q.data += first * feature_dim;
       piece.k.data += first * feature_dim;
       piece.v.data += first * value_dim;
