@@ -134,6 +134,12 @@ static_assert(half_multiprocessor::ctas * cta_bytes<half_multiprocessor> <= mult
 static_assert(cta_bytes<whole_multiprocessor> <= multiprocessor_bytes);
 static_assert(cta_bytes<recomputing_multiprocessor> <= multiprocessor_bytes);
 
+/// Who fences S between its stores and the products that read it: the output warps, once they have
+/// waited for it, which then fences the output before its copy too; or, where a CTA is alone and its
+/// state warpgroup has time, that one, before it says that S is there.
+template <bool Normalize, class Share>
+constexpr role state_fencer = Normalize || Share::ctas > 1 ? role::output : role::state;
+
 /// Registers of a thread, where two CTAs leave 128 at launch: the output warpgroup gets some of the
 /// state warpgroup's.
 constexpr int multiprocessor_registers = 65536;
@@ -222,9 +228,11 @@ __device__ void run_output_warpgroup(shared_storage<Share>& shared, const parame
     warpgroup::mma_commit();
 
     shared.state_ready[state.buffer].wait(state.parity);
+    if constexpr (state_fencer<Normalize, Share> == role::output) ptx::fence_proxy_async();
     add_inter_chunk<0, quad::own_slices, warpgroup::mma_mode::overwrite>(o, features, s);
 
     if (chunk > range.first) {
+      if constexpr (state_fencer<Normalize, Share> == role::state) ptx::fence_proxy_async();
       send_output(chunk - 1);
       const int next = chunk - 1 + stages;
       if (Share::loader == role::output && warp == 0 && next < range.last) {
@@ -284,6 +292,7 @@ __device__ void run_output_warpgroup(shared_storage<Share>& shared, const parame
     warp::store(output, to_bf16(o));
   }
 
+  ptx::fence_proxy_async();
   send_output(range.last - 1);
   warp::wait_stores_read();
 }
@@ -401,7 +410,7 @@ __device__ void run_state_warpgroup(shared_storage<Share>& shared, const paramet
       shared.loaded[stage.buffer].wait(stage.parity);
       moments.add(shared.k[stage.buffer]);  // before wgmmas that it would queue behind
     }
-    ptx::fence_proxy_async();
+    if constexpr (state_fencer<Normalize, Share> == role::state) ptx::fence_proxy_async();
     shared.state_ready[state.buffer].warp_arrive();
     state.advance();
     const bool ends = chunk + 1 == (Share::hands_over ? p.chunks : range.last);

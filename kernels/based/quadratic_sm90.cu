@@ -249,6 +249,7 @@ __global__ void __launch_bounds__(threads, shared_storage<Stateful>::ctas_per_mu
   }
   output_tile& output = shared.output[warp];  // this warp's rows of O [16 x 64]
   warp::store(output, to_bf16(o));
+  ptx::fence_proxy_async();
   warp::store_async(output, p.o, head.output(own, warp));
   warp::wait_stores_read();
 }

@@ -59,10 +59,10 @@ __device__ inline void load_async(void* to, const T& from, barrier& arrived) {
   }
 }
 
-/// Starts the copy of a tile that this warp wrote. Tokens past the end are not written.
+/// Starts the copy of a tile that this warp wrote, whose lanes have fenced that since. Tokens past
+/// the end are not written.
 template <class Tile>
 __device__ inline void store_async(const Tile& tile, const CUtensorMap& map, tile_coordinates to) {
-  ptx::fence_proxy_async();
   __syncwarp();
   if (ptx::elect_lane()) {
     ptx::bulk_tensor_store(&map, tile.elements, 0, to.token, to.head, to.batch);

@@ -344,6 +344,7 @@ __global__ void store_async_kernel(const __grid_constant__ CUtensorMap map, cons
     const operand_tile<64> values = load_operand<64>(source + chunk * 64 * output_tile::cols);
     warp::wait_stores_read();
     warp::store(tile, values);
+    ptx::fence_proxy_async();
     warp::store_async(tile, map, {1, 0, 64 * (chunk + 1) + 16 * warpgroup::warp()});
   }
   warp::wait_stores_read();
