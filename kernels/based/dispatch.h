@@ -71,7 +71,8 @@ constexpr bool prefers_quadratic(const prefill_problem& problem, std::int64_t mu
   const std::int64_t heads = problem.shape.batch_heads(), chunks = chunks_of(problem.shape);
   const prefill_options& options = problem.options;
   if (has_state(options) && 2 * heads > multiprocessors) {
-    return !options.initial_state && heads <= multiprocessors && chunks == 1;
+    const int longest = 3 * heads <= 2 * multiprocessors ? 2 : 1;
+    return !options.initial_state && heads <= multiprocessors && chunks <= longest;
   }
   if (options.initial_state) {
     const int longest = 16 * heads <= multiprocessors ? 10 : 8 * heads <= multiprocessors ? 8 : 7;
@@ -98,11 +99,12 @@ constexpr int recomputing_segments(const prefill_shape& shape, std::int64_t mult
 
 /// Whether `recompute` is faster than `split` and `whole`. Measured: in short sequences, and where
 /// fewer than five segments fit with two CTAs a multiprocessor.
-constexpr bool prefers_recomputing(const prefill_shape& shape, std::int64_t multiprocessors) {
+constexpr bool prefers_recomputing(const prefill_problem& problem, std::int64_t multiprocessors) {
   constexpr std::int64_t min_chunks = 4, always_chunks = 12;
-  const std::int64_t heads = shape.batch_heads(), chunks = chunks_of(shape);
+  const std::int64_t heads = problem.shape.batch_heads(), chunks = chunks_of(problem.shape);
   if (2 * heads > multiprocessors || chunks < min_chunks) return false;
-  return 5 * heads > 2 * multiprocessors || chunks <= std::max(always_chunks, 3 * heads - 27);
+  const std::int64_t longest = 9 * heads / 2 - (problem.options.normalize ? 89 : 52);
+  return 5 * heads > 2 * multiprocessors || chunks <= std::max({always_chunks, heads, longest});
 }
 
 /// Places for CTAs that `balanced` fills: two a multiprocessor, or one where there are fewer heads;
@@ -119,14 +121,14 @@ constexpr int places_to_balance(const prefill_shape& shape, std::int64_t multipr
 /// round each, and all together five chunks of a round more. With an initial state and a quarter of
 /// a round or more left over the last one takes 6/5 of a full one, and eight chunks are lost. With
 /// one CTA a multiprocessor, a head's chunks take 9/16 of the time that those of two take side by
-/// side, normalised 10/16.
+/// side.
 constexpr bool prefers_balanced(const prefill_problem& problem, std::int64_t multiprocessors) {
   const prefill_options& options = problem.options;
   const std::int64_t heads = problem.shape.batch_heads(), chunks = chunks_of(problem.shape);
   const std::int64_t round = 2 * multiprocessors, rest = heads % round;
   if (heads <= multiprocessors || rest == 0) return false;
   if (heads < round) {
-    return (options.normalize ? 10 : 9) * heads * chunks <= multiprocessors * (16 * chunks - 80);
+    return 9 * heads * chunks <= multiprocessors * (16 * chunks - 80);
   }
   // Against a last round that takes `percent` of a full one.
   const auto gains = [&](int percent, int lost_chunks) {
@@ -170,7 +172,7 @@ constexpr std::optional<dispatch_choice> dispatch(const prefill_problem& problem
     return dispatch_choice{prefill_kernel::quadratic};
   }
   if (variant == variant_recompute ||
-      (variant.empty() && prefers_recomputing(shape, device.multiprocessors))) {
+      (variant.empty() && prefers_recomputing(problem, device.multiprocessors))) {
     return dispatch_choice{prefill_kernel::recomputing,
                            recomputing_segments(shape, device.multiprocessors)};
   }

@@ -10,15 +10,21 @@
 // segment is a CTA's, its index says, or, where heads are handed over, the ticket that it draws.
 // Two CTAs share a multiprocessor where there are enough. In each, the state warpgroup keeps S^T
 // [64 x 160] in fp32 registers for the whole sequence and hands it over, rounded, through shared
-// memory; the output warpgroup does the rest. They meet in barriers only:
+// memory; the output warpgroup does the rest, or two of them by turns, chunk by chunk, where a CTA
+// has its multiprocessor to itself. They meet in barriers only:
 //
-//   loaded[stage]    q, k and v of a chunk are in shared memory      copy engine -> both
-//   state_ready[b]   S before a chunk is in shared memory            state -> output
-//   consumed[stage]  a chunk's q, k, v and the S before it are read  both -> both
+//   loaded[stage]     q, k and v of a chunk are in shared memory      copy engine -> both
+//   state_ready[b]    S before a chunk is in shared memory            state -> output
+//   consumed[stage]   a chunk's q, k, v and the S before it are read  both -> both
 //
-// A segment's CTA has the state before it from a first kernel (segment_states_sm90.cu), or both its
-// warpgroups first pass over all earlier chunks to add it up (state_pass.cuh), or it waits for the
-// CTA that has begun the head to hand its state over (segment_range::balanced).
+// and, where two normalise, for they then work out each chunk's own key moments:
+//
+//   moments_ready[g]  these are in shared memory                      output -> state
+//   moments_read[g]   they have been read                             state -> output
+//
+// A segment's CTA has the state before it from a first kernel (segment_states_sm90.cu), or two of
+// its warpgroups first pass over all earlier chunks to add it up (state_pass.cuh), or it waits for
+// the CTA that has begun the head to hand its state over (segment_range::balanced).
 #include "kernels/based/prefill_sm90.h"
 
 #include "kernels/based/key_moments.cuh"
@@ -42,48 +48,57 @@ namespace {
 using quad::feature_tile;
 using quad::query_features;
 
-enum class role { output, state };  // of a warpgroup
-
 /// What a CTA has of its multiprocessor: half, or, where there are few enough CTAs, all of it. What
-/// counts is then how long a chunk takes: loads are further ahead, and so are the features. Chunks
-/// are loaded by the first warp of the output warpgroup, which knows first that a stage is free,
-/// or, where that does not matter, of the state warpgroup, which has more time.
+/// counts is then how long a chunk takes: loads are further ahead, and so are the features, and two
+/// output warpgroups take the chunks by turns.
 struct half_multiprocessor {
   static constexpr bool recomputes = false;  // the state of the chunks before its segment
   static constexpr bool hands_over = false;  // some heads, begun, to other CTAs
   static constexpr int ctas = 2;
+  static constexpr int output_groups = 1;    // output warpgroups
   static constexpr int stages = 3;           // of the ring that is loaded
+  static constexpr int state_buffers = 2;    // tiles of S
   static constexpr int feature_buffers = 1;  // tiles of phi(K)
-  static constexpr role loader = role::output;
 };
 struct whole_multiprocessor {
   static constexpr bool recomputes = false;
   static constexpr bool hands_over = false;
   static constexpr int ctas = 1;
-  static constexpr int stages = 6;
+  static constexpr int output_groups = 2;
+  static constexpr int stages = 8;
+  static constexpr int state_buffers = 3;
   static constexpr int feature_buffers = 2;
-  static constexpr role loader = role::state;
 };
-/// The same for a CTA that first adds up the state before its segment by itself: both warpgroups
-/// pass over the chunks from the first one, a part each (state_pass.cuh), and add their sums.
+/// The same for a CTA that first adds up the state before its segment by itself: the state and an
+/// output warpgroup pass over the chunks from the first one, a part each (state_pass.cuh), and add
+/// their sums.
 struct recomputing_multiprocessor : whole_multiprocessor {
   static constexpr bool recomputes = true;
   static constexpr int stages = 10;  // chunks pass faster
+  static constexpr int state_buffers = 2;
 };
 /// The same for CTAs of which some begin a head that others go on with.
 template <class Share>
 struct handing_over : Share {
   static constexpr bool hands_over = true;
 };
-constexpr int state_buffers = 2;
-constexpr int gather_buffers = 1 + state_buffers;  // of the states of earlier segments
-constexpr int warpgroups = 2;
-constexpr int threads = warpgroups * warpgroup::threads;
+constexpr int gather_buffers = 3;  // of the states of earlier segments
+constexpr int pass_groups = 2;     // warpgroups that pass over earlier chunks
+
+template <class Share>
+constexpr int cta_threads = (Share::output_groups + 1) * warpgroup::threads;
+
+/// Whether output warpgroups work out each chunk's own key moments: two have time for that, and in
+/// the state warpgroup those mma.sync wait for the others' wgmmas, and S with them.
+template <class Share>
+constexpr bool outputs_sum_keys = Share::output_groups > 1;
 
 template <class Share>
 struct shared_storage {
   static constexpr int stages = Share::stages;
+  static constexpr int state_buffers = Share::state_buffers;
   static constexpr int feature_buffers = Share::feature_buffers;
+  static constexpr int output_groups = Share::output_groups;
   token_tile q[stages];                        // [64 x 16]
   token_tile k[stages];                        // [64 x 16]
   value_tile v[stages];                        // [64 x 64]
@@ -91,16 +106,19 @@ struct shared_storage {
   state_tile state[state_buffers];             // [160 x 64]
   moments_tile moments[state_buffers];         // [16 x 32]
   union {
-    output_tile output[warpgroup::warps];  // [16 x 64]
-    moment_parts earlier_moments[warpgroups];
+    output_tile output[output_groups][warpgroup::warps];  // [16 x 64]
+    moment_parts earlier_moments[pass_groups];
   };
   ones_tile ones;      // [16 x 64]
   halves_tile halves;  // [8 x 16]
+  chunk_moments own_moments[output_groups];
   float initial_tokens;
   int ticket;  // where heads are handed over
   barrier loaded[stages];
   barrier consumed[stages];
   barrier state_ready[state_buffers];
+  barrier moments_ready[output_groups];
+  barrier moments_read[output_groups];
   barrier gathered[gather_buffers];
   barrier initial_loaded;
 
@@ -119,13 +137,13 @@ struct shared_storage {
   };
   __device__ pass_part& earlier(int group) {
     static_assert(!Share::recomputes || sizeof(key_features) == sizeof(pass_part));
-    static_assert(sizeof(state) == sizeof(pass_part));
+    static_assert(!Share::recomputes || sizeof(state) == sizeof(pass_part));
     void* const tiles = group == 0 ? static_cast<void*>(key_features) : state;
     return *static_cast<pass_part*>(tiles);
   }
 };
 
-constexpr int consumer_warps = threads / 32;
+constexpr int consumer_warps = 2 * warpgroup::warps;  // of a chunk, one output warpgroup's
 
 /// Shared memory of a CTA.
 template <class Share>
@@ -134,16 +152,11 @@ static_assert(half_multiprocessor::ctas * cta_bytes<half_multiprocessor> <= mult
 static_assert(cta_bytes<whole_multiprocessor> <= multiprocessor_bytes);
 static_assert(cta_bytes<recomputing_multiprocessor> <= multiprocessor_bytes);
 
-/// Who fences S between its stores and the products that read it: the output warps, once they have
-/// waited for it, which then fences the output before its copy too; or, where a CTA is alone and its
-/// state warpgroup has time, that one, before it says that S is there.
-template <bool Normalize, class Share>
-constexpr role state_fencer = Normalize || Share::ctas > 1 ? role::output : role::state;
-
 /// Registers of a thread, where two CTAs leave 128 at launch: the output warpgroup gets some of the
 /// state warpgroup's.
 constexpr int multiprocessor_registers = 65536;
-constexpr int launch_registers = multiprocessor_registers / (half_multiprocessor::ctas * threads);
+constexpr int launch_registers =
+    multiprocessor_registers / (half_multiprocessor::ctas * cta_threads<half_multiprocessor>);
 constexpr int moved_registers = 8;
 
 /// A chunk of the segment; of those that are recomputed before it, keys and values. By one warp.
@@ -174,8 +187,8 @@ __device__ void sum_up_earlier_chunks(shared_storage<Share>& shared, const param
     const int next = chunk + Share::stages;
     if (next < range.last) load_chunk(shared, p, range, next, stage.buffer);
   };
-  add_chunks<Group, warpgroups, Normalize>(s_transposed, moments, shared, part.features,
-                                           range.first, p.scale, warp, release);
+  add_chunks<Group, pass_groups, Normalize>(s_transposed, moments, shared, part.features,
+                                            range.first, p.scale, warp, release);
   warpgroup::store_exact(part.sum, s_transposed);
   if constexpr (Normalize) moments.store_part(shared.earlier_moments[Group]);
 }
@@ -184,7 +197,8 @@ __device__ void sum_up_earlier_chunks(shared_storage<Share>& shared, const param
 template <bool Moments, class Share>
 __device__ void add_earlier_chunks(state_accumulator& s_transposed, key_moments& moments,
                                    shared_storage<Share>& shared) {
-  for (int group = 0; group < warpgroups; ++group) {
+#pragma unroll 1  // else one is loaded while the other is added, which takes too many registers
+  for (int group = 0; group < pass_groups; ++group) {
     warpgroup::add_exact(s_transposed, shared.earlier(group).sum);
     if constexpr (Moments) moments.add_part(shared.earlier_moments[group]);
   }
@@ -192,28 +206,48 @@ __device__ void add_earlier_chunks(state_accumulator& s_transposed, key_moments&
 }
 
 /// `Normalize`: divides by the sums of the weights. `Stateful`: starts from an initial state or
-/// from the segments before, or ends in a final state.
+/// from the segments before, or ends in a final state. `group`: of the output warpgroups, which
+/// take the chunks by turns.
 template <bool Normalize, bool Stateful, class Share>
 __device__ void run_output_warpgroup(shared_storage<Share>& shared, const parameters& p,
-                                     const segment_range& range, int warp) {
-  constexpr int stages = Share::stages;
+                                     const segment_range& range, int group, int warp) {
+  constexpr int stages = Share::stages, groups = Share::output_groups;
+  const int first = range.first + group;
+  if (groups > 1 && first >= range.last) return;
   if constexpr (Share::ctas > 1) ptx::increase_registers<launch_registers + moved_registers>();
 
   ring_position<stages> stage, previous_stage;
-  if constexpr (Share::recomputes) stage.advance(range.first);
-  ring_position<state_buffers> state;
+  stage.advance(Share::recomputes ? first : group);
+  ring_position<Share::state_buffers> state;
+  state.advance(group);
   query_features features;  // phi(Q) [64 x 160]
   const polynomial weight(p.scale);
   const std::uint32_t mask = causal_mask();
-  output_tile& output = shared.output[warp];  // this warp's rows of O [16 x 64]
+  output_tile& output = shared.output[group][warp];  // this warp's rows of O [16 x 64]
   const auto send_output = [&](int chunk) {
     warp::store_async(output, p.o, range.output(chunk, warp));
   };
 
+  key_moments moments;
+  if constexpr (Normalize && outputs_sum_keys<Share>) moments.start();
+  std::uint32_t moments_parity = 1;
+  const auto sum_up_keys = [&] {  // of the chunk in `stage`
+    if constexpr (Normalize && outputs_sum_keys<Share>) {
+      if (!moments.holds_any()) return;
+      moments.clear();
+      moments.add(shared.k[stage.buffer]);
+      shared.moments_read[group].wait(moments_parity);
+      moments.store_part(shared.own_moments[group]);
+      shared.moments_ready[group].arrive();
+      moments_parity ^= 1;
+    }
+  };
+
   shared.loaded[stage.buffer].wait(stage.parity);
+  sum_up_keys();
   features.start(shared.q[stage.buffer]);
 
-  for (int chunk = range.first; chunk < range.last; ++chunk) {
+  for (int chunk = first; chunk < range.last; chunk += groups) {
     const token_tile& k = shared.k[stage.buffer];      // [64 x 16]
     const value_tile& v = shared.v[stage.buffer];      // [64 x 64]
     const state_tile& s = shared.state[state.buffer];  // [160 x 64]
@@ -228,14 +262,13 @@ __device__ void run_output_warpgroup(shared_storage<Share>& shared, const parame
     warpgroup::mma_commit();
 
     shared.state_ready[state.buffer].wait(state.parity);
-    if constexpr (state_fencer<Normalize, Share> == role::output) ptx::fence_proxy_async();
+    ptx::fence_proxy_async();  // S for the products, the output for its copy
     add_inter_chunk<0, quad::own_slices, warpgroup::mma_mode::overwrite>(o, features, s);
 
-    if (chunk > range.first) {
-      if constexpr (state_fencer<Normalize, Share> == role::state) ptx::fence_proxy_async();
-      send_output(chunk - 1);
-      const int next = chunk - 1 + stages;
-      if (Share::loader == role::output && warp == 0 && next < range.last) {
+    if (chunk > first) {
+      send_output(chunk - groups);
+      const int next = chunk - groups + stages;
+      if (warp == 0 && next < range.last) {
         shared.consumed[previous_stage.buffer].wait(previous_stage.parity);
         load_chunk(shared, p, range, next, previous_stage.buffer);
       }
@@ -269,16 +302,18 @@ __device__ void run_output_warpgroup(shared_storage<Share>& shared, const parame
     }
 
     previous_stage = stage;
-    if (chunk + 1 < range.last) stage.advance();  // else the last chunk's queries once more
+    const bool goes_on = chunk + groups < range.last;
+    if (goes_on) stage = stage.next(groups);  // else the last chunk's queries once more
     shared.loaded[stage.buffer].wait(stage.parity);
     features.start(shared.q[stage.buffer]);
+    if (goes_on) sum_up_keys();
     if constexpr (Normalize) {
       warpgroup::mma_wait<0>(o_and_sums, earlier_sums);
     } else {
       warpgroup::mma_wait<0>(o);
     }
     shared.consumed[previous_stage.buffer].warp_arrive();
-    state.advance();
+    state = state.next(groups);
 
     if constexpr (Normalize) {
       const float earlier = shared.initial_tokens + static_cast<float>(chunk * chunk_tokens);
@@ -293,7 +328,7 @@ __device__ void run_output_warpgroup(shared_storage<Share>& shared, const parame
   }
 
   ptx::fence_proxy_async();
-  send_output(range.last - 1);
+  send_output(range.last - 1 - (range.last - 1 - first) % groups);
   warp::wait_stores_read();
 }
 
@@ -360,14 +395,14 @@ __device__ void take_over_state(state_accumulator& s_transposed, key_moments& mo
 template <bool Normalize, bool Stateful, class Share>
 __device__ void run_state_warpgroup(shared_storage<Share>& shared, const parameters& p,
                                     const segment_range& range, int warp) {
-  constexpr int stages = Share::stages;
+  constexpr int stages = Share::stages, state_buffers = Share::state_buffers;
   state_accumulator s_transposed;  // S^T [64 x 160]
   key_moments moments;
   const bool has_earlier = (Share::recomputes || Share::hands_over) && range.first > 0;
   const float initial_tokens =
       start_state<Normalize, Stateful>(s_transposed, moments, shared, p, range, !has_earlier);
   ring_position<stages> stage;
-  // The stage of the chunk that last read the present S buffer; none did so before the first two.
+  // The stage of the chunk that last read the present S buffer; none did so before the first ones.
   ring_position<stages> last_reader = {stages - state_buffers, 1};
   if constexpr (Share::recomputes) {
     if (has_earlier) add_earlier_chunks<Normalize>(s_transposed, moments, shared);
@@ -389,6 +424,7 @@ __device__ void run_state_warpgroup(shared_storage<Share>& shared, const paramet
 
   ring_position<state_buffers> state;
   ring_position<Share::feature_buffers> features;
+  ring_position<Share::output_groups> output_group;
   const auto build_features = [&] {  // of the chunk in `stage`
     shared.loaded[stage.buffer].wait(stage.parity);
     quad::store_key_features(shared.key_features[features.buffer], shared.k[stage.buffer], p.scale,
@@ -399,19 +435,16 @@ __device__ void run_state_warpgroup(shared_storage<Share>& shared, const paramet
   if constexpr (builds_ahead) build_features();
   for (int chunk = range.first; chunk < range.last; ++chunk) {
     shared.consumed[last_reader.buffer].wait(last_reader.parity);
-    if (Share::loader == role::state && warp == 0 && chunk >= range.first + state_buffers) {
-      const int next = chunk - state_buffers + stages;
-      if (next < range.last) load_chunk(shared, p, range, next, last_reader.buffer);
-    }
     last_reader.advance();
     warpgroup::store_transposed(shared.state[state.buffer], warpgroup::round_state(s_transposed));
     if constexpr (Normalize) {
       moments.hand_over(shared.moments[state.buffer], p.scale);
-      shared.loaded[stage.buffer].wait(stage.parity);
-      moments.add(shared.k[stage.buffer]);  // before wgmmas that it would queue behind
+      if constexpr (!outputs_sum_keys<Share>) {
+        shared.loaded[stage.buffer].wait(stage.parity);
+        moments.add(shared.k[stage.buffer]);  // before wgmmas that it would queue behind
+      }
     }
-    if constexpr (state_fencer<Normalize, Share> == role::state) ptx::fence_proxy_async();
-    shared.state_ready[state.buffer].warp_arrive();
+    shared.state_ready[state.buffer].warp_arrive();  // those that wait for it fence it
     state.advance();
     const bool ends = chunk + 1 == (Share::hands_over ? p.chunks : range.last);
     if (!Stateful && ends) break;  // nobody reads the last state
@@ -429,6 +462,14 @@ __device__ void run_state_warpgroup(shared_storage<Share>& shared, const paramet
     barrier& consumed = shared.consumed[stage.buffer];
     stage.advance();
     features.advance();
+    if constexpr (Normalize && outputs_sum_keys<Share>) {
+      if (moments.holds_any()) {
+        shared.moments_ready[output_group.buffer].wait(output_group.parity);
+        moments.add_part(shared.own_moments[output_group.buffer]);
+        shared.moments_read[output_group.buffer].arrive();
+      }
+      output_group.advance();
+    }
     if constexpr (builds_ahead) {
       if (chunk + 1 < range.last) build_features();
     }
@@ -448,7 +489,7 @@ __device__ void run_state_warpgroup(shared_storage<Share>& shared, const paramet
 }
 
 template <bool Normalize, bool Stateful, class Share>
-__global__ void __launch_bounds__(threads, Share::ctas)
+__global__ void __launch_bounds__(cta_threads<Share>, Share::ctas)
     prefill_kernel(const __grid_constant__ parameters p) {
   extern __shared__ __align__(1024) char shared_bytes[];
   using storage = shared_storage<Share>;
@@ -456,7 +497,8 @@ __global__ void __launch_bounds__(threads, Share::ctas)
   // Of heads that are handed over only once there is a ticket.
   segment_range range = Share::recomputes ? segment_range::uneven(p) : segment_range(p);
   if constexpr (Share::hands_over) {
-    const bool is_idle = threadIdx.x == threads - 1;  // while the first thread makes the barriers
+    // While the first thread makes the barriers.
+    const bool is_idle = threadIdx.x == cta_threads<Share> - 1;
     if (is_idle) shared.ticket = draw_ticket(p);
   }
 
@@ -472,9 +514,9 @@ __global__ void __launch_bounds__(threads, Share::ctas)
     }
     for (barrier& gathered : shared.gathered) gathered.init(1);
     shared.initial_loaded.init(1);
-    for (int i = 0; i < state_buffers; ++i) {
-      shared.state_ready[i].init(warpgroup::warps);
-    }
+    for (barrier& ready : shared.state_ready) ready.init(warpgroup::warps);
+    for (barrier& ready : shared.moments_ready) ready.init(moment_warps * 32);
+    for (barrier& read : shared.moments_read) read.init(moment_warps * 32);
     ptx::fence_mbarrier_init();
   }
   __syncthreads();
@@ -489,22 +531,26 @@ __global__ void __launch_bounds__(threads, Share::ctas)
   for (int i = 0; warp == 0 && i < Share::stages && start + i < range.last; ++i) {
     load_chunk(shared, p, range, start + i, i);
   }
+  constexpr int output_warps = Share::output_groups * warpgroup::warps;
   if constexpr (Share::recomputes) {
     if (range.first > 0) {
       if (warp < warpgroup::warps) {
         sum_up_earlier_chunks<1, Normalize, Stateful>(shared, p, range, warp);
-      } else {
-        sum_up_earlier_chunks<0, Normalize, Stateful>(shared, p, range, warp - warpgroup::warps);
+      } else if (warp >= output_warps) {
+        sum_up_earlier_chunks<0, Normalize, Stateful>(shared, p, range, warp - output_warps);
       }
       __syncthreads();
     }
   }
-  if (warp < warpgroup::warps) {
-    run_output_warpgroup<Normalize, Stateful>(shared, p, range, warp);
+  if (warp < output_warps) {
+    const int group = Share::output_groups > 1 ? warp / warpgroup::warps : 0;
+    run_output_warpgroup<Normalize, Stateful>(shared, p, range, group, warp % warpgroup::warps);
   } else {
-    run_state_warpgroup<Normalize, Stateful>(shared, p, range, warp - warpgroup::warps);
+    run_state_warpgroup<Normalize, Stateful>(shared, p, range, warp - output_warps);
   }
 }
+
+constexpr int clearing_threads = 256;
 
 /// Clears the tickets and flags. One block.
 __global__ void prepare_to_balance_kernel(const __grid_constant__ parameters p) {
@@ -521,6 +567,7 @@ int multiprocessors() {
 struct launchable {
   void (*entry)(parameters);
   std::size_t shared_bytes;
+  int threads;
 };
 
 template <class Share>
@@ -529,7 +576,7 @@ launchable choose(bool normalize, bool stateful) {
       normalize
           ? (stateful ? prefill_kernel<true, true, Share> : prefill_kernel<true, false, Share>)
           : (stateful ? prefill_kernel<false, true, Share> : prefill_kernel<false, false, Share>);
-  return {entry, sizeof(shared_storage<Share>)};
+  return {entry, sizeof(shared_storage<Share>), cta_threads<Share>};
 }
 
 void require_segments(const parameters& p, int least, int most) {
@@ -546,7 +593,7 @@ void enqueue(const launchable& kernel, const parameters& p, dim3 grid, bool over
   overlap.val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t launch = {};
   launch.gridDim = grid;
-  launch.blockDim = dim3(threads);
+  launch.blockDim = dim3(kernel.threads);
   launch.dynamicSmemBytes = kernel.shared_bytes;
   launch.stream = stream;
   launch.attrs = &overlap;
@@ -667,7 +714,7 @@ void launch_balanced(const prefill_args<bf16>& args, int places, cuda_stream str
                     " chunks cannot be balanced among " + std::to_string(places) + " CTAs");
   p.handed_heads = places;
   p.handed = static_cast<handed_state*>(args.workspace);
-  prepare_to_balance_kernel<<<1, threads, 0, stream>>>(p);
+  prepare_to_balance_kernel<<<1, clearing_threads, 0, stream>>>(p);
   BASED_CUDA_LAUNCHED();
   const bool alone = places <= multiprocessors();
   const bool stateful = has_state(options);

@@ -103,7 +103,7 @@ __device__ inline float start_state(state_accumulator& s_transposed, key_moments
                                     bool wanted) {
   float initial_tokens = 0;
   if constexpr (Normalize) {
-    moments.clear();
+    moments.start();
     if (Stateful && !p.initial_state.z.empty()) {
       const float* z = p.initial_state.z_head(head.index);
       if (wanted) moments.load(z);

@@ -50,18 +50,18 @@ void launch_recomputing(const prefill_args<bf16>& args, int segments, cuda_strea
 inline constexpr int max_recomputing_segments = 5;
 
 /// The chunk that segment `segment` begins with there (`segments`: the end). Later segments are
-/// shorter, for all are to take as long, and adding a chunk to the state takes about 2/5 of the
-/// time that its whole work takes: with n segments, (1 - (3/5)^i) / (1 - (3/5)^n) of the chunks
+/// shorter, for all are to take as long, and adding a chunk to the state takes about 4/9 of the
+/// time that its whole work takes: with n segments, (1 - (5/9)^i) / (1 - (5/9)^n) of the chunks
 /// come before segment i; but each has one at least.
 constexpr int recomputing_begin(int chunks, int segments, int segment) {
-  std::int64_t fives = 1, threes = 1, mixed = 1;  // 5^n, 3^n, 3^i 5^(n - i)
+  std::int64_t nines = 1, fives = 1, mixed = 1;  // 9^n, 5^n, 5^i 9^(n - i)
   for (int i = 0; i < segments; ++i) {
+    nines *= 9;
     fives *= 5;
-    threes *= 3;
-    mixed *= i < segment ? 3 : 5;
+    mixed *= i < segment ? 5 : 9;
   }
-  const std::int64_t rest = chunks - segments, all = fives - threes;
-  return segment + static_cast<int>((rest * (fives - mixed) + all / 2) / all);
+  const std::int64_t rest = chunks - segments, all = nines - fives;
+  return segment + static_cast<int>((rest * (nines - mixed) + all / 2) / all);
 }
 
 /// Enqueues the quadratic form. `args` are validated; no workspace. Throws invalid_argument on a

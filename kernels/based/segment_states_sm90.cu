@@ -54,7 +54,7 @@ __global__ void __launch_bounds__(threads, ctas_per_multiprocessor)
   state_accumulator s_transposed;  // S^T [64 x 160]
   warpgroup::clear(s_transposed);
   key_moments moments;
-  moments.clear();
+  moments.start();
   add_chunks<0, 1, Moments>(
       s_transposed, moments, shared, shared.key_features, count, p.scale, warp,
       [&](int i, ring_position<stages> stage) { load(i + stages, stage.buffer); });

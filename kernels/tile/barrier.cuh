@@ -41,8 +41,10 @@ struct ring_position {
   int buffer = 0;
   std::uint32_t parity = 0;
 
-  __device__ constexpr ring_position next() const {
-    return buffer + 1 == Size ? ring_position{0, parity ^ 1} : ring_position{buffer + 1, parity};
+  /// At most `Size` steps on.
+  __device__ constexpr ring_position next(int steps = 1) const {
+    const int to = buffer + steps;
+    return to >= Size ? ring_position{to - Size, parity ^ 1} : ring_position{to, parity};
   }
   __device__ constexpr void advance() { *this = next(); }
   __device__ constexpr void advance(int steps) {

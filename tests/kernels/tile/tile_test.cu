@@ -765,7 +765,7 @@ __global__ void moments_kernel(const bits* q, const bits* k, float scale, float*
   auto& halves = reinterpret_cast<halves_tile&>(tiles[3]);
   block::fill(halves, ptx::two_halves);
   key_moments moments;
-  moments.clear();
+  moments.start();
   moments.add(tiles[1]);
   moments.hand_over(handed_over, scale);
   ptx::fence_proxy_async();
@@ -788,7 +788,7 @@ __global__ void moments_kernel(const bits* q, const bits* k, float scale, float*
   if (threadIdx.x == 0) z[0] = 64;
   __syncthreads();
   key_moments others;
-  others.clear();
+  others.start();
   others.load(z);
   others.add_part(partial->moments);
   others.store(twice_z);
