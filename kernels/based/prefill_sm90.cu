@@ -22,6 +22,8 @@
 //   moments_ready[g]  these are in shared memory                      output -> state
 //   moments_read[g]   they have been read                             state -> output
 //
+// at which every thread arrives for itself: what ordinary loads read, racecheck follows.
+//
 // A segment's CTA has the state before it from a first kernel (segment_states_sm90.cu), or two of
 // its warpgroups first pass over all earlier chunks to add it up (state_pass.cuh), or it waits for
 // the CTA that has begun the head to hand its state over (segment_range::balanced).
@@ -109,9 +111,9 @@ struct shared_storage {
     output_tile output[output_groups][warpgroup::warps];  // [16 x 64]
     moment_parts earlier_moments[pass_groups];
   };
-  ones_tile ones;      // [16 x 64]
-  halves_tile halves;  // [8 x 16]
-  chunk_moments own_moments[output_groups];
+  ones_tile ones;                            // [16 x 64]
+  halves_tile halves;                        // [8 x 16]
+  chunk_moments own_moments[output_groups];  // where they work these out
   float initial_tokens;
   int ticket;  // where heads are handed over
   barrier loaded[stages];

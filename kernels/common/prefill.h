@@ -59,9 +59,10 @@ struct based_prefill {
   using args = prefill_args<T>;
 };
 
-/// Throws invalid_argument for a shape, pointer, alignment (16 bytes), stride, state's size, overlap
-/// of the two states or of the output with itself, or workspace that no implementation takes.
-/// `workspace_needed` is the implementation's own figure. Every implementation calls it first.
+/// Throws invalid_argument for a shape, pointer, alignment (16 bytes), stride, state's size,
+/// overlap of the two states or of the output with itself, or workspace that no implementation
+/// takes. `workspace_needed` is the implementation's own figure. Every implementation calls it
+/// first.
 template <class T>
 void validate(const prefill_args<T>& args, std::size_t workspace_needed);
 

@@ -5,9 +5,9 @@
 
 namespace based::ptx {
 
-/// fence.proxy.async: orders ordinary shared-memory accesses before it, this thread's and those that
-/// it has waited for, before what wgmma and the copy engine do after it: what this thread starts,
-/// or another after a barrier. PTX ISA, "membar / fence" and "Causality Order".
+/// fence.proxy.async: orders ordinary shared-memory accesses before it, this thread's and those
+/// that it has waited for, before what wgmma and the copy engine do after it: what this thread
+/// starts, or another after a barrier. PTX ISA, "membar / fence" and "Causality Order".
 __device__ inline void fence_proxy_async() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
