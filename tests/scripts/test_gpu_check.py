@@ -93,10 +93,15 @@ def test_an_interruption_ends_what_runs_at_the_same_time(script, stand_ins, stop
         env=environment(folder),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
+        # A background job has it ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as check_process:
-        running = wait_for_lines(folder / "running", 4)
-        check_process.send_signal(stop)
-        check_process.communicate(timeout=30)
+        try:
+            running = wait_for_lines(folder / "running", 4)
+            check_process.send_signal(stop)
+            check_process.communicate(timeout=30)
+        finally:
+            check_process.kill()
     assert check_process.returncode == 130
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline and any(is_alive(process) for process in running):
