@@ -66,7 +66,8 @@ constexpr int segments_of(const prefill_shape& shape, std::string_view variant,
 
 /// Whether the quadratic form is faster. Measured: the more heads there are, the better a recurrent
 /// CTA or two a head fill the card. Each of its CTAs reads an initial state by itself: that is
-/// worth one round of them, two a multiprocessor. Normalisation costs it less than the others.
+/// worth one round of them, two a multiprocessor. A final state takes a CTA more a head.
+/// Normalisation costs it less than the others.
 constexpr bool prefers_quadratic(const prefill_problem& problem, std::int64_t multiprocessors) {
   const std::int64_t heads = problem.shape.batch_heads(), chunks = chunks_of(problem.shape);
   const prefill_options& options = problem.options;
@@ -97,8 +98,9 @@ constexpr int recomputing_segments(const prefill_shape& shape, std::int64_t mult
       std::max<std::int64_t>(std::min(multiprocessors / shape.batch_heads(), most), 2));
 }
 
-/// Whether `recompute` is faster than `split` and `whole`. Measured: in short sequences, and where
-/// fewer than five segments fit with two CTAs a multiprocessor.
+/// Whether `recompute` is faster than `split` and `whole`. Measured: where fewer than five segments
+/// fit with two CTAs a multiprocessor, and in short sequences, the longer the more heads there are;
+/// normalised up to 37 chunks fewer.
 constexpr bool prefers_recomputing(const prefill_problem& problem, std::int64_t multiprocessors) {
   constexpr std::int64_t min_chunks = 4, always_chunks = 12;
   const std::int64_t heads = problem.shape.batch_heads(), chunks = chunks_of(problem.shape);

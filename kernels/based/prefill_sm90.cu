@@ -330,7 +330,7 @@ __device__ void run_output_warpgroup(shared_storage<Share>& shared, const parame
   }
 
   ptx::fence_proxy_async();
-  send_output(range.last - 1 - (range.last - 1 - first) % groups);
+  send_output(range.last - 1 - (range.last - 1 - first) % groups);  // this warpgroup's last
   warp::wait_stores_read();
 }
 

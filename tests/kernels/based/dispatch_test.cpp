@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <string>
+
 namespace based {
 namespace {
 
@@ -183,21 +185,24 @@ TEST(dispatch, balances_heads_that_leave_a_round_half_empty) {
   };
   for (const auto& [seqlen, most_alone, most] :
        {limit{1152, 169, 348}, {2048, 198, 380}, {8192, 225, 509}}) {
-    SCOPED_TRACE(seqlen);
-    EXPECT_EQ(places(132, seqlen), 0);
-    EXPECT_EQ(places(133, seqlen), one_each);
-    EXPECT_EQ(places(most_alone, seqlen), one_each);
-    EXPECT_EQ(places(most_alone + 1, seqlen), 0);
-    EXPECT_EQ(places(264, seqlen), 0);
-    EXPECT_EQ(places(265, seqlen), two_each);
-    EXPECT_EQ(places(most, seqlen), two_each);
-    EXPECT_EQ(places(most + 1, seqlen), 0);
-    EXPECT_EQ(places(528, seqlen), 0);
+    for (const bool normalize : {false, true}) {
+      SCOPED_TRACE(std::to_string(seqlen) + (normalize ? ", normalised" : ""));
+      const auto places_at = [&](std::int64_t heads) {
+        return places(heads, seqlen, "", {.normalize = normalize});
+      };
+      EXPECT_EQ(places_at(132), 0);
+      EXPECT_EQ(places_at(133), one_each);
+      EXPECT_EQ(places_at(most_alone), one_each);
+      EXPECT_EQ(places_at(most_alone + 1), 0);
+      EXPECT_EQ(places_at(264), 0);
+      EXPECT_EQ(places_at(265), two_each);
+      EXPECT_EQ(places_at(most), two_each);
+      EXPECT_EQ(places_at(most + 1), 0);
+      EXPECT_EQ(places_at(528), 0);
+    }
   }
-  constexpr prefill_options normalize = {.normalize = true}, final_state = {.final_state = true},
+  constexpr prefill_options final_state = {.final_state = true},
                             initial_state = {.initial_state = true};
-  EXPECT_EQ(places(225, 8192, "", normalize), one_each);
-  EXPECT_EQ(places(226, 8192, "", normalize), 0);
   EXPECT_EQ(places(348, 1152, "", final_state), two_each);
   EXPECT_EQ(places(349, 1152, "", final_state), 0);
   EXPECT_EQ(places(462, 1152, "", initial_state), two_each);

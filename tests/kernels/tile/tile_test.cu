@@ -43,7 +43,7 @@ constexpr bool steps_add_up() {
   return true;
 }
 static_assert(steps_add_up<1>() && steps_add_up<2>() && steps_add_up<3>() && steps_add_up<4>() &&
-              steps_add_up<5>() && steps_add_up<8>() && steps_add_up<10>());
+              steps_add_up<5>() && steps_add_up<6>() && steps_add_up<8>() && steps_add_up<10>());
 
 using quad::feature_tile;
 using quad::token_tile;
