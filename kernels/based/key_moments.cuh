@@ -4,11 +4,10 @@
 //
 //   s = scale,  n = count,  m = sum k,  M = sum k k^T
 //
-// The state warpgroup keeps m and M in fp32, as accumulators of mma.sync: warps 0 and 1 hold the
+// A warpgroup keeps m and M in fp32, as accumulators of mma.sync: warps 0 and 1 hold the
 // halves of M's columns, warp 2 m, as the product with ones, warp 3 nothing. One ldmatrix a block
 // of sixteen tokens serves as both operands of K^T K. The accumulators are handed over side by
-// side, scaled and rounded, as a tile that is multiplied with [q 1/4]. n is known. A chunk's own
-// moments may come from another warpgroup, which works them out in the same way.
+// side, scaled and rounded, as a tile that is multiplied with [q 1/4]. n is known.
 #pragma once
 
 #include <cstdint>
@@ -24,15 +23,12 @@ namespace based {
 /// Columns 0 to 15: s^2 M; columns 16 to 23: s m, eight times; the others are zero. [16 x 32]
 using moments_tile = shared_tile<feature_dim, 2 * feature_dim, swizzle::none>;
 
-/// A chunk's own moments: as moment_parts, of the warps that hold some.
-inline constexpr int moment_warps = 3;
-using chunk_moments = float4[moment_warps][32];
-
 class key_moments {
  public:
   /// To be called first, once.
   __device__ void start() {
-    clear();
+#pragma unroll
+    for (int e = 0; e < 4; ++e) sums_[0][e] = sums_[1][e] = 0;
     const int lane = warp::lane();
     const int row = lane / 16 * 8 + lane % 8;
     const int col = lane / 8 % 2 * 8;
@@ -40,15 +36,11 @@ class key_moments {
     to_ = warp::pinned(
         moments_tile::layout::offset(this->row(0), 8 * warpgroup::warp() + 2 * (lane % 4)));
   }
-  __device__ void clear() {
-#pragma unroll
-    for (int e = 0; e < 4; ++e) sums_[0][e] = sums_[1][e] = 0;
-  }
 
   /// Adds a chunk's keys [64 x 16]. By turns to two sums, which are not added up before they are
   /// handed over: nothing waits for a product.
   __device__ void add(const quad::token_tile& k) {
-    if (!holds_any()) return;
+    if (!holds_second() && !holds_first()) return;
     const char* matrices = k.at(0, 0) + from_;
 #pragma unroll
     for (int i = 0; i < k.rows / 16; ++i) {
@@ -88,22 +80,15 @@ class key_moments {
   }
 
   /// This warp's part to memory, and from there.
-  template <class Parts>
-  __device__ void store_part(Parts& parts) const {
+  __device__ void store_part(moment_parts& parts) const {
     parts[warpgroup::warp()][warp::lane()] = {sum(0), sum(1), sum(2), sum(3)};
   }
-  template <class Parts>
-  __device__ void add_part(const Parts& parts) {
+  __device__ void add_part(const moment_parts& parts) {
     const float4 part = parts[warpgroup::warp()][warp::lane()];
     sums_[0][0] += part.x;
     sums_[0][1] += part.y;
     sums_[0][2] += part.z;
     sums_[0][3] += part.w;
-  }
-
-  /// Whether this warp has a part: warp 3 has none.
-  __device__ static bool holds_any() {
-    return holds_second() || holds_first();
   }
 
  private:

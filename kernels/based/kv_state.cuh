@@ -38,7 +38,7 @@ struct segment_state {
 struct handed_state {
   exact_parts state;
   moment_parts moments;
-  std::uint32_t is_there;
+  std::uint32_t is_there, moments_are_there;
 };
 
 namespace warpgroup {

@@ -10,19 +10,13 @@
 // segment is a CTA's, its index says, or, where heads are handed over, the ticket that it draws.
 // Two CTAs share a multiprocessor where there are enough. In each, the state warpgroup keeps S^T
 // [64 x 160] in fp32 registers for the whole sequence and hands it over, rounded, through shared
-// memory; the output warpgroup does the rest, or two of them by turns, chunk by chunk, where a CTA
-// has its multiprocessor to itself. They meet in barriers only:
+// memory, and the key moments of the normalisation with it; the output warpgroup does the rest.
+// Where a CTA has its multiprocessor to itself two output warpgroups take the chunks by turns, and
+// the moments have a warpgroup of their own. They meet in barriers only:
 //
-//   loaded[stage]     q, k and v of a chunk are in shared memory      copy engine -> both
-//   state_ready[b]    S before a chunk is in shared memory            state -> output
-//   consumed[stage]   a chunk's q, k, v and the S before it are read  both -> both
-//
-// and, where two normalise, for they then work out each chunk's own key moments:
-//
-//   moments_ready[g]  these are in shared memory                      output -> state
-//   moments_read[g]   they have been read                             state -> output
-//
-// at which every thread arrives for itself: what ordinary loads read, racecheck follows.
+//   loaded[stage]     q, k and v of a chunk are in shared memory      copy engine -> all
+//   state_ready[b]    S and the moments before a chunk are there      state, moments -> output
+//   consumed[stage]   a chunk's q, k, v and the S before it are read  all -> all
 //
 // A segment's CTA has the state before it from a first kernel (segment_states_sm90.cu), or two of
 // its warpgroups first pass over all earlier chunks to add it up (state_pass.cuh), or it waits for
@@ -51,22 +45,24 @@ using quad::feature_tile;
 using quad::query_features;
 
 /// What a CTA has of its multiprocessor: half, or, where there are few enough CTAs, all of it. What
-/// counts is then how long a chunk takes: loads are further ahead, and so are the features, and two
-/// output warpgroups take the chunks by turns.
+/// counts is then how long a chunk takes: loads are further ahead, and so are the features, two
+/// output warpgroups take the chunks by turns, and the key moments are off the state's way.
 struct half_multiprocessor {
   static constexpr bool recomputes = false;  // the state of the chunks before its segment
   static constexpr bool hands_over = false;  // some heads, begun, to other CTAs
   static constexpr int ctas = 2;
-  static constexpr int output_groups = 1;    // output warpgroups
-  static constexpr int stages = 3;           // of the ring that is loaded
-  static constexpr int state_buffers = 2;    // tiles of S
-  static constexpr int feature_buffers = 1;  // tiles of phi(K)
+  static constexpr int output_groups = 1;       // output warpgroups
+  static constexpr bool moments_apart = false;  // a warpgroup for the key moments, normalised
+  static constexpr int stages = 3;              // of the ring that is loaded
+  static constexpr int state_buffers = 2;       // tiles of S
+  static constexpr int feature_buffers = 1;     // tiles of phi(K)
 };
 struct whole_multiprocessor {
   static constexpr bool recomputes = false;
   static constexpr bool hands_over = false;
   static constexpr int ctas = 1;
   static constexpr int output_groups = 2;
+  static constexpr bool moments_apart = true;
   static constexpr int stages = 8;
   static constexpr int state_buffers = 3;
   static constexpr int feature_buffers = 2;
@@ -87,13 +83,19 @@ struct handing_over : Share {
 constexpr int gather_buffers = 3;  // of the states of earlier segments
 constexpr int pass_groups = 2;     // warpgroups that pass over earlier chunks
 
+/// Named barriers: of the pass's warpgroups one each, the state's the first of them; of all that
+/// need the passed chunks' sum; of the warpgroup that keeps the key moments.
+constexpr int passed_barrier = first_pass_barrier + pass_groups;
 template <class Share>
-constexpr int cta_threads = (Share::output_groups + 1) * warpgroup::threads;
+constexpr int moments_barrier = Share::moments_apart ? passed_barrier + 1 : state_barrier;
 
-/// Whether output warpgroups work out each chunk's own key moments: two have time for that, and in
-/// the state warpgroup those mma.sync wait for the others' wgmmas, and S with them.
-template <class Share>
-constexpr bool outputs_sum_keys = Share::output_groups > 1;
+/// Whether there is a warpgroup for the key moments.
+template <class Share, bool Normalize>
+constexpr bool has_moments_group = Normalize&& Share::moments_apart;
+
+template <class Share, bool Normalize>
+constexpr int cta_threads = (Share::output_groups + 1 +
+                             has_moments_group<Share, Normalize>)*warpgroup::threads;
 
 template <class Share>
 struct shared_storage {
@@ -101,26 +103,20 @@ struct shared_storage {
   static constexpr int state_buffers = Share::state_buffers;
   static constexpr int feature_buffers = Share::feature_buffers;
   static constexpr int output_groups = Share::output_groups;
-  token_tile q[stages];                        // [64 x 16]
-  token_tile k[stages];                        // [64 x 16]
-  value_tile v[stages];                        // [64 x 64]
-  feature_tile key_features[feature_buffers];  // [64 x 160]
-  state_tile state[state_buffers];             // [160 x 64]
-  moments_tile moments[state_buffers];         // [16 x 32]
-  union {
-    output_tile output[output_groups][warpgroup::warps];  // [16 x 64]
-    moment_parts earlier_moments[pass_groups];
-  };
-  ones_tile ones;                            // [16 x 64]
-  halves_tile halves;                        // [8 x 16]
-  chunk_moments own_moments[output_groups];  // where they work these out
+  token_tile q[stages];                                 // [64 x 16]
+  token_tile k[stages];                                 // [64 x 16]
+  value_tile v[stages];                                 // [64 x 64]
+  feature_tile key_features[feature_buffers];           // [64 x 160]
+  state_tile state[state_buffers];                      // [160 x 64]
+  moments_tile moments[state_buffers];                  // [16 x 32]
+  output_tile output[output_groups][warpgroup::warps];  // [16 x 64]
+  ones_tile ones;                                       // [16 x 64]
+  halves_tile halves;                                   // [8 x 16]
   float initial_tokens;
   int ticket;  // where heads are handed over
   barrier loaded[stages];
   barrier consumed[stages];
   barrier state_ready[state_buffers];
-  barrier moments_ready[output_groups];
-  barrier moments_read[output_groups];
   barrier gathered[gather_buffers];
   barrier initial_loaded;
 
@@ -145,7 +141,7 @@ struct shared_storage {
   }
 };
 
-constexpr int consumer_warps = 2 * warpgroup::warps;  // of a chunk, one output warpgroup's
+constexpr int consumer_warps = 2 * warpgroup::warps;  // of a chunk: the state's, an output group's
 
 /// Shared memory of a CTA.
 template <class Share>
@@ -154,12 +150,50 @@ static_assert(half_multiprocessor::ctas * cta_bytes<half_multiprocessor> <= mult
 static_assert(cta_bytes<whole_multiprocessor> <= multiprocessor_bytes);
 static_assert(cta_bytes<recomputing_multiprocessor> <= multiprocessor_bytes);
 
-/// Registers of a thread, where two CTAs leave 128 at launch: the output warpgroup gets some of the
-/// state warpgroup's.
+/// Registers of a thread: at launch as many for each, then those of a role that needs few are
+/// given to the others.
+enum class role { output, state, moments };
 constexpr int multiprocessor_registers = 65536;
-constexpr int launch_registers =
-    multiprocessor_registers / (half_multiprocessor::ctas * cta_threads<half_multiprocessor>);
-constexpr int moved_registers = 8;
+template <class Share, bool Normalize>
+constexpr int launch_registers = multiprocessor_registers /
+                                 (Share::ctas * cta_threads<Share, Normalize>) / 8 * 8;
+template <class Share, bool Normalize>
+constexpr int registers_of(role of) {
+  constexpr int even = launch_registers<Share, Normalize>;
+  if (has_moments_group<Share, Normalize>) return of == role::moments ? even - 72 : even + 24;
+  if (Share::ctas > 1) return of == role::output ? even + 8 : even - 8;
+  return even;
+}
+template <class Share>
+constexpr bool registers_fit =
+    Share::ctas* warpgroup::threads*(Share::output_groups* registers_of<Share, true>(role::output) +
+                                     registers_of<Share, true>(role::state) +
+                                     has_moments_group<Share, true> *
+                                         registers_of<Share, true>(role::moments)) <=
+    multiprocessor_registers;
+static_assert(registers_fit<half_multiprocessor> && registers_fit<whole_multiprocessor>);
+template <class Share, bool Normalize, role Of>
+__device__ void set_registers() {
+  constexpr int at_launch = launch_registers<Share, Normalize>;
+  constexpr int wanted = registers_of<Share, Normalize>(Of);
+  if constexpr (wanted > at_launch) ptx::increase_registers<wanted>();
+  if constexpr (wanted < at_launch) ptx::decrease_registers<wanted>();
+}
+
+/// The first chunk that is loaded.
+template <class Share>
+__device__ int first_loaded(const segment_range& range) {
+  return Share::recomputes ? 0 : range.first;
+}
+
+/// The stage of the chunk that was the last to read the buffer of S that the segment's first chunk
+/// is to have: none was, but its phase counts as over.
+template <class Share>
+__device__ ring_position<Share::stages> last_reader_at_start(const segment_range& range) {
+  ring_position<Share::stages> stage = {Share::stages - Share::state_buffers, 1};
+  if constexpr (Share::recomputes) stage.advance(range.first);
+  return stage;
+}
 
 /// A chunk of the segment; of those that are recomputed before it, keys and values. By one warp.
 template <class Share>
@@ -174,13 +208,12 @@ __device__ void load_chunk(shared_storage<Share>& shared, const parameters& p,
 }
 
 /// Sums up warpgroup `Group`'s part of the state before the segment.
-template <int Group, bool Normalize, bool Stateful, class Share>
+template <int Group, bool Stateful, class Share>
 __device__ void sum_up_earlier_chunks(shared_storage<Share>& shared, const parameters& p,
                                       const segment_range& range, int warp) {
   auto& part = shared.earlier(Group);
   state_accumulator s_transposed;  // S^T [64 x 160]
-  key_moments moments;
-  start_state<Normalize, Stateful>(s_transposed, moments, shared, p, range, Group == 0);
+  start_state<Stateful>(s_transposed, shared, p, range, Group == 0);
   // The loop goes on with these phases, of which each is waited for once, as there.
   const auto release = [&](int chunk, ring_position<Share::stages> stage) {
     barrier& consumed = shared.consumed[stage.buffer];
@@ -189,20 +222,17 @@ __device__ void sum_up_earlier_chunks(shared_storage<Share>& shared, const param
     const int next = chunk + Share::stages;
     if (next < range.last) load_chunk(shared, p, range, next, stage.buffer);
   };
-  add_chunks<Group, pass_groups, Normalize>(s_transposed, moments, shared, part.features,
-                                            range.first, p.scale, warp, release);
+  add_chunks<Group, pass_groups>(s_transposed, no_moments(), shared, part.features, range.first,
+                                 p.scale, warp, release);
   warpgroup::store_exact(part.sum, s_transposed);
-  if constexpr (Normalize) moments.store_part(shared.earlier_moments[Group]);
 }
 
 /// Adds what was summed up. By the state warpgroup.
-template <bool Moments, class Share>
-__device__ void add_earlier_chunks(state_accumulator& s_transposed, key_moments& moments,
-                                   shared_storage<Share>& shared) {
+template <class Share>
+__device__ void add_earlier_chunks(state_accumulator& s_transposed, shared_storage<Share>& shared) {
 #pragma unroll 1  // else one is loaded while the other is added, which takes too many registers
   for (int group = 0; group < pass_groups; ++group) {
     warpgroup::add_exact(s_transposed, shared.earlier(group).sum);
-    if constexpr (Moments) moments.add_part(shared.earlier_moments[group]);
   }
   warpgroup::sync<state_barrier>();
 }
@@ -216,8 +246,7 @@ __device__ void run_output_warpgroup(shared_storage<Share>& shared, const parame
   constexpr int stages = Share::stages, groups = Share::output_groups;
   const int first = range.first + group;
   if (groups > 1 && first >= range.last) return;
-  if constexpr (Share::ctas > 1) ptx::increase_registers<launch_registers + moved_registers>();
-
+  set_registers<Share, Normalize, role::output>();
   ring_position<stages> stage, previous_stage;
   stage.advance(Share::recomputes ? first : group);
   ring_position<Share::state_buffers> state;
@@ -230,23 +259,7 @@ __device__ void run_output_warpgroup(shared_storage<Share>& shared, const parame
     warp::store_async(output, p.o, range.output(chunk, warp));
   };
 
-  key_moments moments;
-  if constexpr (Normalize && outputs_sum_keys<Share>) moments.start();
-  std::uint32_t moments_parity = 1;
-  const auto sum_up_keys = [&] {  // of the chunk in `stage`
-    if constexpr (Normalize && outputs_sum_keys<Share>) {
-      if (!moments.holds_any()) return;
-      moments.clear();
-      moments.add(shared.k[stage.buffer]);
-      shared.moments_read[group].wait(moments_parity);
-      moments.store_part(shared.own_moments[group]);
-      shared.moments_ready[group].arrive();
-      moments_parity ^= 1;
-    }
-  };
-
   shared.loaded[stage.buffer].wait(stage.parity);
-  sum_up_keys();
   features.start(shared.q[stage.buffer]);
 
   for (int chunk = first; chunk < range.last; chunk += groups) {
@@ -308,7 +321,6 @@ __device__ void run_output_warpgroup(shared_storage<Share>& shared, const parame
     if (goes_on) stage = stage.next(groups);  // else the last chunk's queries once more
     shared.loaded[stage.buffer].wait(stage.parity);
     features.start(shared.q[stage.buffer]);
-    if (goes_on) sum_up_keys();
     if constexpr (Normalize) {
       warpgroup::mma_wait<0>(o_and_sums, earlier_sums);
     } else {
@@ -370,63 +382,127 @@ __device__ int draw_ticket(const parameters& p) {
   return static_cast<int>(atomicAdd(&tickets(p), 1u));
 }
 
-/// Of a head that another CTA goes on with: its state after this one's chunks.
-template <bool Normalize>
-__device__ void hand_on_state(const state_accumulator& s_transposed, const key_moments& moments,
-                              handed_state& handed) {
-  warpgroup::store_exact(handed.state, s_transposed);
-  if constexpr (Normalize) moments.store_part(handed.moments);
-  warpgroup::sync<state_barrier>();
-  if (warpgroup::thread() == 0) ptx::store_release(&handed.is_there, 1);
+/// To the CTA that goes on with a head, and from the one that has begun it: that one drew its
+/// ticket before this one, so it is resident or has ended, and it waits for none. By a warpgroup.
+template <int NamedBarrier, class Store>
+__device__ void hand_on(std::uint32_t& is_there, Store store) {
+  store();
+  warpgroup::sync<NamedBarrier>();
+  if (warpgroup::thread() == 0) ptx::store_release(&is_there, 1);
 }
-
-/// Of a head that another CTA has begun: the state, in place of none. That CTA drew its ticket
-/// before this one, so it is resident or has ended, and it waits for none.
-template <bool Normalize>
-__device__ void take_over_state(state_accumulator& s_transposed, key_moments& moments,
-                                const handed_state& handed) {
+template <int NamedBarrier, class Load>
+__device__ void take_over(const std::uint32_t& is_there, Load load) {
   if (warpgroup::thread() == 0) {
-    while (ptx::load_acquire(&handed.is_there) == 0) {
+    while (ptx::load_acquire(&is_there) == 0) {
     }
   }
-  warpgroup::sync<state_barrier>();
-  warpgroup::load_exact(s_transposed, handed.state);
-  if constexpr (Normalize) moments.add_part(handed.moments);
+  warpgroup::sync<NamedBarrier>();
+  load();
 }
 
+/// The moments of the keys before the segment, but for those that are passed over or that begin it.
+template <bool Stateful, class Share>
+__device__ void add_earlier_moments(key_moments& moments, const parameters& p,
+                                    const segment_range& range) {
+  if constexpr (Share::hands_over) {
+    const handed_state& handed = p.handed[range.index];
+    if (range.first > 0) {
+      take_over<moments_barrier<Share>>(handed.moments_are_there,
+                                        [&] { moments.add_part(handed.moments); });
+    }
+  } else if constexpr (Stateful && !Share::recomputes) {
+    const segment_state* partials = p.partials + std::int64_t{range.index} * (p.segments - 1);
+    if (range.segment > 0) ptx::wait_for_prior_grid();
+    for (int i = 0; i < range.segment; ++i) moments.add_part(partials[i].moments);
+  }
+}
+
+/// The moments after the segment to where they are wanted.
+template <bool Stateful, class Share>
+__device__ void hand_out_moments(const key_moments& moments, float initial_tokens,
+                                 const parameters& p, const segment_range& range) {
+  if constexpr (Stateful) {
+    if (!p.final_state.kv.empty() && range.last == p.chunks) {
+      store_final_moments(moments, initial_tokens, p, range);
+    }
+  }
+  if constexpr (Share::hands_over) {
+    handed_state& handed = p.handed[range.index];
+    if (range.last < p.chunks) {
+      hand_on<moments_barrier<Share>>(handed.moments_are_there,
+                                      [&] { moments.store_part(handed.moments); });
+    }
+  }
+}
+
+/// Keeps the key moments. It runs ahead of the others: its mma.sync wait for their wgmmas, but
+/// nobody for them.
+template <bool Stateful, class Share>
+__device__ void run_moments_warpgroup(shared_storage<Share>& shared, const parameters& p,
+                                      const segment_range& range) {
+  key_moments moments;
+  const bool begins = Share::recomputes || range.first == 0 || !Share::hands_over;
+  const float initial_tokens = start_moments<Stateful>(moments, p, range, begins);
+  add_earlier_moments<Stateful, Share>(moments, p, range);
+  if (warpgroup::thread() == 0) shared.initial_tokens = initial_tokens;
+
+  ring_position<Share::stages> stage;
+  ring_position<Share::stages> last_reader = last_reader_at_start<Share>(range);
+  ring_position<Share::state_buffers> state;
+  for (int chunk = first_loaded<Share>(range); chunk < range.last; ++chunk) {
+    if (chunk >= range.first) {
+      shared.consumed[last_reader.buffer].wait(last_reader.parity);
+      last_reader.advance();
+      moments.hand_over(shared.moments[state.buffer], p.scale);
+      shared.state_ready[state.buffer].warp_arrive();
+      state.advance();
+    }
+    shared.loaded[stage.buffer].wait(stage.parity);
+    moments.add(shared.k[stage.buffer]);
+    shared.consumed[stage.buffer].warp_arrive();
+    stage.advance();
+  }
+  hand_out_moments<Stateful, Share>(moments, initial_tokens, p, range);
+}
+
+/// Keeps S and, where no other warpgroup does, the key moments.
 template <bool Normalize, bool Stateful, class Share>
 __device__ void run_state_warpgroup(shared_storage<Share>& shared, const parameters& p,
                                     const segment_range& range, int warp) {
-  constexpr int stages = Share::stages, state_buffers = Share::state_buffers;
+  constexpr int stages = Share::stages;
+  constexpr bool keeps_moments = Normalize && !Share::moments_apart;
   state_accumulator s_transposed;  // S^T [64 x 160]
   key_moments moments;
+  float initial_tokens = 0;
   const bool has_earlier = (Share::recomputes || Share::hands_over) && range.first > 0;
-  const float initial_tokens =
-      start_state<Normalize, Stateful>(s_transposed, moments, shared, p, range, !has_earlier);
+  if constexpr (keeps_moments) {
+    initial_tokens = start_moments<Stateful>(moments, p, range, !has_earlier);
+  }
+  start_state<Stateful>(s_transposed, shared, p, range, !has_earlier);
   ring_position<stages> stage;
-  // The stage of the chunk that last read the present S buffer; none did so before the first ones.
-  ring_position<stages> last_reader = {stages - state_buffers, 1};
+  ring_position<stages> last_reader = last_reader_at_start<Share>(range);
   if constexpr (Share::recomputes) {
-    if (has_earlier) add_earlier_chunks<Normalize>(s_transposed, moments, shared);
+    if (has_earlier) add_earlier_chunks(s_transposed, shared);
     stage.advance(range.first);
-    last_reader.advance(range.first);
   } else if constexpr (Share::hands_over) {
-    if (has_earlier) take_over_state<Normalize>(s_transposed, moments, p.handed[range.index]);
+    const handed_state& handed = p.handed[range.index];
+    if (has_earlier) {
+      take_over<state_barrier>(handed.is_there,
+                               [&] { warpgroup::load_exact(s_transposed, handed.state); });
+    }
   } else if constexpr (Stateful) {
     const segment_state* partials = p.partials + std::int64_t{range.index} * (p.segments - 1);
     if (range.segment > 0) ptx::wait_for_prior_grid();
     add_partials(shared, s_transposed, partials, range.segment, warp);
-    if constexpr (Normalize) {
-      for (int i = 0; i < range.segment; ++i) moments.add_part(partials[i].moments);
-    }
   }
-  if (Normalize && warpgroup::thread() == 0) shared.initial_tokens = initial_tokens;
+  if constexpr (keeps_moments) {
+    add_earlier_moments<Stateful, Share>(moments, p, range);
+    if (warpgroup::thread() == 0) shared.initial_tokens = initial_tokens;
+  }
+  set_registers<Share, Normalize, role::state>();
 
-  if constexpr (Share::ctas > 1) ptx::decrease_registers<launch_registers - moved_registers>();
-
-  ring_position<state_buffers> state;
+  ring_position<Share::state_buffers> state;
   ring_position<Share::feature_buffers> features;
-  ring_position<Share::output_groups> output_group;
   const auto build_features = [&] {  // of the chunk in `stage`
     shared.loaded[stage.buffer].wait(stage.parity);
     quad::store_key_features(shared.key_features[features.buffer], shared.k[stage.buffer], p.scale,
@@ -439,12 +515,10 @@ __device__ void run_state_warpgroup(shared_storage<Share>& shared, const paramet
     shared.consumed[last_reader.buffer].wait(last_reader.parity);
     last_reader.advance();
     warpgroup::store_transposed(shared.state[state.buffer], warpgroup::round_state(s_transposed));
-    if constexpr (Normalize) {
+    if constexpr (keeps_moments) {
       moments.hand_over(shared.moments[state.buffer], p.scale);
-      if constexpr (!outputs_sum_keys<Share>) {
-        shared.loaded[stage.buffer].wait(stage.parity);
-        moments.add(shared.k[stage.buffer]);  // before wgmmas that it would queue behind
-      }
+      shared.loaded[stage.buffer].wait(stage.parity);
+      moments.add(shared.k[stage.buffer]);  // before wgmmas that it would queue behind
     }
     shared.state_ready[state.buffer].warp_arrive();  // those that wait for it fence it
     state.advance();
@@ -464,14 +538,6 @@ __device__ void run_state_warpgroup(shared_storage<Share>& shared, const paramet
     barrier& consumed = shared.consumed[stage.buffer];
     stage.advance();
     features.advance();
-    if constexpr (Normalize && outputs_sum_keys<Share>) {
-      if (moments.holds_any()) {
-        shared.moments_ready[output_group.buffer].wait(output_group.parity);
-        moments.add_part(shared.own_moments[output_group.buffer]);
-        shared.moments_read[output_group.buffer].arrive();
-      }
-      output_group.advance();
-    }
     if constexpr (builds_ahead) {
       if (chunk + 1 < range.last) build_features();
     }
@@ -480,18 +546,23 @@ __device__ void run_state_warpgroup(shared_storage<Share>& shared, const paramet
   }
   if constexpr (Stateful) {
     if (!p.final_state.kv.empty() && range.last == p.chunks) {
-      store_final_state<Normalize>(s_transposed, moments, shared.initial_tokens, p, range);
+      warpgroup::store_state(p.final_state.kv_head(range.index), s_transposed, p.scale);
     }
   }
   if constexpr (Share::hands_over) {
     if (range.last < p.chunks) {
-      hand_on_state<Normalize>(s_transposed, moments, p.handed[range.index]);
+      handed_state& handed = p.handed[range.index];
+      hand_on<state_barrier>(handed.is_there,
+                             [&] { warpgroup::store_exact(handed.state, s_transposed); });
     }
+  }
+  if constexpr (keeps_moments) {
+    hand_out_moments<Stateful, Share>(moments, shared.initial_tokens, p, range);
   }
 }
 
 template <bool Normalize, bool Stateful, class Share>
-__global__ void __launch_bounds__(cta_threads<Share>, Share::ctas)
+__global__ void __launch_bounds__(cta_threads<Share, Normalize>, Share::ctas)
     prefill_kernel(const __grid_constant__ parameters p) {
   extern __shared__ __align__(1024) char shared_bytes[];
   using storage = shared_storage<Share>;
@@ -500,7 +571,7 @@ __global__ void __launch_bounds__(cta_threads<Share>, Share::ctas)
   segment_range range = Share::recomputes ? segment_range::uneven(p) : segment_range(p);
   if constexpr (Share::hands_over) {
     // While the first thread makes the barriers.
-    const bool is_idle = threadIdx.x == cta_threads<Share> - 1;
+    const bool is_idle = threadIdx.x == cta_threads<Share, Normalize> - 1;
     if (is_idle) shared.ticket = draw_ticket(p);
   }
 
@@ -509,16 +580,15 @@ __global__ void __launch_bounds__(cta_threads<Share>, Share::ctas)
     block::fill(shared.halves, ptx::two_halves);
     ptx::fence_proxy_async();
   }
+  constexpr int moments_warps = has_moments_group<Share, Normalize> ? warpgroup::warps : 0;
   if (threadIdx.x == 0) {
     for (int i = 0; i < Share::stages; ++i) {
       shared.loaded[i].init(1);
-      shared.consumed[i].init(consumer_warps);
+      shared.consumed[i].init(consumer_warps + moments_warps);
     }
     for (barrier& gathered : shared.gathered) gathered.init(1);
     shared.initial_loaded.init(1);
-    for (barrier& ready : shared.state_ready) ready.init(warpgroup::warps);
-    for (barrier& ready : shared.moments_ready) ready.init(moment_warps * 32);
-    for (barrier& read : shared.moments_read) read.init(moment_warps * 32);
+    for (barrier& ready : shared.state_ready) ready.init(warpgroup::warps + moments_warps);
     ptx::fence_mbarrier_init();
   }
   __syncthreads();
@@ -529,19 +599,27 @@ __global__ void __launch_bounds__(cta_threads<Share>, Share::ctas)
     const bool begins = !Share::hands_over || range.first == 0;
     if (warp == 0 && begins && !p.initial_state.kv.empty()) load_initial_state(shared, p, range);
   }
-  const int start = Share::recomputes ? 0 : range.first;
+  const int start = first_loaded<Share>(range);
   for (int i = 0; warp == 0 && i < Share::stages && start + i < range.last; ++i) {
     load_chunk(shared, p, range, start + i, i);
   }
   constexpr int output_warps = Share::output_groups * warpgroup::warps;
+  constexpr int moments_begin = output_warps + warpgroup::warps;
+  if constexpr (has_moments_group<Share, Normalize>) {
+    if (warp >= moments_begin) {
+      set_registers<Share, Normalize, role::moments>();
+      run_moments_warpgroup<Stateful>(shared, p, range);
+      return;
+    }
+  }
   if constexpr (Share::recomputes) {
     if (range.first > 0) {
       if (warp < warpgroup::warps) {
-        sum_up_earlier_chunks<1, Normalize, Stateful>(shared, p, range, warp);
+        sum_up_earlier_chunks<1, Stateful>(shared, p, range, warp);
       } else if (warp >= output_warps) {
-        sum_up_earlier_chunks<0, Normalize, Stateful>(shared, p, range, warp - output_warps);
+        sum_up_earlier_chunks<0, Stateful>(shared, p, range, warp - output_warps);
       }
-      __syncthreads();
+      ptx::named_barrier_sync<passed_barrier, 32 * moments_begin>();
     }
   }
   if (warp < output_warps) {
@@ -558,7 +636,9 @@ constexpr int clearing_threads = 256;
 __global__ void prepare_to_balance_kernel(const __grid_constant__ parameters p) {
   ptx::launch_dependent_grid();
   if (threadIdx.x == 0) tickets(p) = 0;
-  for (int i = threadIdx.x; i < p.handed_heads; i += blockDim.x) p.handed[i].is_there = 0;
+  for (int i = threadIdx.x; i < p.handed_heads; i += blockDim.x) {
+    p.handed[i].is_there = p.handed[i].moments_are_there = 0;
+  }
 }
 
 /// Of the device that make_parameters() has asked for.
@@ -578,7 +658,8 @@ launchable choose(bool normalize, bool stateful) {
       normalize
           ? (stateful ? prefill_kernel<true, true, Share> : prefill_kernel<true, false, Share>)
           : (stateful ? prefill_kernel<false, true, Share> : prefill_kernel<false, false, Share>);
-  return {entry, sizeof(shared_storage<Share>), cta_threads<Share>};
+  return {entry, sizeof(shared_storage<Share>),
+          normalize ? cta_threads<Share, true> : cta_threads<Share, false>};
 }
 
 void require_segments(const parameters& p, int least, int most) {

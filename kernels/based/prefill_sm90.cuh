@@ -95,21 +95,11 @@ __device__ inline void load_keys_and_values(Storage& shared, const parameters& p
 /// The named barrier of a state's warpgroup, which in a pass over chunks is warpgroup 0.
 inline constexpr int state_barrier = first_pass_barrier;
 
-/// The initial state if there is one and it is `wanted`, else zero. Returns its number of tokens.
-/// By the state's warpgroup, which has no use yet for the tiles that the state comes through.
-template <bool Normalize, bool Stateful, class Storage>
-__device__ inline float start_state(state_accumulator& s_transposed, key_moments& moments,
-                                    Storage& shared, const parameters& p, const grid_head& head,
-                                    bool wanted) {
-  float initial_tokens = 0;
-  if constexpr (Normalize) {
-    moments.start();
-    if (Stateful && !p.initial_state.z.empty()) {
-      const float* z = p.initial_state.z_head(head.index);
-      if (wanted) moments.load(z);
-      initial_tokens = z[0];
-    }
-  }
+/// The initial state if there is one and it is `wanted`, else zero. By the state's warpgroup, which
+/// has no use yet for the tiles that the state comes through.
+template <bool Stateful, class Storage>
+__device__ inline void start_state(state_accumulator& s_transposed, Storage& shared,
+                                   const parameters& p, const grid_head& head, bool wanted) {
   if (Stateful && wanted && !p.initial_state.kv.empty()) {
     shared.initial_loaded.wait(0);
     warpgroup::load_state(s_transposed, shared.initial_state(), p.scale);
@@ -117,7 +107,18 @@ __device__ inline float start_state(state_accumulator& s_transposed, key_moments
   } else {
     warpgroup::clear(s_transposed);
   }
-  return initial_tokens;
+}
+
+/// The initial state's moments, likewise. Returns its number of tokens, wanted or not. By a
+/// warpgroup.
+template <bool Stateful>
+__device__ inline float start_moments(key_moments& moments, const parameters& p,
+                                      const grid_head& head, bool wanted) {
+  moments.start();
+  if (!Stateful || p.initial_state.z.empty()) return 0;
+  const float* z = p.initial_state.z_head(head.index);
+  if (wanted) moments.load(z);
+  return z[0];
 }
 
 /// Starts the copy of the initial state. By one warp.
@@ -129,17 +130,12 @@ __device__ inline void load_initial_state(Storage& shared, const parameters& p,
                    shared.initial_loaded);
 }
 
-/// The state after all tokens to where it is wanted.
-template <bool Normalize>
-__device__ inline void store_final_state(state_accumulator& s_transposed,
-                                         const key_moments& moments, float initial_tokens,
-                                         const parameters& p, const grid_head& head) {
-  warpgroup::store_state(p.final_state.kv_head(head.index), s_transposed, p.scale);
-  if constexpr (Normalize) {
-    float* z = p.final_state.z_head(head.index);
-    moments.store(z);
-    if (warpgroup::thread() == 0) z[0] = initial_tokens + static_cast<float>(p.seqlen);
-  }
+/// The moments after all tokens, and their number, to where they are wanted.
+__device__ inline void store_final_moments(const key_moments& moments, float initial_tokens,
+                                           const parameters& p, const grid_head& head) {
+  float* z = p.final_state.z_head(head.index);
+  moments.store(z);
+  if (warpgroup::thread() == 0) z[0] = initial_tokens + static_cast<float>(p.seqlen);
 }
 
 /// O (+)= phi(Q) S over `Count` slices of the features.

@@ -78,17 +78,19 @@ template <bool Normalize>
 __device__ void add_up_state(stateful_storage& shared, const parameters& p, const grid_head& head,
                              int warp) {
   state_accumulator s_transposed;  // S^T [64 x 160]
-  key_moments moments;
-  const float initial_tokens =
-      start_state<Normalize, true>(s_transposed, moments, shared, p, head, true);
+  std::conditional_t<Normalize, key_moments, no_moments> moments;
+  float initial_tokens = 0;
+  if constexpr (Normalize) initial_tokens = start_moments<true>(moments, p, head, true);
+  start_state<true>(s_transposed, shared, p, head, true);
   constexpr int stages = stateful_storage::stages;
   const auto refill = [&](int chunk, ring_position<stages> stage) {
     const int next = chunk + stages;
     if (next < p.chunks) load_keys_and_values(shared, p, head.chunk(next), stage.buffer);
   };
-  add_chunks<0, 1, Normalize>(s_transposed, moments, shared, shared.key_features, p.chunks, p.scale,
-                              warp, refill);
-  store_final_state<Normalize>(s_transposed, moments, initial_tokens, p, head);
+  add_chunks<0, 1>(s_transposed, moments, shared, shared.key_features, p.chunks, p.scale, warp,
+                   refill);
+  warpgroup::store_state(p.final_state.kv_head(head.index), s_transposed, p.scale);
+  if constexpr (Normalize) store_final_moments(moments, initial_tokens, p, head);
 }
 
 /// O += weight_factor phi(Q) S0. Returns the sums of those weights, of rows g and g + 8, without
@@ -98,7 +100,9 @@ __device__ float2 add_initial_state(accumulator_tile<64>& o, stateful_storage& s
                                     const parameters& p, const grid_head& head) {
   state_accumulator s_transposed;  // S0^T [64 x 160]
   key_moments moments;
-  const float tokens = start_state<Normalize, true>(s_transposed, moments, shared, p, head, true);
+  float tokens = 0;
+  if constexpr (Normalize) tokens = start_moments<true>(moments, p, head, true);
+  start_state<true>(s_transposed, shared, p, head, true);
   for (float& value : s_transposed.value) value *= weight_factor;
   warpgroup::store_transposed(shared.state, warpgroup::round_state(s_transposed));
   if constexpr (Normalize) moments.hand_over(shared.moments, p.scale);

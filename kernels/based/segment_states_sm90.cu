@@ -53,11 +53,10 @@ __global__ void __launch_bounds__(threads, ctas_per_multiprocessor)
 
   state_accumulator s_transposed;  // S^T [64 x 160]
   warpgroup::clear(s_transposed);
-  key_moments moments;
-  moments.start();
-  add_chunks<0, 1, Moments>(
-      s_transposed, moments, shared, shared.key_features, count, p.scale, warp,
-      [&](int i, ring_position<stages> stage) { load(i + stages, stage.buffer); });
+  std::conditional_t<Moments, key_moments, no_moments> moments;
+  if constexpr (Moments) moments.start();
+  add_chunks<0, 1>(s_transposed, moments, shared, shared.key_features, count, p.scale, warp,
+                   [&](int i, ring_position<stages> stage) { load(i + stages, stage.buffer); });
 
   segment_state& partial = p.partials[std::int64_t{range.index} * (p.segments - 1) + range.segment];
   warpgroup::store_parts(partial.state, s_transposed);

@@ -17,11 +17,16 @@ namespace based {
 inline constexpr int pass_feature_buffers = 2;  // tiles of phi(K) of a warpgroup
 inline constexpr int first_pass_barrier = 1;    // of the named barriers, one a warpgroup
 
+/// In place of key_moments, where none are wanted or they are kept elsewhere.
+struct no_moments {
+  __device__ void add(const quad::token_tile&) {}
+};
+
 /// Adds those of the first `count` chunks that are warpgroup `Group`'s of `Groups`. Chunk i is
 /// loaded to stage i mod Storage::stages of `shared` (k, v, loaded). `release(i, stage)`: called by
 /// the warpgroup's first warp when chunk i has been read.
-template <int Group, int Groups, bool Moments, class Storage, class Release>
-__device__ inline void add_chunks(state_accumulator& s_transposed, key_moments& moments,
+template <int Group, int Groups, class Moments, class Storage, class Release>
+__device__ inline void add_chunks(state_accumulator& s_transposed, Moments&& moments,
                                   Storage& shared,
                                   quad::feature_tile (&features)[pass_feature_buffers], int count,
                                   float scale, int warp, Release release) {
@@ -37,7 +42,7 @@ __device__ inline void add_chunks(state_accumulator& s_transposed, key_moments& 
     const int present = stage().buffer;
     shared.loaded[present].wait(position.parity);
     quad::store_key_features(features[buffer.buffer], shared.k[present], scale, warp);
-    if constexpr (Moments) moments.add(shared.k[present]);
+    moments.add(shared.k[present]);
   };
 
   if (Group < count) build_features();
