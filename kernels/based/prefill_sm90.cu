@@ -400,7 +400,8 @@ __device__ void take_over(const std::uint32_t& is_there, Load load) {
   load();
 }
 
-/// The moments of the keys before the segment, but for those that are passed over or that begin it.
+/// Adds the moments of earlier keys that another CTA has summed up: the one that began the head, or
+/// those of the first kernel.
 template <bool Stateful, class Share>
 __device__ void add_earlier_moments(key_moments& moments, const parameters& p,
                                     const segment_range& range) {
@@ -417,7 +418,8 @@ __device__ void add_earlier_moments(key_moments& moments, const parameters& p,
   }
 }
 
-/// The moments after the segment to where they are wanted.
+/// The moments after the segment to where they are wanted: the final state's, or those of the CTA
+/// that goes on with the head.
 template <bool Stateful, class Share>
 __device__ void hand_out_moments(const key_moments& moments, float initial_tokens,
                                  const parameters& p, const segment_range& range) {
@@ -441,7 +443,7 @@ template <bool Stateful, class Share>
 __device__ void run_moments_warpgroup(shared_storage<Share>& shared, const parameters& p,
                                       const segment_range& range) {
   key_moments moments;
-  const bool begins = Share::recomputes || range.first == 0 || !Share::hands_over;
+  const bool begins = !Share::hands_over || range.first == 0;
   const float initial_tokens = start_moments<Stateful>(moments, p, range, begins);
   add_earlier_moments<Stateful, Share>(moments, p, range);
   if (warpgroup::thread() == 0) shared.initial_tokens = initial_tokens;
