@@ -25,16 +25,15 @@ using moments_tile = shared_tile<feature_dim, 2 * feature_dim, swizzle::none>;
 
 class key_moments {
  public:
-  /// To be called first, once.
-  __device__ void start() {
-#pragma unroll
-    for (int e = 0; e < 4; ++e) sums_[0][e] = sums_[1][e] = 0;
+  __device__ void clear() {
     const int lane = warp::lane();
     const int row = lane / 16 * 8 + lane % 8;
     const int col = lane / 8 % 2 * 8;
     from_ = warp::pinned(quad::token_tile::layout::offset(row, col ^ 8 * is_right_half()));
     to_ = warp::pinned(
         moments_tile::layout::offset(this->row(0), 8 * warpgroup::warp() + 2 * (lane % 4)));
+#pragma unroll
+    for (int e = 0; e < 4; ++e) sums_[0][e] = sums_[1][e] = 0;
   }
 
   /// Adds a chunk's keys [64 x 16]. By turns to two sums, which are not added up before they are
@@ -64,7 +63,7 @@ class key_moments {
     }
   }
 
-  /// From and to z [153] of one head, without the count; from: for cleared moments.
+  /// From and to z [153] of one head, without the count; from: for moments that are clear().
   __device__ void load(const float* z) {
     for_each([&](int i, int j, int e) { sums_[0][e] = z[product_row(min(i, j), max(i, j))]; },
              [&](int i, int, int e) { sums_[0][e] = z[first_linear_row + i]; });

@@ -474,12 +474,9 @@ __device__ void run_state_warpgroup(shared_storage<Share>& shared, const paramet
   constexpr int stages = Share::stages;
   constexpr bool keeps_moments = Normalize && !Share::moments_apart;
   state_accumulator s_transposed;  // S^T [64 x 160]
-  key_moments moments;
-  float initial_tokens = 0;
+  moments_if<keeps_moments> moments;
   const bool has_earlier = (Share::recomputes || Share::hands_over) && range.first > 0;
-  if constexpr (keeps_moments) {
-    initial_tokens = start_moments<Stateful>(moments, p, range, !has_earlier);
-  }
+  const float initial_tokens = start_moments<Stateful>(moments, p, range, !has_earlier);
   start_state<Stateful>(s_transposed, shared, p, range, !has_earlier);
   ring_position<stages> stage;
   ring_position<stages> last_reader = last_reader_at_start<Share>(range);

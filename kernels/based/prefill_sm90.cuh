@@ -114,11 +114,16 @@ __device__ inline void start_state(state_accumulator& s_transposed, Storage& sha
 template <bool Stateful>
 __device__ inline float start_moments(key_moments& moments, const parameters& p,
                                       const grid_head& head, bool wanted) {
-  moments.start();
+  moments.clear();
   if (!Stateful || p.initial_state.z.empty()) return 0;
   const float* z = p.initial_state.z_head(head.index);
   if (wanted) moments.load(z);
   return z[0];
+}
+
+template <bool Stateful>
+__device__ inline float start_moments(no_moments&, const parameters&, const grid_head&, bool) {
+  return 0;
 }
 
 /// Starts the copy of the initial state. By one warp.

@@ -78,9 +78,8 @@ template <bool Normalize>
 __device__ void add_up_state(stateful_storage& shared, const parameters& p, const grid_head& head,
                              int warp) {
   state_accumulator s_transposed;  // S^T [64 x 160]
-  std::conditional_t<Normalize, key_moments, no_moments> moments;
-  float initial_tokens = 0;
-  if constexpr (Normalize) initial_tokens = start_moments<true>(moments, p, head, true);
+  moments_if<Normalize> moments;
+  const float initial_tokens = start_moments<true>(moments, p, head, true);
   start_state<true>(s_transposed, shared, p, head, true);
   constexpr int stages = stateful_storage::stages;
   const auto refill = [&](int chunk, ring_position<stages> stage) {
@@ -99,9 +98,8 @@ template <bool Normalize>
 __device__ float2 add_initial_state(accumulator_tile<64>& o, stateful_storage& shared,
                                     const parameters& p, const grid_head& head) {
   state_accumulator s_transposed;  // S0^T [64 x 160]
-  key_moments moments;
-  float tokens = 0;
-  if constexpr (Normalize) tokens = start_moments<true>(moments, p, head, true);
+  moments_if<Normalize> moments;
+  const float tokens = start_moments<true>(moments, p, head, true);
   start_state<true>(s_transposed, shared, p, head, true);
   for (float& value : s_transposed.value) value *= weight_factor;
   warpgroup::store_transposed(shared.state, warpgroup::round_state(s_transposed));

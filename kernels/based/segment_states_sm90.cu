@@ -53,8 +53,8 @@ __global__ void __launch_bounds__(threads, ctas_per_multiprocessor)
 
   state_accumulator s_transposed;  // S^T [64 x 160]
   warpgroup::clear(s_transposed);
-  std::conditional_t<Moments, key_moments, no_moments> moments;
-  if constexpr (Moments) moments.start();
+  moments_if<Moments> moments;
+  moments.clear();
   add_chunks<0, 1>(s_transposed, moments, shared, shared.key_features, count, p.scale, warp,
                    [&](int i, ring_position<stages> stage) { load(i + stages, stage.buffer); });
 

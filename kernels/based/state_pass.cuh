@@ -7,6 +7,8 @@
 // work on the chunk before.
 #pragma once
 
+#include <type_traits>
+
 #include "kernels/based/key_moments.cuh"
 #include "kernels/based/kv_state.cuh"
 #include "kernels/tile/barrier.cuh"
@@ -19,8 +21,11 @@ inline constexpr int first_pass_barrier = 1;    // of the named barriers, one a 
 
 /// In place of key_moments, where none are wanted or they are kept elsewhere.
 struct no_moments {
+  __device__ void clear() {}
   __device__ void add(const quad::token_tile&) {}
 };
+template <bool Wanted>
+using moments_if = std::conditional_t<Wanted, key_moments, no_moments>;
 
 /// Adds those of the first `count` chunks that are warpgroup `Group`'s of `Groups`. Chunk i is
 /// loaded to stage i mod Storage::stages of `shared` (k, v, loaded). `release(i, stage)`: called by

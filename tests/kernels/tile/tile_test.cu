@@ -766,7 +766,7 @@ __global__ void moments_kernel(const bits* q, const bits* k, float scale, float*
   auto& halves = reinterpret_cast<halves_tile&>(tiles[3]);
   block::fill(halves, ptx::two_halves);
   key_moments moments;
-  moments.start();
+  moments.clear();
   moments.add(tiles[1]);
   moments.hand_over(handed_over, scale);
   ptx::fence_proxy_async();
@@ -789,7 +789,7 @@ __global__ void moments_kernel(const bits* q, const bits* k, float scale, float*
   if (threadIdx.x == 0) z[0] = 64;
   __syncthreads();
   key_moments others;
-  others.start();
+  others.clear();
   others.load(z);
   others.add_part(partial->moments);
   others.store(twice_z);
