@@ -3,8 +3,9 @@
 # shellcheck source=scripts/lib/build.sh
 source "$(dirname "${BASH_SOURCE[0]}")/build.sh"
 
-# split_arguments FILTER [--build-dir DIR] [profiler option...] [-- based_bench option...]: sets
-# filter, build_dir, profiler_options and bench_options. Calls the script's usage() for --help.
+# split_arguments FILTER [--build-dir DIR] [--out DIR] [profiler option...] [-- based_bench
+# option...]: sets filter, build_dir, out, profiler_options and bench_options. Calls the script's
+# usage() for --help.
 # shellcheck disable=SC2034
 split_arguments() {
   [[ $# -gt 0 ]] || die_usage "want a FILTER"
@@ -12,16 +13,25 @@ split_arguments() {
     --help | -h) usage && exit ;;
     '' | -*) die_usage "the FILTER comes first, got '$1'" ;;
   esac
-  filter=$1 build_dir='' profiler_options=() bench_options=()
+  filter=$1 build_dir='' out='' profiler_options=() bench_options=()
   shift
   while [[ $# -gt 0 && $1 != -- ]]; do
-    if [[ $1 == --build-dir ]]; then
-      require_value "$@"
-      build_dir=$(build_dir_option "$2")
-      shift
-    else
-      profiler_options+=("$1")
-    fi
+    case $1 in
+      --build-dir)
+        require_value "$@"
+        build_dir=$(build_dir_option "$2")
+        shift
+        ;;
+      --out)
+        require_value "$@"
+        require_writable "$2"
+        out=$(cd "$2" && pwd)
+        [[ -z $(compgen -G "$out/report*") ]] ||
+          die_usage "--out: '$2' holds a report already, name another folder"
+        shift
+        ;;
+      *) profiler_options+=("$1") ;;
+    esac
     shift
   done
   [[ $# -eq 0 ]] || bench_options=("${@:2}")
@@ -51,10 +61,10 @@ select_rows() {
   printf '  %s\n' "${rows[@]}" >&2
 }
 
-# new_report_folder TOOL: makes it, prints it.
+# new_report_folder TOOL: that of --out, or makes one; prints it.
 new_report_folder() {
   local folder
-  folder=$root/results/$(utc_stamp)-$(uname -n)-$1
+  folder=${out:-$root/results/$(utc_stamp)-$(uname -n)-$1}
   require_writable "$folder"
   echo "$folder"
 }

@@ -145,6 +145,24 @@ def test_nsys_profiles_the_binaries_of_another_folder(suite, carried):
     assert "--build-dir" not in call
 
 
+@pytest.mark.parametrize("tool", ["ncu", "nsys"])
+def test_leaves_all_in_the_folder_that_is_named(suite, tool):
+    suite.profiler(tool)
+    folder = suite.path / "some" / "folder"
+    command = (f"scripts/profile_{tool}", "prefill", "--out", folder)
+    done = suite.run(*command)
+    assert done.returncode == 0, done.stderr
+    assert "--out" not in words(suite, tool)
+    assert (folder / "summary.txt").exists()
+    assert list(folder.glob(f"report*.{tool}-rep"))
+    assert str(folder) in done.stdout
+    assert not (suite.path / "results").exists()
+
+    again = suite.run(*command)
+    assert again.returncode == 2
+    assert "holds a report already" in again.stderr
+
+
 def test_missing_permission_names_the_fix(suite):
     suite.profiler("ncu", "echo '==ERROR== ERR_NVGPUCTRPERM'; exit 1")
     done = suite.run("scripts/profile_ncu", "prefill")

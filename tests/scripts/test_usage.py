@@ -61,6 +61,7 @@ def test_is_executable(root, path):
         ("profile_ncu", ["based", "--build-dir", "--audit"], "--build-dir needs a value"),
         ("profile_ncu", ["--audit", "--", "--batch=1"], "has shapes of its own"),
         ("profile_ncu", ["based", "--build-dir", "/nonexistent"], "holds no based_bench"),
+        ("profile_ncu", ["based", "--out", "/proc/nowhere"], "cannot write to '/proc/nowhere'"),
         ("profile_nsys", [], "want a FILTER"),
         ("profile_nsys", ["based", "--build-dir", "/nonexistent"], "holds no based_bench"),
         ("profile_nsys", [""], "the FILTER comes first, got ''"),
