@@ -91,11 +91,12 @@ constexpr int moments_barrier = Share::moments_apart ? passed_barrier + 1 : stat
 
 /// Whether there is a warpgroup for the key moments.
 template <class Share, bool Normalize>
-constexpr bool has_moments_group = Normalize&& Share::moments_apart;
+constexpr bool has_moments_group = Normalize ? Share::moments_apart : false;
 
 template <class Share, bool Normalize>
-constexpr int cta_threads = (Share::output_groups + 1 +
-                             has_moments_group<Share, Normalize>)*warpgroup::threads;
+constexpr int cta_threads() {
+  return warpgroup::threads * (Share::output_groups + 1 + has_moments_group<Share, Normalize>);
+}
 
 template <class Share>
 struct shared_storage {
@@ -156,7 +157,7 @@ enum class role { output, state, moments };
 constexpr int multiprocessor_registers = 65536;
 template <class Share, bool Normalize>
 constexpr int launch_registers = multiprocessor_registers /
-                                 (Share::ctas * cta_threads<Share, Normalize>) / 8 * 8;
+                                 (Share::ctas * cta_threads<Share, Normalize>()) / 8 * 8;
 template <class Share, bool Normalize>
 constexpr int registers_of(role of) {
   constexpr int even = launch_registers<Share, Normalize>;
@@ -165,13 +166,13 @@ constexpr int registers_of(role of) {
   return even;
 }
 template <class Share>
-constexpr bool registers_fit =
-    Share::ctas* warpgroup::threads*(Share::output_groups* registers_of<Share, true>(role::output) +
-                                     registers_of<Share, true>(role::state) +
-                                     has_moments_group<Share, true> *
-                                         registers_of<Share, true>(role::moments)) <=
-    multiprocessor_registers;
-static_assert(registers_fit<half_multiprocessor> && registers_fit<whole_multiprocessor>);
+constexpr bool registers_fit() {
+  const int of_groups = Share::output_groups * registers_of<Share, true>(role::output) +
+                        registers_of<Share, true>(role::state) +
+                        has_moments_group<Share, true> * registers_of<Share, true>(role::moments);
+  return Share::ctas * warpgroup::threads * of_groups <= multiprocessor_registers;
+}
+static_assert(registers_fit<half_multiprocessor>() && registers_fit<whole_multiprocessor>());
 template <class Share, bool Normalize, role Of>
 __device__ void set_registers() {
   constexpr int at_launch = launch_registers<Share, Normalize>;
@@ -561,7 +562,7 @@ __device__ void run_state_warpgroup(shared_storage<Share>& shared, const paramet
 }
 
 template <bool Normalize, bool Stateful, class Share>
-__global__ void __launch_bounds__(cta_threads<Share, Normalize>, Share::ctas)
+__global__ void __launch_bounds__(cta_threads<Share, Normalize>(), Share::ctas)
     prefill_kernel(const __grid_constant__ parameters p) {
   extern __shared__ __align__(1024) char shared_bytes[];
   using storage = shared_storage<Share>;
@@ -570,7 +571,7 @@ __global__ void __launch_bounds__(cta_threads<Share, Normalize>, Share::ctas)
   segment_range range = Share::recomputes ? segment_range::uneven(p) : segment_range(p);
   if constexpr (Share::hands_over) {
     // While the first thread makes the barriers.
-    const bool is_idle = threadIdx.x == cta_threads<Share, Normalize> - 1;
+    const bool is_idle = threadIdx.x == cta_threads<Share, Normalize>() - 1;
     if (is_idle) shared.ticket = draw_ticket(p);
   }
 
@@ -658,7 +659,7 @@ launchable choose(bool normalize, bool stateful) {
           ? (stateful ? prefill_kernel<true, true, Share> : prefill_kernel<true, false, Share>)
           : (stateful ? prefill_kernel<false, true, Share> : prefill_kernel<false, false, Share>);
   return {entry, sizeof(shared_storage<Share>),
-          normalize ? cta_threads<Share, true> : cta_threads<Share, false>};
+          normalize ? cta_threads<Share, true>() : cta_threads<Share, false>()};
 }
 
 void require_segments(const parameters& p, int least, int most) {

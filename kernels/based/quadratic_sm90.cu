@@ -69,9 +69,11 @@ struct stateful_storage : common_storage {
 template <bool Stateful>
 using shared_storage = std::conditional_t<Stateful, stateful_storage, stateless_storage>;
 template <class Storage>
-constexpr bool fits = Storage::ctas_per_multiprocessor*(sizeof(Storage) + reserved_for_system) <=
-                      multiprocessor_bytes;
-static_assert(fits<stateless_storage> && fits<stateful_storage>);
+constexpr bool fits() {
+  return Storage::ctas_per_multiprocessor * (sizeof(Storage) + reserved_for_system) <=
+         multiprocessor_bytes;
+}
+static_assert(fits<stateless_storage>() && fits<stateful_storage>());
 
 /// The final state of a head.
 template <bool Normalize>
