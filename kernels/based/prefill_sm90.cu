@@ -91,11 +91,13 @@ constexpr int moments_barrier = Share::moments_apart ? passed_barrier + 1 : stat
 
 /// Whether there is a warpgroup for the key moments.
 template <class Share, bool Normalize>
-constexpr bool has_moments_group = Normalize ? Share::moments_apart : false;
+constexpr bool has_moments_group() {
+  return Normalize && Share::moments_apart;
+}
 
 template <class Share, bool Normalize>
 constexpr int cta_threads() {
-  return warpgroup::threads * (Share::output_groups + 1 + has_moments_group<Share, Normalize>);
+  return warpgroup::threads * (Share::output_groups + 1 + has_moments_group<Share, Normalize>());
 }
 
 template <class Share>
@@ -161,7 +163,7 @@ constexpr int launch_registers = multiprocessor_registers /
 template <class Share, bool Normalize>
 constexpr int registers_of(role of) {
   constexpr int even = launch_registers<Share, Normalize>;
-  if (has_moments_group<Share, Normalize>) return of == role::moments ? even - 72 : even + 24;
+  if (has_moments_group<Share, Normalize>()) return of == role::moments ? even - 72 : even + 24;
   if (Share::ctas > 1) return of == role::output ? even + 8 : even - 8;
   return even;
 }
@@ -169,7 +171,7 @@ template <class Share>
 constexpr bool registers_fit() {
   const int of_groups = Share::output_groups * registers_of<Share, true>(role::output) +
                         registers_of<Share, true>(role::state) +
-                        has_moments_group<Share, true> * registers_of<Share, true>(role::moments);
+                        has_moments_group<Share, true>() * registers_of<Share, true>(role::moments);
   return Share::ctas * warpgroup::threads * of_groups <= multiprocessor_registers;
 }
 static_assert(registers_fit<half_multiprocessor>() && registers_fit<whole_multiprocessor>());
@@ -580,7 +582,7 @@ __global__ void __launch_bounds__(cta_threads<Share, Normalize>(), Share::ctas)
     block::fill(shared.halves, ptx::two_halves);
     ptx::fence_proxy_async();
   }
-  constexpr int moments_warps = has_moments_group<Share, Normalize> ? warpgroup::warps : 0;
+  constexpr int moments_warps = has_moments_group<Share, Normalize>() ? warpgroup::warps : 0;
   if (threadIdx.x == 0) {
     for (int i = 0; i < Share::stages; ++i) {
       shared.loaded[i].init(1);
@@ -605,7 +607,7 @@ __global__ void __launch_bounds__(cta_threads<Share, Normalize>(), Share::ctas)
   }
   constexpr int output_warps = Share::output_groups * warpgroup::warps;
   constexpr int moments_begin = output_warps + warpgroup::warps;
-  if constexpr (has_moments_group<Share, Normalize>) {
+  if constexpr (has_moments_group<Share, Normalize>()) {
     if (warp >= moments_begin) {
       set_registers<Share, Normalize, role::moments>();
       run_moments_warpgroup<Stateful>(shared, p, range);

@@ -26,7 +26,7 @@ split_arguments() {
         require_value "$@"
         require_writable "$2"
         out=$(cd "$2" && pwd)
-        [[ -z $(compgen -G "$out/report*") ]] ||
+        [[ -z $(compgen -G "$out/report*-rep") ]] ||
           die_usage "--out: '$2' holds a report already, name another folder"
         shift
         ;;
@@ -63,8 +63,10 @@ select_rows() {
 
 # new_report_folder TOOL: that of --out, or makes one; prints it.
 new_report_folder() {
-  local folder
-  folder=${out:-$root/results/$(utc_stamp)-$(uname -n)-$1}
-  require_writable "$folder"
+  local folder=$out
+  if [[ -z $folder ]]; then
+    folder=$root/results/$(utc_stamp)-$(uname -n)-$1
+    require_writable "$folder"
+  fi
   echo "$folder"
 }

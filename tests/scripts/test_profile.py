@@ -149,6 +149,8 @@ def test_nsys_profiles_the_binaries_of_another_folder(suite, carried):
 def test_leaves_all_in_the_folder_that_is_named(suite, tool):
     suite.profiler(tool)
     folder = suite.path / "some" / "folder"
+    folder.mkdir(parents=True)
+    (folder / "report.html").touch()  # a sweep's: no reason to refuse
     command = (f"scripts/profile_{tool}", "prefill", "--out", folder)
     done = suite.run(*command)
     assert done.returncode == 0, done.stderr
