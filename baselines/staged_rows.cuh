@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "kernels/common/bf16.h"
+#include "kernels/core/bf16.h"
 #include "kernels/ptx/cp_async.cuh"
 #include "kernels/ptx/ldmatrix.cuh"
 

@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "kernels/common/prefill.h"
+#include "kernels/based/prefill.h"
 
 namespace based {
 

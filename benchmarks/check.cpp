@@ -23,7 +23,7 @@
 #include "baselines/reference/prefill.h"
 #include "benchmarks/harness/backend.h"
 #include "benchmarks/harness/case_file.h"
-#include "kernels/common/error.h"
+#include "kernels/core/error.h"
 
 namespace based {
 namespace {

@@ -1,5 +1,5 @@
 // The decode study of Based: one step of the recurrent state.
-#include "kernels/common/decode.h"
+#include "kernels/based/decode.h"
 
 #include <set>
 

@@ -1,5 +1,5 @@
 // The prefill study of Based.
-#include "kernels/common/prefill.h"
+#include "kernels/based/prefill.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>

@@ -1,5 +1,5 @@
 // The sliding-window study: the next token's softmax attention over the last W tokens.
-#include "kernels/common/sliding_window.h"
+#include "kernels/sliding_window/sliding_window.h"
 
 #include "baselines/reference/softmax_attention.h"
 #include "benchmarks/studies.h"

@@ -1,5 +1,5 @@
 // The prefill study of softmax attention, whose rows stand beside Based's.
-#include "kernels/common/softmax_attention.h"
+#include "kernels/attention/attention.h"
 
 #include "baselines/reference/softmax_attention.h"
 #include "benchmarks/studies.h"

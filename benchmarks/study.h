@@ -28,7 +28,7 @@
 #include "benchmarks/harness/row.h"
 #include "benchmarks/harness/suite.h"
 #include "benchmarks/harness/verify.h"
-#include "kernels/common/prefill.h"
+#include "kernels/based/prefill.h"
 
 namespace based {
 

@@ -4,8 +4,8 @@
 //   S_n = S_{n-1} + phi(k_n) v_n^T,   o_n = phi(q_n)^T S_n,   in fp32, token after token
 #pragma once
 
-#include "kernels/common/features.h"
-#include "kernels/common/prefill.h"
+#include "kernels/based/features.h"
+#include "kernels/based/prefill.h"
 
 namespace based::causal_dot_product {
 

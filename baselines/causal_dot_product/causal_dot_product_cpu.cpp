@@ -7,8 +7,8 @@
 #include <cstdint>
 
 #include "baselines/causal_dot_product/causal_dot_product.h"
-#include "kernels/common/cpu_simd.h"
-#include "kernels/common/cpu_taylor.h"
+#include "kernels/based/cpu_taylor.h"
+#include "kernels/core/cpu_simd.h"
 
 namespace based::causal_dot_product {
 namespace {

@@ -17,11 +17,11 @@
 #include <string_view>
 
 #include "baselines/causal_dot_product/causal_dot_product.h"
-#include "kernels/common/cuda_check.h"
-#include "kernels/common/feature_map.cuh"
-#include "kernels/common/implementation.h"
-#include "kernels/common/prefill.h"
-#include "kernels/common/token_tiles.cuh"
+#include "baselines/feature_map.cuh"
+#include "baselines/token_tiles.cuh"
+#include "kernels/based/prefill.h"
+#include "kernels/core/cuda_check.h"
+#include "kernels/core/implementation.h"
 
 namespace based::causal_dot_product {
 namespace {

@@ -1,6 +1,6 @@
 // The chunked baselines' second kernel: fp32 outputs, normalised where asked, rounded to bf16.
 #include "baselines/chunked/chunked_cuda.cuh"
-#include "kernels/common/token_tiles.cuh"
+#include "baselines/token_tiles.cuh"
 
 namespace based::chunked {
 namespace {

@@ -6,8 +6,8 @@
 #include <cstdint>
 
 #include "baselines/staged_rows.cuh"
-#include "kernels/common/cuda_check.h"
-#include "kernels/common/prefill.h"
+#include "kernels/based/prefill.h"
+#include "kernels/core/cuda_check.h"
 #include "kernels/ptx/bf16x2.cuh"
 
 namespace based::chunked {

@@ -5,10 +5,10 @@
 #include <cstdint>
 
 #include "baselines/chunked/chunked.h"
-#include "kernels/common/cpu_simd.h"
-#include "kernels/common/cpu_taylor.h"
-#include "kernels/common/implementation.h"
-#include "kernels/common/prefill.h"
+#include "kernels/based/cpu_taylor.h"
+#include "kernels/based/prefill.h"
+#include "kernels/core/cpu_simd.h"
+#include "kernels/core/implementation.h"
 
 namespace based::chunked {
 namespace {

@@ -7,7 +7,7 @@
 // 32 queries. No state anywhere: the work grows with N^2.
 #include "baselines/chunked/chunked.h"
 #include "baselines/chunked/chunked_cuda.cuh"
-#include "kernels/common/token_tiles.cuh"
+#include "baselines/token_tiles.cuh"
 #include "kernels/ptx/mma.cuh"
 
 namespace based::chunked {

@@ -1,8 +1,8 @@
-// Baselines of Based decode (kernels/common/decode.h), on the padded state of 320 rows that the
+// Baselines of Based decode (kernels/based/decode.h), on the padded state of 320 rows that the
 // sources use: q and k come mapped, 273 features and zeros.
 #pragma once
 
-#include "kernels/common/decode.h"
+#include "kernels/based/decode.h"
 
 namespace based::decode {
 

@@ -10,8 +10,8 @@
 #include <limits>
 
 #include "baselines/decode/decode.h"
-#include "kernels/common/cuda_check.h"
-#include "kernels/common/implementation.h"
+#include "kernels/core/cuda_check.h"
+#include "kernels/core/implementation.h"
 #include "kernels/ptx/cp_async.cuh"
 
 namespace based::decode {

@@ -4,8 +4,8 @@
 #include <cstdint>
 
 #include "baselines/decode/decode.h"
-#include "kernels/common/cpu_simd.h"
-#include "kernels/common/implementation.h"
+#include "kernels/core/cpu_simd.h"
+#include "kernels/core/implementation.h"
 
 namespace based::decode {
 namespace {

@@ -8,9 +8,9 @@
 #include <limits>
 
 #include "baselines/decode/decode.h"
-#include "kernels/common/cuda_check.h"
-#include "kernels/common/implementation.h"
-#include "kernels/common/vector16.cuh"
+#include "kernels/core/cuda_check.h"
+#include "kernels/core/implementation.h"
+#include "kernels/core/vector16.cuh"
 
 namespace based::decode {
 namespace {

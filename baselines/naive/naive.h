@@ -6,8 +6,8 @@
 // with phi the expanded map of 273 features and every intermediate a tensor in memory.
 #pragma once
 
-#include "kernels/common/features.h"
-#include "kernels/common/prefill.h"
+#include "kernels/based/features.h"
+#include "kernels/based/prefill.h"
 
 namespace based::naive {
 

@@ -9,8 +9,8 @@
 #include <cstdint>
 
 #include "baselines/naive/naive.h"
-#include "kernels/common/cpu_simd.h"
-#include "kernels/common/cpu_taylor.h"
+#include "kernels/based/cpu_taylor.h"
+#include "kernels/core/cpu_simd.h"
 
 namespace based::naive {
 namespace {

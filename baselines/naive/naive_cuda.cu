@@ -14,12 +14,12 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "baselines/feature_map.cuh"
 #include "baselines/naive/naive.h"
-#include "kernels/common/cuda_check.h"
-#include "kernels/common/feature_map.cuh"
-#include "kernels/common/implementation.h"
-#include "kernels/common/prefill.h"
-#include "kernels/common/token_tiles.cuh"
+#include "baselines/token_tiles.cuh"
+#include "kernels/based/prefill.h"
+#include "kernels/core/cuda_check.h"
+#include "kernels/core/implementation.h"
 
 namespace based::naive {
 namespace {

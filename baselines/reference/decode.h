@@ -6,7 +6,7 @@
 #include <span>
 #include <vector>
 
-#include "kernels/common/decode.h"
+#include "kernels/based/decode.h"
 
 namespace based::reference {
 

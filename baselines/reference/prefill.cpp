@@ -6,8 +6,8 @@
 #include <array>
 #include <cstddef>
 
-#include "kernels/common/error.h"
-#include "kernels/common/features.h"
+#include "kernels/based/features.h"
+#include "kernels/core/error.h"
 
 namespace based::reference {
 namespace {

@@ -10,7 +10,7 @@
 #include <cstdint>
 #include <span>
 
-#include "kernels/common/prefill.h"
+#include "kernels/based/prefill.h"
 
 namespace based::reference {
 

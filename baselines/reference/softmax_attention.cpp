@@ -7,7 +7,7 @@
 #include <cstddef>
 #include <vector>
 
-#include "kernels/common/error.h"
+#include "kernels/core/error.h"
 
 namespace based::reference {
 namespace {

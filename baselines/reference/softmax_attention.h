@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <span>
 
-#include "kernels/common/softmax_attention.h"
+#include "kernels/attention/attention.h"
 
 namespace based::reference {
 

@@ -7,7 +7,7 @@
 #include <cstdint>
 
 #include "baselines/sliding_window/sliding_window.h"
-#include "kernels/common/cpu_simd.h"
+#include "kernels/core/cpu_simd.h"
 
 namespace based::sliding_window {
 namespace {

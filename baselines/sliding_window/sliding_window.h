@@ -1,7 +1,7 @@
-// Baselines of sliding-window decode (kernels/common/sliding_window.h).
+// Baselines of sliding-window decode (kernels/sliding_window/sliding_window.h).
 #pragma once
 
-#include "kernels/common/sliding_window.h"
+#include "kernels/sliding_window/sliding_window.h"
 
 namespace based::sliding_window {
 

@@ -12,9 +12,9 @@
 #include <numbers>
 
 #include "baselines/sliding_window/sliding_window.h"
-#include "kernels/common/cuda_check.h"
-#include "kernels/common/implementation.h"
-#include "kernels/common/vector16.cuh"
+#include "kernels/core/cuda_check.h"
+#include "kernels/core/implementation.h"
+#include "kernels/core/vector16.cuh"
 #include "kernels/ptx/cp_async.cuh"
 
 namespace based::sliding_window {

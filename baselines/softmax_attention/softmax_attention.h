@@ -14,4 +14,4 @@
 // start first; outputs go straight to global memory, not through shared memory.
 #pragma once
 
-#include "kernels/common/softmax_attention.h"
+#include "kernels/attention/attention.h"

@@ -12,7 +12,7 @@
 #include <numbers>
 
 #include "baselines/softmax_attention/softmax_attention.h"
-#include "kernels/common/cpu_simd.h"
+#include "kernels/core/cpu_simd.h"
 
 namespace based::softmax {
 namespace {

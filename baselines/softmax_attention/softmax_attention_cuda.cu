@@ -15,8 +15,8 @@
 
 #include "baselines/softmax_attention/softmax_attention.h"
 #include "baselines/staged_rows.cuh"
-#include "kernels/common/cuda_check.h"
-#include "kernels/common/token_tiles.cuh"
+#include "baselines/token_tiles.cuh"
+#include "kernels/core/cuda_check.h"
 #include "kernels/ptx/bf16x2.cuh"
 #include "kernels/ptx/ex2.cuh"
 #include "kernels/ptx/mma.cuh"

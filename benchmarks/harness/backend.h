@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "benchmarks/harness/random.h"
-#include "kernels/common/implementation.h"
+#include "kernels/core/implementation.h"
 
 namespace based {
 

@@ -12,7 +12,7 @@
 #include <string>
 #include <system_error>
 
-#include "kernels/common/error.h"
+#include "kernels/core/error.h"
 
 namespace based {
 namespace {

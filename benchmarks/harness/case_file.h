@@ -22,7 +22,7 @@
 #include <string_view>
 #include <vector>
 
-#include "kernels/common/prefill.h"
+#include "kernels/based/prefill.h"
 
 namespace based {
 

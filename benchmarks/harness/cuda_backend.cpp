@@ -20,7 +20,7 @@
 #include "benchmarks/harness/nvml.h"
 #include "benchmarks/harness/nvtx.h"
 #include "benchmarks/harness/statistics.h"
-#include "kernels/common/cuda_check.h"
+#include "kernels/core/cuda_check.h"
 
 namespace based {
 namespace {

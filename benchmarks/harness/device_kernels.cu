@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "kernels/common/cuda_check.h"
+#include "kernels/core/cuda_check.h"
 #include "kernels/ptx/global_timer.cuh"
 
 namespace based {

@@ -5,8 +5,8 @@
 
 #include <cstdint>
 
-#include "kernels/common/bf16.h"
-#include "kernels/common/tensor_view.h"
+#include "kernels/core/bf16.h"
+#include "kernels/core/tensor_view.h"
 
 namespace based {
 

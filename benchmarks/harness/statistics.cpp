@@ -4,7 +4,7 @@
 #include <cmath>
 #include <numeric>
 
-#include "kernels/common/error.h"
+#include "kernels/core/error.h"
 
 namespace based {
 namespace {

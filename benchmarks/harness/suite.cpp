@@ -11,7 +11,7 @@
 
 #include "benchmarks/harness/revision.h"
 #include "benchmarks/harness/row_fixture.h"
-#include "kernels/common/error.h"
+#include "kernels/core/error.h"
 
 namespace based {
 namespace {

@@ -9,7 +9,7 @@
 #include <iostream>
 #include <map>
 
-#include "kernels/common/error.h"
+#include "kernels/core/error.h"
 
 namespace based {
 namespace {

@@ -6,7 +6,7 @@
 #include <charconv>
 #include <limits>
 
-#include "kernels/common/error.h"
+#include "kernels/core/error.h"
 
 namespace based {
 namespace {

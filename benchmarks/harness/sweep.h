@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-#include "kernels/common/implementation.h"
+#include "kernels/core/implementation.h"
 
 namespace based {
 

@@ -5,7 +5,7 @@
 #include <set>
 
 #include "benchmarks/harness/random.h"
-#include "kernels/common/error.h"
+#include "kernels/core/error.h"
 
 namespace based {
 namespace {

@@ -14,11 +14,11 @@
 #include <cstdint>
 #include <limits>
 
-#include "kernels/common/cuda_check.h"
-#include "kernels/common/decode.h"
-#include "kernels/common/feature_map.cuh"
-#include "kernels/common/implementation.h"
-#include "kernels/common/vector16.cuh"
+#include "baselines/feature_map.cuh"
+#include "kernels/based/decode.h"
+#include "kernels/core/cuda_check.h"
+#include "kernels/core/implementation.h"
+#include "kernels/core/vector16.cuh"
 
 namespace based {
 namespace {

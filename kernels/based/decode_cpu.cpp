@@ -4,9 +4,9 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/common/cpu_simd.h"
-#include "kernels/common/decode.h"
-#include "kernels/common/implementation.h"
+#include "kernels/based/decode.h"
+#include "kernels/core/cpu_simd.h"
+#include "kernels/core/implementation.h"
 
 namespace based {
 namespace {

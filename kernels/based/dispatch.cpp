@@ -6,7 +6,7 @@
 #include <string>
 
 #include "kernels/based/prefill_sm80.h"
-#include "kernels/common/device_attribute.h"
+#include "kernels/core/device_attribute.h"
 
 namespace based {
 namespace {

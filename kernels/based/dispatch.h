@@ -19,9 +19,9 @@
 #include <optional>
 #include <string_view>
 
+#include "kernels/based/prefill.h"
 #include "kernels/based/prefill_sm90.h"
 #include "kernels/based/quad_map.h"
-#include "kernels/common/prefill.h"
 
 namespace based {
 

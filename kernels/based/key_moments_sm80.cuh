@@ -7,7 +7,7 @@
 // right operand of X M with nothing transposed.
 #pragma once
 
-#include "kernels/common/features.h"
+#include "kernels/based/features.h"
 #include "kernels/tile/mma_sync.cuh"
 
 namespace based::sm80 {

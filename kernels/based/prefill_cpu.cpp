@@ -16,11 +16,11 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/common/cpu_simd.h"
-#include "kernels/common/cpu_taylor.h"
-#include "kernels/common/features.h"
-#include "kernels/common/implementation.h"
-#include "kernels/common/prefill.h"
+#include "kernels/based/cpu_taylor.h"
+#include "kernels/based/features.h"
+#include "kernels/based/prefill.h"
+#include "kernels/core/cpu_simd.h"
+#include "kernels/core/implementation.h"
 
 namespace based {
 namespace {

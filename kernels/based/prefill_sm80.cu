@@ -34,8 +34,8 @@
 
 #include "kernels/based/circulant.cuh"
 #include "kernels/based/key_moments_sm80.cuh"
-#include "kernels/common/cuda_check.h"
-#include "kernels/common/device_attribute.h"
+#include "kernels/core/cuda_check.h"
+#include "kernels/core/device_attribute.h"
 #include "kernels/ptx/reciprocal.cuh"
 #include "kernels/tile/barrier.cuh"
 #include "kernels/tile/block.cuh"

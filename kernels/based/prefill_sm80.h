@@ -1,7 +1,7 @@
 // Based prefill without Hopper's instructions (sm_80 and later): mma.sync and cp.async.
 #pragma once
 
-#include "kernels/common/prefill.h"
+#include "kernels/based/prefill.h"
 
 namespace based::sm80 {
 

@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/common/prefill.h"
+#include "kernels/based/prefill.h"
 
 namespace based::sm90 {
 

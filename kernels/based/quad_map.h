@@ -17,8 +17,8 @@
 
 #include <cstdint>
 
+#include "kernels/based/features.h"
 #include "kernels/based/slot_rows.h"
-#include "kernels/common/features.h"
 
 namespace based::quad {
 

@@ -10,7 +10,7 @@
 #include "kernels/based/prefill_sm90.cuh"
 #include "kernels/based/quad_features.cuh"
 #include "kernels/based/state_pass.cuh"
-#include "kernels/common/cuda_check.h"
+#include "kernels/core/cuda_check.h"
 #include "kernels/tile/barrier.cuh"
 #include "kernels/tile/warpgroup.cuh"
 

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "kernels/common/features.h"
+#include "kernels/based/features.h"
 
 namespace based {
 

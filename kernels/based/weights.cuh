@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "kernels/common/features.h"
+#include "kernels/based/features.h"
 #include "kernels/tile/register_tile.cuh"
 #include "kernels/tile/shared_tile.cuh"
 #include "kernels/tile/warp.cuh"

@@ -18,10 +18,10 @@
 #include <limits>
 #include <numbers>
 
-#include "kernels/common/cuda_check.h"
-#include "kernels/common/implementation.h"
-#include "kernels/common/sliding_window.h"
-#include "kernels/common/vector16.cuh"
+#include "kernels/core/cuda_check.h"
+#include "kernels/core/implementation.h"
+#include "kernels/core/vector16.cuh"
+#include "kernels/sliding_window/sliding_window.h"
 
 namespace based {
 namespace {

@@ -8,9 +8,9 @@
 #include <numbers>
 #include <vector>
 
-#include "kernels/common/cpu_simd.h"
-#include "kernels/common/implementation.h"
-#include "kernels/common/sliding_window.h"
+#include "kernels/core/cpu_simd.h"
+#include "kernels/core/implementation.h"
+#include "kernels/sliding_window/sliding_window.h"
 
 namespace based {
 namespace {

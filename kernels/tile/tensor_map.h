@@ -8,9 +8,9 @@
 #include <cstdint>
 #include <string>
 
-#include "kernels/common/cuda_check.h"
-#include "kernels/common/error.h"
-#include "kernels/common/tensor_view.h"
+#include "kernels/core/cuda_check.h"
+#include "kernels/core/error.h"
+#include "kernels/core/tensor_view.h"
 #include "kernels/tile/shared_layout.h"
 
 namespace based {

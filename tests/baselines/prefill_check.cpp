@@ -11,7 +11,7 @@
 #include <variant>
 
 #include "baselines/reference/prefill.h"
-#include "kernels/common/error.h"
+#include "kernels/core/error.h"
 #include "tests/baselines/sampling.h"
 #include "tests/support/compare.h"
 #include "tests/support/inputs.h"

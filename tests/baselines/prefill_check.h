@@ -7,8 +7,8 @@
 #include <string_view>
 #include <vector>
 
-#include "kernels/common/implementation.h"
-#include "kernels/common/prefill.h"
+#include "kernels/based/prefill.h"
+#include "kernels/core/implementation.h"
 #include "tests/support/guarded_buffer.h"
 
 namespace based {

@@ -7,7 +7,7 @@
 #include <limits>
 #include <vector>
 
-#include "kernels/common/prefill.h"
+#include "kernels/based/prefill.h"
 #include "tests/baselines/prefill_check.h"
 #include "tests/baselines/sampling.h"
 

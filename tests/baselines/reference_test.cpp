@@ -8,7 +8,7 @@
 
 #include "baselines/reference/prefill.h"
 #include "baselines/reference/softmax_attention.h"
-#include "kernels/common/error.h"
+#include "kernels/core/error.h"
 #include "tests/support/inputs.h"
 
 namespace based::reference {

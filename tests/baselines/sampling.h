@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "kernels/common/implementation.h"
+#include "kernels/core/implementation.h"
 #include "tests/support/device_bytes.h"
 
 namespace based {

@@ -16,8 +16,8 @@
 #include <vector>
 
 #include "baselines/reference/softmax_attention.h"
-#include "kernels/common/error.h"
-#include "kernels/common/softmax_attention.h"
+#include "kernels/attention/attention.h"
+#include "kernels/core/error.h"
 #include "tests/baselines/sampling.h"
 #include "tests/support/compare.h"
 #include "tests/support/guarded_buffer.h"

@@ -10,7 +10,7 @@
 #include <numbers>
 #include <string>
 
-#include "kernels/common/error.h"
+#include "kernels/core/error.h"
 
 namespace based {
 namespace {

@@ -1,8 +1,8 @@
 // The CUDA side of fake_implementations.cpp: implementations that behave in one known way each.
 #include <cuda_bf16.h>
 
-#include "kernels/common/cuda_check.h"
-#include "kernels/common/prefill.h"
+#include "kernels/based/prefill.h"
+#include "kernels/core/cuda_check.h"
 
 namespace based {
 namespace {

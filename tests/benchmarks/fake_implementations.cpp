@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "baselines/reference/prefill.h"
-#include "kernels/common/prefill.h"
+#include "kernels/based/prefill.h"
 
 namespace based {
 namespace {

@@ -5,7 +5,7 @@
 #include <numeric>
 #include <random>
 
-#include "kernels/common/error.h"
+#include "kernels/core/error.h"
 
 namespace based {
 namespace {

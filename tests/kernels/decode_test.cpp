@@ -17,8 +17,8 @@
 
 #include "baselines/reference/decode.h"
 #include "baselines/reference/prefill.h"
-#include "kernels/common/decode.h"
-#include "kernels/common/error.h"
+#include "kernels/based/decode.h"
+#include "kernels/core/error.h"
 #include "tests/baselines/sampling.h"
 #include "tests/support/compare.h"
 #include "tests/support/guarded_buffer.h"

@@ -20,8 +20,8 @@
 #include <vector>
 
 #include "baselines/reference/softmax_attention.h"
-#include "kernels/common/error.h"
-#include "kernels/common/sliding_window.h"
+#include "kernels/core/error.h"
+#include "kernels/sliding_window/sliding_window.h"
 #include "tests/baselines/sampling.h"
 #include "tests/support/compare.h"
 #include "tests/support/guarded_buffer.h"

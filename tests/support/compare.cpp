@@ -6,7 +6,7 @@
 #include <cstddef>
 #include <limits>
 
-#include "kernels/common/error.h"
+#include "kernels/core/error.h"
 
 namespace based::support {
 namespace {

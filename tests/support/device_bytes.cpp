@@ -5,7 +5,7 @@
 #include <stdexcept>
 
 #ifdef BASED_HAS_CUDA
-#include "kernels/common/cuda_check.h"
+#include "kernels/core/cuda_check.h"
 #endif
 
 namespace based::support {

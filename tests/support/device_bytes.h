@@ -6,7 +6,7 @@
 #include <span>
 #include <string>
 
-#include "kernels/common/implementation.h"
+#include "kernels/core/implementation.h"
 
 namespace based::support {
 

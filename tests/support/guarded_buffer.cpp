@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "kernels/common/error.h"
+#include "kernels/core/error.h"
 
 namespace based::support {
 namespace {

@@ -9,9 +9,9 @@
 #include <string>
 #include <vector>
 
-#include "kernels/common/bf16.h"
-#include "kernels/common/implementation.h"
-#include "kernels/common/tensor_view.h"
+#include "kernels/core/bf16.h"
+#include "kernels/core/implementation.h"
+#include "kernels/core/tensor_view.h"
 #include "tests/support/device_bytes.h"
 
 namespace based::support {

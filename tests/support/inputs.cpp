@@ -3,7 +3,7 @@
 #include <cmath>
 #include <numbers>
 
-#include "kernels/common/bf16.h"
+#include "kernels/core/bf16.h"
 
 namespace based::support {
 namespace {

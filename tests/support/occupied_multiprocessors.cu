@@ -4,7 +4,7 @@
 
 #include <stdexcept>
 
-#include "kernels/common/cuda_check.h"
+#include "kernels/core/cuda_check.h"
 
 namespace based::support {
 namespace {

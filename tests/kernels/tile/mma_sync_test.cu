@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "kernels/based/key_moments_sm80.cuh"
-#include "kernels/common/bf16.h"
+#include "kernels/core/bf16.h"
 #include "kernels/tile/barrier.cuh"
 #include "kernels/tile/block.cuh"
 #include "kernels/tile/mma_sync.cuh"

@@ -9,9 +9,9 @@
 #include <span>
 #include <vector>
 
-#include "kernels/common/bf16.h"
-#include "kernels/common/cuda_check.h"
-#include "kernels/common/features.h"
+#include "kernels/based/features.h"
+#include "kernels/core/bf16.h"
+#include "kernels/core/cuda_check.h"
 #include "kernels/tile/warpgroup.cuh"
 #include "tests/support/device_bytes.h"
 #include "tests/support/inputs.h"

@@ -8,9 +8,9 @@
 #include <span>
 #include <string>
 
-#include "kernels/common/error.h"
-#include "kernels/common/prefill.h"
-#include "kernels/common/softmax_attention.h"
+#include "kernels/attention/attention.h"
+#include "kernels/based/prefill.h"
+#include "kernels/core/error.h"
 
 namespace based {
 namespace {

@@ -1,11 +1,11 @@
-#include "kernels/common/features.h"
+#include "kernels/based/features.h"
 
 #include <gtest/gtest.h>
 
 #include <set>
 #include <vector>
 
-#include "kernels/common/cpu_taylor.h"
+#include "kernels/based/cpu_taylor.h"
 #include "tests/support/inputs.h"
 
 namespace based {

@@ -1,4 +1,4 @@
-#include "kernels/common/kv_state.h"
+#include "kernels/based/source_state.h"
 
 #include <gtest/gtest.h>
 
@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "baselines/reference/prefill.h"
-#include "kernels/common/error.h"
+#include "kernels/core/error.h"
 #include "tests/support/inputs.h"
 
 namespace based {

@@ -4,8 +4,8 @@
 #include <cstdint>
 #include <limits>
 
-#include "kernels/common/error.h"
-#include "kernels/common/prefill.h"
+#include "kernels/based/prefill.h"
+#include "kernels/core/error.h"
 
 namespace based {
 

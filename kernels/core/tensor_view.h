@@ -1,11 +1,8 @@
-// Views of the suite's tensors: sequences [B, H, N, D] with strides, and the recurrent KV state.
+// Views of the suite's tensors: sequences [B, H, N, D] with strides.
 #pragma once
 
 #include <concepts>
 #include <cstdint>
-#include <span>
-
-#include "kernels/common/features.h"
 
 #ifdef __CUDACC__
 #define BASED_HOST_DEVICE __host__ __device__
@@ -40,26 +37,6 @@ struct sequence_view {
   template <std::same_as<const T> Const>
   constexpr operator sequence_view<Const>() const {
     return {data, batch_stride, head_stride, token_stride};
-  }
-};
-
-/// The state after some tokens: per (b, h), kv[r][c] = sum_n phi_k(k_n)[r] v_n[c] and
-/// z[r] = sum_n phi_k(k_n)[r], rows in the compact order of features.h, fp32, contiguous.
-template <class T>
-struct kv_state_view {
-  std::span<T> kv = {};  ///< [B, H, 153, 64]
-  std::span<T> z = {};   ///< [B, H, 153]; needed with normalisation only
-
-  BASED_HOST_DEVICE constexpr T* kv_head(std::int64_t head) const {
-    return kv.data() + head * compact_features * value_dim;
-  }
-  BASED_HOST_DEVICE constexpr T* z_head(std::int64_t head) const {
-    return z.empty() ? nullptr : z.data() + head * compact_features;
-  }
-
-  template <std::same_as<const T> Const>
-  constexpr operator kv_state_view<Const>() const {
-    return {kv, z};
   }
 };
 

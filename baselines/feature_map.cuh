@@ -11,11 +11,11 @@
 
 #include <cuda_runtime.h>
 
-#include "kernels/common/bf16.h"
-#include "kernels/common/cuda_check.h"
-#include "kernels/common/features.h"
-#include "kernels/common/tensor_view.h"
-#include "kernels/common/token_tiles.cuh"
+#include "baselines/token_tiles.cuh"
+#include "kernels/based/features.h"
+#include "kernels/core/bf16.h"
+#include "kernels/core/cuda_check.h"
+#include "kernels/core/tensor_view.h"
 
 namespace based {
 

@@ -1,4 +1,4 @@
-#include "kernels/common/bf16.h"
+#include "kernels/core/bf16.h"
 
 #include <gtest/gtest.h>
 

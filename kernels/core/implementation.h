@@ -17,8 +17,8 @@
 #include <variant>
 #include <vector>
 
-#include "kernels/common/bf16.h"
-#include "kernels/common/error.h"
+#include "kernels/core/bf16.h"
+#include "kernels/core/error.h"
 
 struct CUstream_st;  // the CUDA driver's stream, opaque where there is no CUDA
 

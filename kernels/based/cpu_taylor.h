@@ -8,8 +8,8 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "kernels/common/cpu_simd.h"
-#include "kernels/common/features.h"
+#include "kernels/based/features.h"
+#include "kernels/core/cpu_simd.h"
 
 namespace based::cpu {
 

@@ -1,4 +1,4 @@
-#include "kernels/common/error.h"
+#include "kernels/core/error.h"
 
 #include <string_view>
 

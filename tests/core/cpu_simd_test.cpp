@@ -1,4 +1,4 @@
-#include "kernels/common/cpu_simd.h"
+#include "kernels/core/cpu_simd.h"
 
 #include <gtest/gtest.h>
 

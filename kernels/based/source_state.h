@@ -10,7 +10,7 @@
 
 #include <span>
 
-#include "kernels/common/features.h"
+#include "kernels/based/features.h"
 
 namespace based {
 

@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-#include "kernels/common/bf16.h"
+#include "kernels/core/bf16.h"
 
 namespace based {
 

@@ -1,4 +1,4 @@
-#include "kernels/common/kv_state.h"
+#include "kernels/based/source_state.h"
 
 #include <fmt/format.h>
 
@@ -7,7 +7,7 @@
 #include <cstddef>
 #include <numbers>
 
-#include "kernels/common/error.h"
+#include "kernels/core/error.h"
 
 namespace based {
 namespace {

@@ -12,8 +12,8 @@
 #include <cstdint>
 #include <string_view>
 
-#include "kernels/common/implementation.h"
-#include "kernels/common/tensor_view.h"
+#include "kernels/core/implementation.h"
+#include "kernels/core/tensor_view.h"
 
 namespace based {
 
