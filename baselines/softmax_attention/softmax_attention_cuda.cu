@@ -260,9 +260,11 @@ double executed_flops(const attention_problem& problem) {
          problem.head_dim;
 }
 
-const registration<softmax_attention> registered{
+const registration<attention> registered{
     {.name = "softmax_attention",
      .summary = "FlashAttention-2's algorithm on mma.sync: online softmax, tiles in registers",
+     .role = implementation_role::baseline,
+     .reimplements = {"torch_sdpa_flash2", "flash_attention_2"},
      .tolerance = 5e-3,
      .executed_flops = executed_flops,
      .run = run}};

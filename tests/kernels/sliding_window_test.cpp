@@ -19,7 +19,7 @@
 #include <utility>
 #include <vector>
 
-#include "baselines/reference/softmax_attention.h"
+#include "baselines/reference/attention.h"
 #include "kernels/core/error.h"
 #include "kernels/sliding_window/sliding_window.h"
 #include "tests/baselines/sampling.h"

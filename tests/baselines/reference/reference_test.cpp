@@ -6,8 +6,8 @@
 #include <numeric>
 #include <vector>
 
+#include "baselines/reference/attention.h"
 #include "baselines/reference/prefill.h"
-#include "baselines/reference/softmax_attention.h"
 #include "kernels/core/error.h"
 #include "tests/support/inputs.h"
 
