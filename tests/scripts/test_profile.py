@@ -117,9 +117,7 @@ def test_an_audit_without_a_filter_is_of_the_readmes_rows(suite, root):
     (chosen,) = [word for word in call if word.startswith("--benchmark_filter=")]
     chosen = re.compile(chosen.partition("=")[2])
     committed = json.loads((root / "plots/data/h200_audit.json").read_text())["rows"]
-    # Softmax attention was a row of prefill once.
-    rows = [row["row"].replace("prefill/softmax", "attention/softmax") for row in committed]
-    assert all(chosen.search(f"{row}/manual_time") for row in rows)
+    assert all(chosen.search(f"{row['row']}/manual_time") for row in committed)
     assert not chosen.search("prefill/chunked_parallel/cuda/B:16/H:16/N:8192/options:a/manual_time")
     assert not chosen.search("prefill/based/cuda/B:1/H:16/N:128/manual_time")
     assert {"--launch-count", "--heads=16", "--options=none,all"} <= set(call)
