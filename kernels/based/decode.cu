@@ -14,8 +14,8 @@
 #include <cstdint>
 #include <limits>
 
-#include "baselines/feature_map.cuh"
 #include "kernels/based/decode.h"
+#include "kernels/based/features.h"
 #include "kernels/core/cuda_check.h"
 #include "kernels/core/implementation.h"
 #include "kernels/core/vector16.cuh"
