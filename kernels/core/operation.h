@@ -183,6 +183,7 @@ struct tensor_spec {
   float stddev = 0;
   /// [B, H, N, D], of which B, H and N may have any strides. All else is contiguous.
   bool is_sequence = false;
+  bool may_be_infinite = false;  ///< of an output: infinities in it are no fault
 
   std::int64_t count() const;
   std::size_t bytes() const { return static_cast<std::size_t>(count()) * bytes_of(type); }
