@@ -8,7 +8,7 @@
 import re
 from pathlib import Path
 
-from plots import readme_tables
+#from plots import readme_tables
 from plots.files import UsageError, write_whole
 
 _BEGIN = re.compile(r"^<!-- table: (.*?) -->$", re.MULTILINE)
