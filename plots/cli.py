@@ -10,7 +10,7 @@ from pathlib import Path
 import vl_convert
 
 import plots
-from plots import compare, published, report, results, table
+from plots import compare, published, readme, report, results, table
 from plots.figure import AbsentError, Figure
 from plots.files import UsageError, ready_folder, write_whole
 
@@ -109,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         nargs="*",
         metavar="FILE.md",
-        help="default: README.md and those under kernels/, where they have markers",
+        help="default: README.md and those in plots/ and under kernels/, with markers",
     )
     tables.add_argument("--check", action="store_true", help="write nothing; exit 1 on differences")
     tables.add_argument(
@@ -221,8 +221,8 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _readme(options: argparse.Namespace) -> int:
-    files = options.files or None #marked_files(Path(plots.__path__[0]).parent)
-    differing = None #update(files, options.data, options.check)
+    files = options.files or readme.marked_files(Path(plots.__path__[0]).parent)
+    differing = readme.update(files, options.data, options.check)
     for path in differing:
         print(
             f"{path}: {'its tables are not those of the results' if options.check else 'updated'}"

@@ -21,7 +21,7 @@ _SATURATED = 100  # times as fast: the darkest
 
 
 def figure(group: Group) -> Figure:
-    ours = _fastest(group.rows[_prefill(group.rows) & group.rows["role"].eq("ours")])
+    ours = _fastest(_prefill(group.rows[group.rows["role"].eq("ours")]))
     ours = {cell: row for (_, cell), row in ours.items() if row["operation"] == "prefill"}
     if not ours:
         raise AbsentError(f"the file has no timed prefill of ours on {group.device}")
@@ -56,13 +56,10 @@ def figure(group: Group) -> Figure:
     )
 
 
-def _prefill(rows: pd.DataFrame) -> pd.Series:
-    return (
-        rows["operation"].isin(PREFILL)
-        & rows["status"].eq("ok")
-        & rows["W"].isna()
-        & rows.apply(names.comparable, axis=1)
-    )
+def _prefill(rows: pd.DataFrame) -> pd.DataFrame:
+    """The timed rows of whole prefills that stand beside each other."""
+    rows = rows[rows["operation"].isin(PREFILL) & rows["status"].eq("ok") & rows["W"].isna()]
+    return names.picked(rows, names.comparable)
 
 
 def _cells(rows: pd.DataFrame, name) -> dict:
@@ -82,11 +79,11 @@ def _fastest(rows: pd.DataFrame) -> dict:
 def _originals(group: Group) -> dict:
     """The originals of each family: those of these files, and of elsewhere on the same card where
     these have none."""
-    rows = group.rows[_prefill(group.rows) & group.rows["role"].eq("original")]
+    rows = _prefill(group.rows[group.rows["role"].eq("original")])
     if group.elsewhere is not None and group.device == "cuda":
         near = group.elsewhere
         near = near[near["hardware"].isin(group.cards) & near["policy"].isin(["", group.policy])]
-        near = near[_prefill(near) & ~near["implementation"].isin(set(rows["implementation"]))]
+        near = _prefill(near[~near["implementation"].isin(set(rows["implementation"]))])
         rows = pd.concat([rows, near.assign(elsewhere=True)], ignore_index=True)
     return _cells(rows, _family)
 
@@ -100,7 +97,7 @@ def _family(row: pd.Series) -> str:
 
 def _cards(group: Group) -> dict:
     """Ours on each card but the first."""
-    rows = group.rows[_prefill(group.rows) & group.rows["role"].eq("ours")]
+    rows = _prefill(group.rows[group.rows["role"].eq("ours")])
     rows = rows[rows["operation"].eq("prefill") & rows["hardware"].ne(group.cards[0])]
     return _cells(rows, lambda row: f"{short_card(row['hardware'])} over {short_card(group.cards[0])}")
 

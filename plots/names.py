@@ -4,6 +4,8 @@ An implementation without an entry here is shown by its own name. A baseline is 
 original that it stands for.
 """
 
+from collections.abc import Callable
+
 import pandas as pd
 
 from plots.results import SHAPE
@@ -124,6 +126,12 @@ def family(row: pd.Series | dict) -> str:
     if role == "ours":
         return BASED
     return NAIVE if any(NAIVE in n for n in (name, *row["reimplements"])) else ELSEWHERE
+
+
+def picked(rows: pd.DataFrame, wanted: Callable[[pd.Series], bool]) -> pd.DataFrame:
+    """The rows that `wanted` says yes to."""
+    kept = [bool(wanted(row)) for _, row in rows.iterrows()]
+    return rows[pd.Series(kept, index=rows.index, dtype=bool)]
 
 
 def comparable(row: pd.Series | dict) -> bool:

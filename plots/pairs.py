@@ -61,8 +61,7 @@ def _order(pair: Pair, order: list[str]) -> int:
 
 
 def _timed(rows: pd.DataFrame) -> pd.DataFrame:
-    rows = rows[rows["status"].eq("ok")]
-    return rows[rows.apply(names.comparable, axis=1)] if len(rows) else rows
+    return names.picked(rows[rows["status"].eq("ok")], names.comparable)
 
 
 def _best(ours: pd.DataFrame, theirs: pd.DataFrame) -> tuple[pd.Series, pd.Series] | None:
