@@ -100,9 +100,7 @@ def size_scale(values: Iterable[float], pixels: float) -> LogScale:
     return LogScale(sizes[0], sizes[-1], pixels, tuple(ticks), up=False)
 
 
-def log_scale(
-    values: Iterable[float], pixels: float, up: bool = True, base: int = 10
-) -> LogScale:
+def log_scale(values: Iterable[float], pixels: float, up: bool = True, base: int = 10) -> LogScale:
     values = list(values)
     low, high = min(values) / _MARGIN, max(values) * _MARGIN
     powers = math.log(high / low, base)

@@ -4,6 +4,7 @@ A figure of this kind is one Curves: its question, the operations whose rows sta
 and the size that it varies. All other members are in the chart too, and hidden at first.
 """
 
+import itertools
 import math
 from dataclasses import dataclass, field
 
@@ -12,9 +13,9 @@ import pandas as pd
 
 from plots import axes, figure, names, style
 from plots.axes import LogScale, Quantity
-from plots.figure import SHOWN, AbsentError, Entry, Figure
+from plots.figure import SHOWN, AbsentError, Entry, Figure, hover, hover_tooltip
 from plots.labels import Box, arrange, spread, text_width
-from plots.results import SHAPE, Group, shape_text
+from plots.results import SHAPE, Group
 
 _WIDTH, _HEIGHT = 460, 400
 _COLUMN = 16  # from the plot to the names beside it
@@ -126,7 +127,7 @@ class Curves:
             return None
         lost = rows[rows["status"].ne("ok") & rows[self.over].gt(drawn[self.over].max())]
         first = drawn.iloc[0]
-        card = short_card(first["hardware"])
+        card = names.card(first["hardware"])
         where = f", {card}" if several or elsewhere else ""
         parts = [first["operation"], first["implementation"], first["extras"], first["hardware"]]
         return Member(
@@ -161,7 +162,11 @@ class Curves:
             fastest = [
                 min(
                     of_family,
-                    key=lambda m: (not m.comparable, 2 * len(m.rows) < most, m.speed(best, self.over)),
+                    key=lambda m: (
+                        not m.comparable,
+                        2 * len(m.rows) < most,
+                        m.speed(best, self.over),
+                    ),
                 )
                 for of_family in families.values()
             ]
@@ -205,13 +210,16 @@ class _Chart:
         self.y: LogScale = axes.log_scale(
             values, _HEIGHT, base=2 if curves.quantity is axes.MEMORY else 10
         )
-        cards = list(dict.fromkeys(map(short_card, group.cards)))
+        cards = list(dict.fromkeys(map(names.card, group.cards)))
         self.colours, self.dashes = {}, {}
         for member in self.members:
             first = style.family_colour(member.family)
-            self.colours[member.key] = style.CARDS[cards.index(member.card) % 8] if self.several else first
+            self.colours[member.key] = (
+                style.CARDS[cards.index(member.card) % 8] if self.several else first
+            )
             earlier = [
-                m for m in self.members[: self.members.index(member)]
+                m
+                for m in self.members[: self.members.index(member)]
                 if (m.card if self.several else m.family)
                 == (member.card if self.several else member.family)
             ]
@@ -405,7 +413,7 @@ class _Chart:
             ratios = own / self.reference.rows.set_index(self.curves.over)[self.column]
             ratios = ratios.dropna()
             if not ratios.empty:
-                text += f"  {ratio_text(ratios.iloc[-1])}"
+                text += f"  {style.ratio_text(ratios.iloc[-1])}"
         if member.lost is not None:
             text += f"\n{_why(member.lost, short=True)}"
         return text
@@ -420,39 +428,6 @@ def _distinct(members: list[Member], shortest: int) -> dict[str, str]:
             if [m.names[level] for m in members].count(found[member.key]) == 1:
                 break
     return found
-
-
-def hover_tooltip() -> list[alt.Tooltip]:
-    """What hover() gives, beside a record's name and row."""
-    fields = ("name", "row", "measured", "TFLOPs", "roofline", "memory", "error", "from")
-    return [alt.Tooltip(f"{field}:N") for field in fields]
-
-
-def hover(row: pd.Series) -> dict:
-    """What pointing at a row tells, as texts."""
-
-    def number(name: str, text) -> str:
-        value = row.get(name, math.nan)
-        return "–" if math.isnan(value) else text(value)
-
-    source = row["source"] if isinstance(row.get("source"), str) else row["date"][:10]
-    return {
-        "measured": f"{style.time_text(row['us'], 4)}, {shape_text(row)}",
-        "TFLOPs": number("TFLOPs", style.significant),
-        "roofline": number("share", lambda v: f"{100 * v:.0f} %"),
-        "memory": number("mem_MiB", style.memory_text),
-        "error": number("rel_err", lambda v: f"{v:.1e}"),
-        "from": names.shortened(f"{row['hardware']} · {source}", 90),
-    }
-
-
-def ratio_text(ratio: float) -> str:
-    return f"{style.significant(ratio, 2 if ratio < 100 else 3)}×"
-
-
-def short_card(hardware: str) -> str:
-    """"H200" of "NVIDIA H200"."""
-    return names.shortened(hardware.removeprefix("NVIDIA ").strip() or hardware, 24)
 
 
 def _at(rows: pd.DataFrame, fixed: dict, over: str) -> pd.DataFrame:
@@ -476,7 +451,7 @@ def _distance(row: pd.Series, group: Group) -> int:
 def _along(line: list[tuple[float, float]]) -> list[Box]:
     """Small boxes on a line, which no name shall cover."""
     found = []
-    for (x0, y0), (x1, y1) in zip(line, line[1:], strict=False):
+    for (x0, y0), (x1, y1) in itertools.pairwise(line):
         for step in range(8):
             x, y = x0 + (x1 - x0) * step / 8, y0 + (y1 - y0) * step / 8
             found.append(Box(x - 4, y - 4, x + 4, y + 4))

@@ -5,12 +5,15 @@ A module figure_<name>.py holds `figure`, a function of a results.Group that ret
 raises AbsentError, and ORDER, its place among the questions.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import altair as alt
+import pandas as pd
 
-from plots import style
+from plots import names, style
+from plots.results import shape_text
 
 TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 17, 13, 12  # CSS pixels; 12 are 9 points
 MOST_SHOWN = 8
@@ -73,6 +76,30 @@ def data(records: Sequence[dict]) -> alt.InlineData:
 def crowded(field: str) -> str:
     """An expression: the position in a field among those shown first, or among all."""
     return f"{_CROWDED} ? datum.{field}_all : datum.{field}"
+
+
+def hover_tooltip() -> list[alt.Tooltip]:
+    """What hover() gives, beside a record's name and row."""
+    fields = ("name", "row", "measured", "TFLOPs", "roofline", "memory", "error", "from")
+    return [alt.Tooltip(f"{field}:N") for field in fields]
+
+
+def hover(row: pd.Series) -> dict:
+    """What pointing at a row tells, as texts."""
+
+    def number(name: str, text) -> str:
+        value = row.get(name, math.nan)
+        return "–" if math.isnan(value) else text(value)
+
+    source = row["source"] if isinstance(row.get("source"), str) else row["date"][:10]
+    return {
+        "measured": f"{style.time_text(row['us'], 4)}, {shape_text(row)}",
+        "TFLOPs": number("TFLOPs", style.significant),
+        "roofline": number("share", lambda v: f"{100 * v:.0f} %"),
+        "memory": number("mem_MiB", style.memory_text),
+        "error": number("rel_err", lambda v: f"{v:.1e}"),
+        "from": names.shortened(f"{row['hardware']} · {source}", 90),
+    }
 
 
 _CONFIG = {

@@ -5,12 +5,10 @@ as fast as it was. A pair is what a row's `reimplements` says.
 """
 
 import altair as alt
-import pandas as pd
 
 from plots import axes, names, style
 from plots.axes import TIME
-from plots.curves import hover, hover_tooltip, ratio_text, short_card
-from plots.figure import SHOWN, AbsentError, Entry, Figure, data
+from plots.figure import SHOWN, AbsentError, Entry, Figure, data, hover, hover_tooltip
 from plots.pairs import pairs
 from plots.results import Group
 
@@ -26,7 +24,7 @@ def figure(group: Group) -> Figure:
     where = len(group.cards) > 1
     records, entries = [], []
     for place, pair in enumerate(found):
-        card = short_card(pair.original["hardware"])
+        card = names.card(pair.original["hardware"])
         name = names.words(pair.original, form="") + (
             f", {card}" if where or pair.elsewhere else ""
         )
@@ -41,7 +39,7 @@ def figure(group: Group) -> Figure:
                     "us": row["us"],
                     "fill": _COLOUR if mine else style.PAPER,
                     "colour": _COLOUR if mine else style.BLACK,
-                    "ratio": ratio_text(pair.ratio),
+                    "ratio": style.ratio_text(pair.ratio),
                     "name": names.words(row),
                     "row": row["key"],
                     **hover(row),

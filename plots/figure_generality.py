@@ -8,9 +8,18 @@ import altair as alt
 import pandas as pd
 
 from plots import names, style
-from plots.curves import hover, hover_tooltip, short_card
-from plots.figure import MOST_SHOWN, SHOWN, TEXT_SIZE, AbsentError, Entry, Figure, data
-from plots.results import SHAPE, Group, shape_text
+from plots.figure import (
+    MOST_SHOWN,
+    SHOWN,
+    TEXT_SIZE,
+    AbsentError,
+    Entry,
+    Figure,
+    data,
+    hover,
+    hover_tooltip,
+)
+from plots.results import SHAPE, Group
 
 ORDER = 50
 _WIDTH, _BAR, _MOST_SHAPES = 250, 16, 8
@@ -21,12 +30,11 @@ _WORDS = {"normalize": "normalised", "final_state": "final state", "initial_stat
 def figure(group: Group) -> Figure:
     rows = group.rows[group.rows["status"].eq("ok") & group.rows["role"].eq("ours")]
     records = []
-    for (operation, name, card), of_name in rows.groupby(
-        ["operation", "implementation", "hardware"], sort=True
-    ):
+    by = ["operation", "implementation", "hardware"]
+    for (_, _, card), of_name in rows.groupby(by, sort=True):
         panel = names.words(of_name.iloc[0], form="")
         if len(group.cards) > 1:
-            panel += f", {short_card(card)}"
+            panel += f", {names.card(card)}"
         plain = {_place(row): row for _, row in of_name.iterrows() if not _what(row)}
         records += [
             _record(panel, row, plain[_place(row)])
@@ -35,7 +43,7 @@ def figure(group: Group) -> Figure:
         ]
     if not records:
         raise AbsentError(
-            f"no row of ours on {group.device} with an option or a forced variant beside a plain one"
+            f"no row of ours on {group.device} has an option or a forced variant, and a plain one"
         )
     kinds = list(dict.fromkeys(r["key"] for r in sorted(records, key=lambda r: len(r["key"]))))
     kinds = kinds[:MOST_SHOWN]
@@ -118,7 +126,6 @@ def _panel(title: str, records: list[dict], colours: dict[str, str]) -> alt.Laye
     )
     texts = base.mark_text(align="left", baseline="middle", dx=4, fontSize=12)
     layers = [bars, texts.encode(text="text:N")]
-    chart = alt.layer(*layers).properties(
+    return alt.layer(*layers).properties(
         width=_WIDTH, height=len(shapes) * (len(colours) * _BAR + 8), title=title
     )
-    return chart

@@ -5,4 +5,10 @@ from plots.curves import Curves
 from plots.figure import PREFILL
 
 ORDER = 20
-figure = Curves("How much memory does prefill take as the batch grows?", "B", MEMORY, PREFILL, {"H": 16, "N": 8192})
+figure = Curves(
+    "How much memory does prefill take as the batch grows?",
+    "B",
+    MEMORY,
+    PREFILL,
+    {"H": 16, "N": 8192},
+)

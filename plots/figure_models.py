@@ -7,8 +7,7 @@ import altair as alt
 import pandas as pd
 
 from plots import names, style
-from plots.curves import hover, hover_tooltip, short_card
-from plots.figure import MOST_SHOWN, SHOWN, AbsentError, Entry, Figure, data
+from plots.figure import MOST_SHOWN, SHOWN, AbsentError, Entry, Figure, data, hover, hover_tooltip
 from plots.results import SHAPE, Group
 
 ORDER = 35
@@ -55,7 +54,7 @@ def _record(row: pd.Series, carded: bool, hollow: bool) -> dict:
     name = names.shortened(
         row["implementation"].replace("_", " ")
         + (" (ours)" if row["role"] == "ours" else "")
-        + (f", {short_card(row['hardware'])}" if carded else ""),
+        + (f", {names.card(row['hardware'])}" if carded else ""),
         40,
     )
     others = {k: v for k, v in row["params"].items() if k not in SHAPE}

@@ -5,4 +5,6 @@ from plots.curves import Curves
 from plots.figure import PREFILL
 
 ORDER = 11
-figure = Curves("How long does prefill take as sequences grow?", "N", TIME, PREFILL, {"H": 16, "B": 16})
+figure = Curves(
+    "How long does prefill take as sequences grow?", "N", TIME, PREFILL, {"H": 16, "B": 16}
+)

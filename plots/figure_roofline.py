@@ -12,8 +12,7 @@ import pandas as pd
 
 from plots import axes, names, style
 from plots.axes import LogScale, Quantity
-from plots.curves import hover, hover_tooltip, short_card
-from plots.figure import SHOWN, TEXT_SIZE, AbsentError, Entry, Figure, data
+from plots.figure import SHOWN, TEXT_SIZE, AbsentError, Entry, Figure, data, hover, hover_tooltip
 from plots.labels import Box, arrange, text_width
 from plots.results import Group
 
@@ -36,7 +35,9 @@ def figure(group: Group) -> Figure:
     rows = rows[rows["copy_gbps"].notna() & rows["peak_tflops"].notna()]
     if rows.empty:
         raise AbsentError(f"the context has no measured ceilings of {', '.join(group.cards)}")
-    rows["of_roof"] = [row["achieved"] / _allowed(row, row["intensity"]) for _, row in rows.iterrows()]
+    rows["of_roof"] = [
+        row["achieved"] / _allowed(row, row["intensity"]) for _, row in rows.iterrows()
+    ]
     roofs = {card: of_card.iloc[0] for card, of_card in rows.groupby("hardware", sort=False)}
     by = ["operation", "implementation", "hardware"]
     best = rows.loc[rows.groupby(by)["of_roof"].idxmax()]
@@ -69,7 +70,7 @@ def _records(best: pd.DataFrame, roofs: dict[str, pd.Series], x: LogScale, y: Lo
     rows = [row for _, row in best.sort_values("role").iterrows()]  # ours last: the others give way
     labels, texts = [], []
     for row in rows:
-        where = f", {short_card(row['hardware'])}" if several else ""
+        where = f", {names.card(row['hardware'])}" if several else ""
         labels.append(_label(row) + where)
         texts.append(f"{_label(row)}{where}  {style.percent(row['of_roof'])}")
     points = [(x.pixel(row["intensity"]), y.pixel(row["achieved"])) for row in rows]
@@ -142,7 +143,7 @@ def _roof_layer(roofs: dict[str, pd.Series], x: LogScale, y: LogScale) -> alt.Ch
                 "x": x.value(2),
                 "y": y.value(y.pixel(peak) - 10 - 16 * number),
                 "colour": colour,
-                "text": f"{short_card(card)}, measured: {style.significant(peak)} "
+                "text": f"{names.card(card)}, measured: {style.significant(peak)} "
                 f"TFLOP/s, {style.significant(copy)} GB/s",
             }
         )

@@ -10,7 +10,6 @@ import altair as alt
 import pandas as pd
 
 from plots import names, style
-from plots.curves import ratio_text, short_card
 from plots.figure import PREFILL, SHOWN, AbsentError, Entry, Figure, data
 from plots.results import Group
 
@@ -36,9 +35,7 @@ def figure(group: Group) -> Figure:
         if cell in ours and cell[0] == heads:
             maps.setdefault(name, []).append(_record(name, row, ours[cell]))
     if not maps:
-        raise AbsentError(
-            f"ours and no original on {group.device} have a time at the same shape"
-        )
+        raise AbsentError(f"ours and no original on {group.device} have a time at the same shape")
     kept = sorted(maps, key=lambda name: sum(r["log"] for r in maps[name]) / len(maps[name]))
     kept = kept[:_MOST_MAPS]
     records = [record for name in kept for record in maps[name]]
@@ -48,7 +45,7 @@ def figure(group: Group) -> Figure:
     return Figure(
         question,
         [
-            f"Prefill, {int(heads)} heads. A cell is their time over ours: above 1, ours is faster.",
+            f"Prefill, {int(heads)} heads. A cell: their time over ours; above 1, ours is faster.",
             group.caption,
         ],
         alt.concat(*panels, columns=2 if len(panels) > 1 else 1, spacing=18),
@@ -80,18 +77,16 @@ def _originals(group: Group) -> dict:
     """The originals of each family: those of these files, and of elsewhere on the same card where
     these have none."""
     rows = _prefill(group.rows[group.rows["role"].eq("original")])
-    if group.elsewhere is not None and group.device == "cuda":
-        near = group.elsewhere
-        near = near[near["hardware"].isin(group.cards) & near["policy"].isin(["", group.policy])]
-        near = _prefill(near[~near["implementation"].isin(set(rows["implementation"]))])
-        rows = pd.concat([rows, near.assign(elsewhere=True)], ignore_index=True)
+    near = group.near
+    near = _prefill(near[~near["implementation"].isin(set(rows["implementation"]))])
+    rows = pd.concat([rows, near.assign(elsewhere=True)], ignore_index=True)
     return _cells(rows, _family)
 
 
 def _family(row: pd.Series) -> str:
     if names.family(row) not in (names.ELSEWHERE, names.NAIVE):
         return names.family(row)
-    where = f", {short_card(row['hardware'])} elsewhere" if row.get("elsewhere") is True else ""
+    where = f", {names.card(row['hardware'])} elsewhere" if row.get("elsewhere") is True else ""
     return f"{names.function(row['operation'])}, {names.project(row)}{where}"
 
 
@@ -99,7 +94,9 @@ def _cards(group: Group) -> dict:
     """Ours on each card but the first."""
     rows = _prefill(group.rows[group.rows["role"].eq("ours")])
     rows = rows[rows["operation"].eq("prefill") & rows["hardware"].ne(group.cards[0])]
-    return _cells(rows, lambda row: f"{short_card(row['hardware'])} over {short_card(group.cards[0])}")
+    return _cells(
+        rows, lambda row: f"{names.card(row['hardware'])} over {names.card(group.cards[0])}"
+    )
 
 
 def _record(name: str, row: pd.Series, ours: pd.Series) -> dict:
@@ -112,7 +109,7 @@ def _record(name: str, row: pd.Series, ours: pd.Series) -> dict:
         "log": math.log(ratio),
         "fill": fill,
         "ink": ink,
-        "text": ratio_text(ratio).rstrip("×"),
+        "text": style.ratio_text(ratio).rstrip("×"),
         "family": names.family(row),
         "row": row["key"],
         "theirs": style.time_text(row["us"], 4),
@@ -152,9 +149,7 @@ def _map(name: str, records: list[dict], batches: list[int], lengths: list[int])
     )
     told = ["key:N", "row:N", "theirs:N", "ours:N", "from:N"]
     cells = base.mark_rect().encode(fill=alt.Fill("fill:N", scale=None), tooltip=told)
-    texts = base.mark_text(fontSize=12).encode(
-        text="text:N", color=alt.Color("ink:N", scale=None)
-    )
+    texts = base.mark_text(fontSize=12).encode(text="text:N", color=alt.Color("ink:N", scale=None))
     return alt.layer(cells, texts).properties(
         width=_CELL[0] * len(batches), height=_CELL[1] * len(lengths), title=name
     )

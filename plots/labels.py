@@ -3,7 +3,6 @@
 Everything is computed before drawing, from the widths that the letters have in the fonts used.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -91,8 +90,8 @@ def _around(x: float, y: float, width: float, height: float) -> np.ndarray:
         corners += [(right, y - height / 2), (left, y - height / 2)]
         for edge in (above, below):
             corners += [(at, edge) for at in (x - width / 2, right, left, x + 9, x - 9 - width)]
-    corners = np.array(corners)
-    return np.hstack([corners, corners + (width, height)])
+    low = np.array(corners)
+    return np.hstack([low, low + np.array([width, height])])
 
 
 def _overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:

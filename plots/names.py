@@ -115,6 +115,11 @@ def shortened(text: str, most: int = _LONGEST) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
+def card(hardware: str) -> str:
+    """H200 for NVIDIA H200."""
+    return shortened(hardware.removeprefix("NVIDIA ").strip() or hardware, 24)
+
+
 def family(row: pd.Series | dict) -> str:
     """Which of a figure's lines an implementation may be: the fastest of a family stands for it."""
     operation, role, name = row["operation"], row["role"], row["implementation"]

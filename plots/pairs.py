@@ -35,11 +35,8 @@ def pairs(group: Group, card: str) -> list[Pair]:
     """Each baseline beside each of its originals on this card, at the shape that is looked at most,
     or else at the largest; an original's row of these files before one of elsewhere."""
     own = group.rows[group.rows["hardware"].eq(card)]
-    sources = [(own, False)]
-    if group.elsewhere is not None and group.device == "cuda":
-        near = group.elsewhere
-        near = near[near["hardware"].eq(card) & near["policy"].isin(["", group.policy])]
-        sources.append((near, True))
+    near = group.near
+    sources = [(own, False), (near[near["hardware"].eq(card)], True)]
     found = []
     baselines = _timed(own[own["reimplements"].map(len).gt(0)])
     for (operation, _), rows in baselines.groupby(["operation", "implementation"], sort=True):

@@ -50,9 +50,7 @@ def rewritten(text: str, measured: tables.Measured | None, where: str) -> str:
         following = _BEGIN.search(text, begin.end())
         if end < 0 or (following and following.start() < end):
             raise UsageError(f"{where}: table {name!r} has no {_END!r}")
-        table = (
-            tables.NOT_MEASURED if measured is None else tables.TABLES[name](measured)
-        )
+        table = tables.NOT_MEASURED if measured is None else tables.TABLES[name](measured)
         parts += [text[at : begin.end()], f"\n{table}\n"]
         at = end
     return "".join([*parts, text[at:]])

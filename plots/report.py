@@ -1,9 +1,10 @@
-"""report.html: what the results say, every figure, interactive, the tables, and how it was measured.
+"""report.html: what the results say, every figure, interactive, the tables, and the method.
 
 One self-contained file: Vega's runtime and the specifications of figure.py stand in it. It opens
 from disk, and its content security policy forbids the network.
 """
 
+import functools
 import html
 import json
 import math
@@ -74,7 +75,7 @@ def page(
             "style": _file("report.css"),
             # In a script element only "</" and "<!--" could end or alter the data early.
             "data": json.dumps(_plain(figures), allow_nan=False).replace("<", "\\u003c"),
-            "vega": vl_convert.javascript_bundle(),
+            "vega": _vega(),
             "script": _file("report.js"),
         }
     )
@@ -142,6 +143,12 @@ def _plain(value):
     if isinstance(value, list | tuple):
         return [_plain(entry) for entry in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+@functools.cache
+def _vega() -> str:
+    """Vega's runtime, which takes a second to be put together."""
+    return vl_convert.javascript_bundle()
 
 
 def _file(name: str) -> str:

@@ -109,6 +109,14 @@ class Group:
         return self.rows["policy"].iloc[0]
 
     @property
+    def near(self) -> pd.DataFrame:
+        """The rows of elsewhere that are of the same cards and cache policy, as far as told."""
+        if self.elsewhere is None or self.device != "cuda":
+            return self.rows.iloc[:0]
+        rows = self.elsewhere
+        return rows[rows["hardware"].isin(self.cards) & rows["policy"].isin(["", self.policy])]
+
+    @property
     def caption(self) -> str:
         """Device, date, cache policy and revision of these rows, in one line."""
         dates = sorted({date[:10] for date in self.rows["date"]})
@@ -258,7 +266,9 @@ def _row(benchmark: dict, context: dict, where: str, path: Path) -> dict:
 
     params = benchmark.get("params")
     if not isinstance(params, dict) or not {"B", "H"} <= params.keys():
-        raise UsageError(f"{where}: its params are {_shown(params)}; expected an object with B and H")
+        raise UsageError(
+            f"{where}: its params are {_shown(params)}; expected an object with B and H"
+        )
     for name in SHAPE:
         if name in params and not (_is_number(params[name]) and 1 <= params[name] <= _LARGEST):
             raise UsageError(
@@ -299,9 +309,7 @@ def _row(benchmark: dict, context: dict, where: str, path: Path) -> dict:
     for name, value in counters.items():
         if name in COUNTERS and abs(value) > _LARGEST:  # NaN is not
             raise UsageError(f"{where}: its {name} is {_shown(value)}; expected less than 1e15")
-    counters = {
-        name: float(value) for name, value in counters.items() if not abs(value) > _LARGEST
-    }
+    counters = {name: float(value) for name, value in counters.items() if not abs(value) > _LARGEST}
     if status != "ok":  # what was not measured has no figures; it may say what it would have needed
         counters = {name: counters[name] for name in ("needs_bytes",) if name in counters}
     return (

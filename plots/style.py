@@ -40,7 +40,12 @@ def significant(value: float, digits: int | None = 3) -> str:
 
 
 def percent(share: float) -> str:
-    return f"{100 * share:.0f} %" if share >= 0.01 or share <= 0 else f"{significant(100 * share, 1)} %"
+    text = significant(100 * share, 1) if 0 < share < 0.01 else f"{100 * share:.0f}"
+    return f"{text} %"
+
+
+def ratio_text(ratio: float) -> str:
+    return f"{significant(ratio, 2 if ratio < 100 else 3)}×"
 
 
 def time_text(us: float, digits: int | None = 3) -> str:

@@ -1,4 +1,4 @@
-"""What the results say, in a few sentences: where ours is first, by how much, and where it is not."""
+"""What the results say, in a few sentences: where ours is first, by how much, and where not."""
 
 import math
 from dataclasses import dataclass
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import pandas as pd
 
 from plots import names, style
-from plots.curves import short_card
 from plots.figure import PREFILL
 from plots.results import SHAPE, Group, shape_text
 
@@ -31,11 +30,8 @@ def contests(group: Group, operation: str) -> list[Contest]:
     """All shapes of ours at which something else was measured too: that does the same, or, beside
     Based's prefill, its counterpart of another family. Originals of elsewhere count on the same
     card."""
-    rows = group.rows
-    if group.elsewhere is not None and group.device == "cuda":
-        near = group.elsewhere
-        near = near[near["hardware"].isin(group.cards) & near["policy"].isin(["", group.policy])]
-        rows = pd.concat([rows, near[~near["key"].isin(set(rows["key"]))]], ignore_index=True)
+    near = group.near[~group.near["key"].isin(set(group.rows["key"]))]
+    rows = pd.concat([group.rows, near], ignore_index=True)
     rows = rows[rows["status"].eq("ok")]
     beside = PREFILL if operation == "prefill" else (operation,)
     rivals: dict[tuple, list[pd.Series]] = {}
@@ -104,13 +100,13 @@ def _looked_at(contest: Contest) -> tuple:
 def _standing(contest: Contest, group: Group) -> str:
     ours, others = contest.ours, contest.others
     what = _STEP_WORDS.get(ours["operation"], names.operation_words(ours["operation"]))
-    card = short_card(group.cards[0])
-    text = f"{what[0].upper()}{what[1:]}, {shape_text(ours)}: ours takes {style.time_text(ours['us'])}"
-    text += f" on {card}"
+    text = f"{what[0].upper()}{what[1:]}, {shape_text(ours)}: ours takes "
+    text += f"{style.time_text(ours['us'])} on {names.card(group.cards[0])}"
     if not math.isnan(ours["share"]):
         text += f", {style.percent(ours['share'])} of what the card allows"
     if contest.lead < 1:
-        return f"{text}; {names.words(others[0])} takes {style.time_text(others[0]['us'])} and is first."
+        time = style.time_text(others[0]["us"])
+        return f"{text}; {names.words(others[0])} takes {time} and is first."
     text += f", and is the fastest of {len(others) + 1}. That is {_times(contest, others[0])}"
     shown = {names.family(others[0])}
     for row in others[1:]:
@@ -127,12 +123,12 @@ def _times(contest: Contest, row: pd.Series) -> str:
 
 def _losses(losses: list[Contest], all_of_them: int) -> str:
     if not losses:
-        return f"Ours is the fastest at each of the {all_of_them} shapes where others were timed too."
+        return f"Ours is the fastest at each of the {all_of_them} shapes that others were timed at."
     losses.sort(key=lambda contest: contest.lead)
-    named = [
-        f"{_at(c.ours)}, {names.words(c.others[0])} is {style.significant(1 / c.lead, 3)} times as fast"
-        for c in losses[:3]
-    ]
+    named = []
+    for lost in losses[:3]:
+        ratio = style.significant(1 / lost.lead)
+        named.append(f"{_at(lost.ours)}, {names.words(lost.others[0])} is {ratio} times as fast")
     return (
         f"Ours is not the fastest at {len(losses)} of {all_of_them} shapes, the worst: "
         f"{'; '.join(named)}."

@@ -2,9 +2,9 @@
 
 `load` reads our own results (h200*.json, files of based_bench), what the originals took on the same
 kind of card (originals_h200.json, of scripts/peers, and peers_h200.json, by harnesses of their own)
-and what a profiler counted (h200_audit.json, of scripts/profile_ncu); TABLES has a function for each
-table. A cell has one number, by one method: the median of a row's burst where it has one, and of
-its steady state otherwise. A cell without a measurement is a dash or says why, never a number.
+and what a profiler counted (h200_audit.json, of scripts/profile_ncu); TABLES has a function for
+each table. A cell has one number, by one method: the median of a row's burst where it has one, and
+of its steady state otherwise. A cell without a measurement is a dash or says why, never a number.
 """
 
 import json
@@ -28,7 +28,7 @@ ORIGINALS = "originals_h200.json"
 _AUDIT = "h200_audit.json"
 _AUDIT_SCHEMA = "based-bench-audit/1"
 _ABSENT = "–"
-_TEXTS = ("shape", "kernel", "options", "baseline", "original", "row", "on", "B, N", "state", "B, W")
+_TEXTS = ("shape", "kernel", "baseline", "original", "row", "on", "B, N", "state", "B, W")
 
 # What prefill is held against, B and N: those of the first table, then the others.
 _HEADLINE = ((1, 8192), (4, 8192), (16, 8192), (128, 8192), (4, 512), (16, 1024), (16, 32768))
