@@ -153,7 +153,7 @@ class Curves:
             return sorted(members, key=lambda m: (m.role != "ours", m.elsewhere))
         most = max(len(member.rows) for member in members)
         chosen = []
-        for card in dict.fromkeys(m.card for m in members) if len(group.cards) > 1 else [None]:
+        for card in map(names.card, group.cards) if len(group.cards) > 1 else [None]:
             of_card = [m for m in members if card in (None, m.card)]
             best = pd.concat([m.rows for m in of_card]).groupby(self.over)["us"].min()
             families: dict[str, list[Member]] = {}

@@ -49,8 +49,8 @@ def figure(group: Group) -> Figure:
     return Figure(
         "Are the rewritten baselines as fast as their originals?",
         [
-            "Filled: rewritten here; hollow: the original; ×: the time of the first over that of "
-            "the second.",
+            "Filled: rewritten here; hollow: the original, elsewhere where a card is named; "
+            "×: the first's time over the second's.",
             group.caption,
         ],
         _chart(records, times, len(found)),

@@ -24,14 +24,15 @@ from plots.results import SHAPE, Group
 ORDER = 50
 _WIDTH, _BAR, _MOST_SHAPES = 250, 16, 8
 _COLOURS = (style.BLUE, style.VERMILION, style.GREEN, style.PURPLE, style.BLACK, style.BROWN)
-_WORDS = {"normalize": "normalised", "final_state": "final state", "initial_state": "initial state"}
+# The options in the order in which they are told.
+_WORDS = {"normalize": "normalised", "initial_state": "initial state", "final_state": "final state"}
 
 
 def figure(group: Group) -> Figure:
     rows = group.rows[group.rows["status"].eq("ok") & group.rows["role"].eq("ours")]
     records = []
     by = ["operation", "implementation", "hardware"]
-    for (_, _, card), of_name in rows.groupby(by, sort=True):
+    for (_, _, card), of_name in rows.groupby(by, sort=False):
         panel = names.words(of_name.iloc[0], form="")
         if len(group.cards) > 1:
             panel += f", {names.card(card)}"
@@ -56,7 +57,7 @@ def figure(group: Group) -> Figure:
     return Figure(
         "What does it cost to be general?",
         [
-            "How much more time ours takes than without, at the same shape.",
+            "How much more time ours takes with it than without, at the same shape.",
             group.caption,
         ],
         alt.concat(*panels, columns=2, spacing=30),
@@ -69,8 +70,9 @@ def _what(row: pd.Series) -> str:
     parts = []
     options = str(row["params"].get("options", ""))
     if options:
-        asked = [_WORDS.get(option, option) for option in options.split("+")]
-        parts.append(" and ".join([", ".join(asked[:-1]), asked[-1]] if asked[1:] else asked))
+        asked = options.split("+")
+        parts += [words for option, words in _WORDS.items() if option in asked]
+        parts += [option for option in asked if option not in _WORDS]
     if "variant" in row["params"]:
         parts.append(f"variant {row['params']['variant']}")
     return names.shortened(", ".join(parts), 50)

@@ -18,7 +18,7 @@ from plots.results import Group
 
 ORDER = 40
 _WIDTH, _HEIGHT = 520, 450
-_BESIDE = 260  # what names may take right of the plot
+_BESIDE = 300  # what names may take right of the plot
 _LINE = 15
 _PLAIN = "format(datum.value, ',~f')"
 _INTENSITY = Quantity("intensity", "executed FLOP per compulsory byte", _PLAIN, str)
@@ -30,6 +30,8 @@ def figure(group: Group) -> Figure:
     rows["achieved"] = rows["exec_TFLOPs"] * rows["time_us"] / rows["us"]
     rows["intensity"] = rows["exec_TFLOPs"] * rows["time_us"] / rows["compulsory_MB"]
     rows = rows[rows["intensity"].gt(0) & rows["compulsory_MB"].gt(0)]
+    if len(group.cards) > 1:  # there is no room for everybody twice
+        rows = rows[rows["role"].eq("ours")]
     if rows.empty:
         raise AbsentError(f"no row on {group.device} has exec_TFLOPs and compulsory_MB")
     rows = rows[rows["copy_gbps"].notna() & rows["peak_tflops"].notna()]
@@ -48,8 +50,8 @@ def figure(group: Group) -> Figure:
     records = _records(best, roofs, x, y)
     chart = alt.layer(_roof_layer(roofs, x, y), *_point_layers(records, x, y))
     notes = [
-        "Each at its best shape; %: of what the card allows at that intensity. All are written "
-        "here, those of others as baselines.",
+        "Each at its best shape; %: of what the card allows at that intensity. "
+        + ("" if len(roofs) > 1 else "All are written here, those of others as baselines."),
         group.caption,
     ]
     return Figure(
@@ -115,7 +117,7 @@ def _label(row: pd.Series) -> str:
     """The name, with the operation where the name does not say it."""
     step = {"decode": "decode: ", "sliding_window": "window: "}.get(row["operation"], "")
     text = names.words(row, form="").removesuffix(", rewritten")
-    return step + text.removeprefix("sliding window ") if step else text
+    return (step + text).replace("window: sliding window", "window:")
 
 
 def _roof_boxes(roof: pd.Series, x: LogScale, y: LogScale) -> list[Box]:

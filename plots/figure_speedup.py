@@ -27,9 +27,11 @@ def figure(group: Group) -> Figure:
     heads = pd.Series([h for h, _, _ in ours]).mode().max()
     if len(group.cards) > 1:
         theirs, question = _cards(group), "How do the cards compare on our prefill?"
+        said = f"its time over that of {names.card(group.cards[0])}."
         ours = {c: r for c, r in ours.items() if r["hardware"] == group.cards[0]}
     else:
         theirs, question = _originals(group), "How many times as fast as each original is ours?"
+        said = "their time over ours; above 1, ours is faster."
     maps: dict[str, list[dict]] = {}
     for (name, cell), row in theirs.items():
         if cell in ours and cell[0] == heads:
@@ -45,7 +47,7 @@ def figure(group: Group) -> Figure:
     return Figure(
         question,
         [
-            f"Prefill, {int(heads)} heads. A cell: their time over ours; above 1, ours is faster.",
+            f"Prefill, {int(heads)} heads. A cell: {said}",
             group.caption,
         ],
         alt.concat(*panels, columns=2 if len(panels) > 1 else 1, spacing=18),

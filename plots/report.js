@@ -42,7 +42,7 @@ async function draw(place) {
     shown = keys;
     view.signal("shown", keys);
     view.signal("crowded", keys.some((key) => !first.includes(key)));
-    view.run();
+    view.resize().run(); // more names may need more room
     mark();
   }
   function mark() {
