@@ -62,6 +62,7 @@ _COMPARABLE = {
     "ssd": {"Dh": 64, "d_state": 256},
     "selective_scan": {"d_state": 16},
 }
+_AS_MANY = {"Hkv": "H", "Nkv": "N"}  # keys and values of as many heads and tokens as queries
 _LONGEST = 60
 
 
@@ -84,7 +85,8 @@ def words(row: pd.Series | dict, form: str | None = None, short: bool = False) -
     `short`; in which form, where that is not the one that stands beside Based or is told."""
     rewritten = row["role"] == "baseline" and row["reimplements"]
     name = row["reimplements"][0] if rewritten else row["implementation"]
-    whose, which = _WORDS.get(name, (name.replace("_", " "), ""))
+    plain = name.replace("_", " ")
+    whose, which = _WORDS.get(name, ("", plain) if row["role"] == "ours" else (plain, ""))
     of = function(row["operation"])
     if whose and of == _FUNCTIONS["sliding_window"]:
         of = ""  # it stands in figures of its own
@@ -142,7 +144,9 @@ def picked(rows: pd.DataFrame, wanted: Callable[[pd.Series], bool]) -> pd.DataFr
 def comparable(row: pd.Series | dict) -> bool:
     """Whether a row's parameters are those that stand beside Based, and ask for no option."""
     params = row["params"]
-    if {"options", "variant"} & params.keys():
+    if {"options", "variant"} & params.keys() or params.get("window"):
+        return False
+    if any(params.get(own, params.get(of)) != params.get(of) for own, of in _AS_MANY.items()):
         return False
     wanted = _COMPARABLE.get(row["operation"], {})
     return all(params.get(name, value) == value for name, value in wanted.items())

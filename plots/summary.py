@@ -10,6 +10,7 @@ from plots.figure import PREFILL
 from plots.results import SHAPE, Group, shape_text
 
 _LOOKED_AT = {"N": 8192, "B": 16, "H": 16, "W": 64}
+_HOW = ("chunk", "d_inner")  # parameters that change how, or follow from others
 _STEP_WORDS = {"decode": "decode step", "sliding_window": "sliding-window step"}
 
 
@@ -33,20 +34,23 @@ def contests(group: Group, operation: str) -> list[Contest]:
     near = group.near[~group.near["key"].isin(set(group.rows["key"]))]
     rows = pd.concat([group.rows, near], ignore_index=True)
     rows = rows[rows["status"].eq("ok")]
-    beside = PREFILL if operation == "prefill" else (operation,)
-    rivals: dict[tuple, list[pd.Series]] = {}
+    same, beside = {}, {}  # the shape, all it asks for or not -> rivals
     best: dict[tuple, pd.Series] = {}
-    for _, row in rows[rows["operation"].isin(beside)].iterrows():
-        at = _form(row)
+    for _, row in rows.iterrows():
         if row["operation"] == operation and row["role"] == "ours":
-            if at not in best or row["us"] < best[at]["us"]:
-                best[at] = row
-        elif row["operation"] == operation or names.comparable(row):
-            rivals.setdefault(at, []).append(row)
+            if _asked(row) not in best or row["us"] < best[_asked(row)]["us"]:
+                best[_asked(row)] = row
+        elif row["operation"] == operation:
+            same.setdefault(_asked(row), []).append(row)
+        elif operation == PREFILL[0] and row["operation"] in PREFILL and names.comparable(row):
+            beside.setdefault(_sizes(row), []).append(row)
     found = []
     for at, ours in best.items():
+        rivals = [*same.get(at, [])]
+        if names.comparable(ours):
+            rivals += beside.get(_sizes(ours), [])
         others: dict[str, pd.Series] = {}
-        for row in sorted(rivals.get(at, []), key=lambda row: row["us"]):
+        for row in sorted(rivals, key=lambda row: row["us"]):
             others.setdefault(names.words(row), row)
         if others:
             found.append(Contest(ours, list(others.values())))
@@ -81,11 +85,13 @@ def sentences(group: Group) -> list[str]:
     return said
 
 
-def _form(row: pd.Series) -> tuple:
-    """What two rows must share to be compared: the sizes, the options and the state's type."""
-    sizes = tuple(0 if math.isnan(row[name]) else row[name] for name in SHAPE)
-    params = row["params"]
-    return (*sizes, params.get("options"), params.get("state"), params.get("variant"))
+def _sizes(row: pd.Series) -> tuple:
+    return tuple(0 if math.isnan(row[name]) else row[name] for name in SHAPE)
+
+
+def _asked(row: pd.Series) -> tuple:
+    """All parameters that change what is computed."""
+    return tuple(sorted((k, str(v)) for k, v in row["params"].items() if k not in _HOW))
 
 
 def _looked_at(contest: Contest) -> tuple:
