@@ -180,9 +180,10 @@ def test_a_slower_form_does_not_stand_for_its_family(tmp_path):
 def test_names_carry_the_ratio_to_ours_at_the_largest_size_of_both(tmp_path):
     rows = family_rows(**EVERYONE)
     rows += [builder.row("based", 160.0, B=16, N=8192)]
+    rows = [r | {"real_time": 200.0} if r["real_time"] == 120.0 else r for r in rows]
     found = texts(build("prefill_time_batch", group_of(tmp_path, rows)))
     by_name = {key.split("/")[1]: text for key, text in found.items() if "/" in key}
-    assert by_name["thunderkittens_based"] == "Based, ThunderKittens  3.0×"
+    assert by_name["thunderkittens_based"] == "Based, ThunderKittens  5.0×"  # at B = 4: 200 over 40
     assert by_name["naive"].startswith("Based, PyTorch, rewritten  90×")
     assert by_name["based"] == "Based (ours)"
 
