@@ -41,6 +41,21 @@ __device__ inline int pinned(int value) {
   return __shfl_sync(~0u, value, threadIdx.x % 32);
 }
 
+namespace detail {
+
+template <class Tile>
+__device__ inline void start_load(Tile& tile, const CUtensorMap& map, barrier& arrived,
+                                  const tile_coordinates& from) {
+#pragma unroll
+  for (int i = 0; i < Tile::panels; ++i) {
+    const int col = i * Tile::panel_cols;
+    ptx::bulk_tensor_load(tile.at(0, col), &map, arrived.word(), col, from.token, from.head,
+                          from.batch);
+  }
+}
+
+}  // namespace detail
+
 /// Starts the copies of tiles, one a panel, and lets `arrived` expect them: one arrival. Tokens
 /// past the end are zeros. Called by: one warp
 template <class... Tiles>
@@ -48,15 +63,7 @@ __device__ inline void load_async(barrier& arrived, tile_coordinates from,
                                   const tile_copy<Tiles>&... copies) {
   if (ptx::elect_lane()) {
     arrived.arrive_expect((Tiles::bytes + ...));
-    const auto start = [&](auto& tile, const CUtensorMap& map) {
-#pragma unroll
-      for (int i = 0; i < tile.panels; ++i) {
-        const int col = i * tile.panel_cols;
-        ptx::bulk_tensor_load(tile.at(0, col), &map, arrived.word(), col, from.token, from.head,
-                              from.batch);
-      }
-    };
-    (start(copies.to, copies.from), ...);
+    (detail::start_load(copies.to, copies.from, arrived, from), ...);
   }
 }
 

@@ -54,10 +54,7 @@ constexpr int named_barrier = 1;
 class tile_test : public ::testing::Test {
  protected:
   void SetUp() override {
-    if (const auto reason = support::cuda_unavailable()) GTEST_SKIP() << *reason;
-    int major = 0;
-    BASED_CUDA(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0));
-    if (major != 9) GTEST_SKIP() << "compute capability " << major << ", needs 9.0";
+    if (const auto reason = needs_hopper()) GTEST_SKIP() << *reason;
   }
 };
 
