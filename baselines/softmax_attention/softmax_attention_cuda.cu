@@ -228,7 +228,8 @@ void launch(const attention_args<bf16>& args, cuda_stream stream) {
   const attention_problem& problem = args.problem;
   const token_tiles query_tiles({problem.batch, problem.heads, problem.seqlen}, query_tile);
   const kernel_params params = {
-      args.q, args.k, args.v, args.o, query_tiles, problem.scale() * std::numbers::log2e_v<float>};
+      args.q, args.k,      args.v,
+      args.o, query_tiles, problem.softmax_scale() * std::numbers::log2e_v<float>};
   launch_kernel(softmax_attention_kernel<head_dim, causal>,
                 {.grid = query_tiles.count,
                  .block = threads,
@@ -246,6 +247,14 @@ void run(const attention_args<bf16>& args, cuda_stream stream) {
   }
 }
 
+unsupported_reason unsupported(const attention_problem& problem) {
+  if (problem.key_heads() != problem.heads) return "grouped heads";
+  if (problem.keys() != problem.seqlen) return "fewer queries than keys, or more";
+  if (problem.window != 0) return "a window";
+  if (problem.lse) return "the log-sum-exp";
+  return std::nullopt;
+}
+
 /// The matrix units' work: whole tiles, those on the diagonal included.
 double executed_flops(const attention_problem& problem) {
   const std::int64_t query_tiles = count_tiles(problem.seqlen, query_tile);
@@ -259,10 +268,13 @@ double executed_flops(const attention_problem& problem) {
          problem.head_dim;
 }
 
-const registration<softmax_attention> registered{
+const registration<attention> registered{
     {.name = "softmax_attention",
      .summary = "FlashAttention-2's algorithm on mma.sync: online softmax, tiles in registers",
+     .role = implementation_role::baseline,
+     .reimplements = {"torch_sdpa_flash2", "flash_attention_2"},
      .tolerance = 5e-3,
+     .unsupported = unsupported,
      .executed_flops = executed_flops,
      .run = run}};
 

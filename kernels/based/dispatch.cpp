@@ -134,6 +134,7 @@ std::string variant(const prefill_problem& problem) {
 const registration<based_prefill> registered{{
     .name = "based",
     .summary = "wgmma over the 153 distinct features, state in registers (Hopper; else based_sm80)",
+    .role = implementation_role::ours,
     .tolerance = 5e-3,  // two roundings to bf16: a short sequence averages over none
     .unsupported = unsupported,
     .workspace_bytes = workspace_bytes,
