@@ -1,8 +1,8 @@
 // The warpgroup's products at every width, with A in registers and in shared memory, all majors,
 // both element types and all swizzles, against a plain loop.
-#include <cuda_fp16.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -89,7 +89,7 @@ __global__ void products_kernel(product_operands from, float* destination) {
 template <class Element>
 bits bits_of(float value) {
   if constexpr (std::is_same_v<Element, fp16>) {
-    return __half_as_ushort(__float2half(value));
+    return to_fp16(value).bits;
   } else {
     return to_bf16(value).bits;
   }
