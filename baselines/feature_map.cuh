@@ -9,6 +9,7 @@
 #include "kernels/core/cuda_check.h"
 #include "kernels/core/element_type.h"
 #include "kernels/core/tensor_view.h"
+#include "kernels/core/warp_size.h"
 
 namespace based {
 
@@ -46,8 +47,7 @@ __global__ void feature_map_kernel(sequence_view<const bf16> x, token_tiles tile
 template <feature_layout layout, class T>
 void map_features(const sequence_view<const bf16>& x, const prefill_shape& shape, feature_side side,
                   float scale, T* features, cuda_stream stream) {
-  constexpr int warp = 32;
-  constexpr int threads = (feature_count<layout> + warp - 1) / warp * warp;
+  constexpr int threads = (feature_count<layout> + warp_size - 1) / warp_size * warp_size;
   const token_tiles tiles(shape, feature_map_tile);
   feature_map_kernel<layout><<<tiles.count, threads, 0, stream>>>(x, tiles, side, scale, features);
   BASED_CUDA_LAUNCHED();

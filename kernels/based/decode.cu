@@ -19,11 +19,10 @@
 #include "kernels/core/cuda_check.h"
 #include "kernels/core/implementation.h"
 #include "kernels/core/vector16.cuh"
+#include "kernels/core/warp_size.h"
 
 namespace based {
 namespace {
-
-constexpr int warp_size = 32;
 
 /// `State` is the element of S.
 template <class State>
