@@ -37,7 +37,13 @@ def test_the_long_rows_are_shared_out(run, binary):
 
 def test_more_parts_than_rows_is_fine(run, binary, tmp_path):
     bench, out = binary("based_bench"), tmp_path / "out.json"
-    few = ("--benchmark_filter=^prefill/(based|naive)/", "--batch=1", "--heads=1", "--seqlen=16")
+    few = (
+        "--benchmark_filter=^prefill/(based|naive)/",
+        "--batch=1",
+        "--heads=1",
+        "--seqlen=16",
+        "--time-cap=0.1",
+    )
     ended = [
         run(bench, *SWEEP, *few, f"--shard={i}/3", f"--benchmark_out={out}") for i in (1, 2, 3)
     ]
