@@ -1,4 +1,4 @@
-"""The command line: `python -m plots render | table | report | compare | readme`."""
+"""The command line: `python -m plots render | table | report | compare | merge | readme`."""
 
 import argparse
 import importlib
@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import plots
-from plots import compare, draw, published, readme, report, results, table
+from plots import compare, draw, merge, published, readme, report, results, table
 from plots.files import UsageError, ready_folder, write_whole
 from plots.model import AbsentError
 
@@ -90,6 +90,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     comparison.set_defaults(run=_compare)
 
+    together = commands.add_parser(
+        "merge",
+        help="put the results of shards and devices into one file",
+        description=merge.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_results(together)
+    together.add_argument("--out", type=Path, required=True, metavar="FILE", help="where to")
+    together.set_defaults(run=_merge)
+
     tables = commands.add_parser("readme", help="rewrite the measured tables of the READMEs")
     tables.add_argument(
         "files",
@@ -171,6 +181,12 @@ def _compare(options: argparse.Namespace) -> int:
     )
     print(comparison.text(), end="")
     return 1 if comparison.regressions else 0
+
+
+def _merge(options: argparse.Namespace) -> int:
+    text = merge.merge(options.results)
+    write_whole(options.out, lambda partial: partial.write_text(text, encoding="utf-8"))
+    return 0
 
 
 def _readme(options: argparse.Namespace) -> int:

@@ -13,6 +13,7 @@ checks it and gives a DataFrame of one line a row:
     time_us         median; NaN unless ok, never zero
     throttled       why the clock was held down while the row ran; empty: it was not
     samples_us      the raw samples, an array
+    burst_samples_us    likewise of the burst, empty where none was taken
     ...             each counter of the file under its own name; NaN where a row has none
     hardware, policy, revision, date, file    from the context
 """
@@ -63,6 +64,7 @@ _NOT_COUNTERS = {
     "real_time",
     "cpu_time",
     "error_occurred",
+    "context",
 }
 # device -> the context's keys for its name, its measured copy rate and its measured peak
 _CONTEXT_KEYS = {
@@ -134,6 +136,9 @@ def load(path: Path) -> Results:
             f"{path}: has the schema {context.get('schema')!r}; expected {SCHEMA!r}, "
             "as based_bench writes it"
         )
+    contexts = document.get("contexts", [context])  # of a file that `merge` put together
+    if not isinstance(contexts, list) or not all(isinstance(each, dict) for each in contexts):
+        raise UsageError(f'{path}: its "contexts" are no list of objects; merge the parts again')
     benchmarks = document.get("benchmarks")
     if not isinstance(benchmarks, list):
         raise UsageError(f'{path}: has no list "benchmarks"; give based_bench\'s JSON')
@@ -144,7 +149,7 @@ def load(path: Path) -> Results:
         if not isinstance(benchmark, dict):
             raise UsageError(f"{where} is no object; expected one result of based_bench")
         if benchmark.get("run_type") != "aggregate":
-            rows.append(_row(benchmark, context, where, path))
+            rows.append(_row(benchmark, _context_of(benchmark, contexts, where), where, path))
     if not rows:
         raise UsageError(f"{path}: holds no rows; run based_bench with a filter that matches some")
     frame = _merge_repetitions(pd.DataFrame(rows))
@@ -152,10 +157,12 @@ def load(path: Path) -> Results:
         if column not in frame:
             frame[column] = math.nan
     ceilings = {
-        hardware: _ceilings(context, device, path)
-        for device, hardware in frame[["device", "hardware"]].drop_duplicates().values
+        hardware: _ceilings(contexts[index], device, path)
+        for device, hardware, index in zip(
+            frame["device"], frame["hardware"], frame["context"], strict=True
+        )
     }
-    return Results(frame, ceilings, [context])
+    return Results(frame, ceilings, contexts)
 
 
 def load_all(paths: list[Path]) -> Results:
@@ -208,6 +215,14 @@ def _read_json(path: Path):
         ) from None
 
 
+def _context_of(benchmark: dict, contexts: list[dict], where: str) -> dict:
+    """The context of the run that measured this row."""
+    index = benchmark.get("context", 0)
+    if not isinstance(index, int) or not 0 <= index < len(contexts):
+        raise UsageError(f"{where}: its context is {index!r}; the file has {len(contexts)}")
+    return contexts[index]
+
+
 def _row(benchmark: dict, context: dict, where: str, path: Path) -> dict:
     def text(field: str) -> str:
         value = benchmark.get(field)
@@ -236,16 +251,16 @@ def _row(benchmark: dict, context: dict, where: str, path: Path) -> dict:
         if name in params and not (_is_number(params[name]) and params[name] >= 1):
             raise UsageError(f"{where}: {name} is {params[name]!r}; expected a number of 1 or more")
 
-    time_us, samples = math.nan, []
+    time_us, samples, burst_samples = math.nan, [], []
     if status == "ok":
         unit, time = benchmark.get("time_unit"), benchmark.get("real_time")
         if unit not in _US:
             raise UsageError(f"{where}: its time_unit is {unit!r}; expected {', '.join(_US)}")
         if not _is_number(time) or not time > 0:
             raise UsageError(f"{where}: its real_time is {time!r}; expected more than 0")
-        time_us, samples = time * _US[unit], benchmark.get("samples_us", [])
-        if not isinstance(samples, list) or not all(_is_number(s) and s > 0 for s in samples):
-            raise UsageError(f"{where}: its samples_us hold something else than times above 0")
+        time_us = time * _US[unit]
+        samples = _times(benchmark, "samples_us", where)
+        burst_samples = _times(benchmark, "burst_samples_us", where)
 
     operation, implementation = text("operation"), text("implementation")
     shape = {name: float(params.get(name, math.nan)) for name in SHAPE}
@@ -274,12 +289,14 @@ def _row(benchmark: dict, context: dict, where: str, path: Path) -> dict:
             "device": device,
             "variant": str(benchmark.get("label", "")),
             "params": params,
+            "context": benchmark.get("context", 0),
             "extras": ", ".join(_readable(name, others[name]) for name in _in_order(others)),
             "status": status,
             "reason": str(benchmark.get("reason") or benchmark.get("error_message") or ""),
             "throttled": str(benchmark.get("throttle_reasons", "")),
             "time_us": time_us,
             "samples_us": np.asarray(samples, dtype=float),
+            "burst_samples_us": np.asarray(burst_samples, dtype=float),
             "hardware": hardware,
             "policy": str(context.get("l2_policy", "unknown")).partition(":")[0].strip(),
             "revision": str(context.get("revision", "unknown")),
@@ -289,19 +306,28 @@ def _row(benchmark: dict, context: dict, where: str, path: Path) -> dict:
     )
 
 
+def _times(benchmark: dict, field: str, where: str) -> list:
+    times = benchmark.get(field, [])
+    if not isinstance(times, list) or not all(_is_number(t) and t > 0 for t in times):
+        raise UsageError(f"{where}: its {field} hold something else than times above 0")
+    return times
+
+
 def _merge_repetitions(rows: pd.DataFrame) -> pd.DataFrame:
-    """One line a key: repetitions pool their samples, and each figure is their median."""
-    if rows["key"].is_unique:
+    """One line a row of a device: repetitions pool their samples, each figure is their median."""
+    identity = ["key", "hardware", "policy"]
+    if not rows.duplicated(identity).any():
         return rows
     merged = []
-    for _, same in rows.groupby("key", sort=False):
+    for _, same in rows.groupby(identity, sort=False):
         # The worst repetition speaks for all: a row that failed once is not a result.
         worst = same["status"].map(STATUSES.index).idxmax()
         row = same.loc[worst].copy()
         if row["status"] == "ok" and len(same) > 1:
-            numbers = same.select_dtypes("number").columns
+            numbers = same.select_dtypes("number").columns.drop("context")
             row[numbers] = same[numbers].median()
-            row["samples_us"] = np.concatenate(list(same["samples_us"]))
+            for column in ("samples_us", "burst_samples_us"):
+                row[column] = np.concatenate(list(same[column]))
         merged.append(row)
     return pd.DataFrame(merged).infer_objects().reset_index(drop=True)
 
