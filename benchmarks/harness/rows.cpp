@@ -19,15 +19,15 @@ namespace {
 
 using nlohmann::ordered_json;
 
-/// The values that were asked for and found, or the message of what was not.
+/// Values on axes, variants and types that were asked for: something has to take each of them.
 class asked_values {
  public:
-  /// Of a flag and a value as typed, that something takes it.
+  /// Notes that something takes this value of a flag.
   void take(const std::string& flag, const std::string& value) {
     refused_.erase({flag, value});
     taken_.insert({flag, value});
   }
-  /// That something refuses it, and why.
+  /// Notes that something does not, and what to tell the user if nothing does.
   void refuse(const std::string& flag, const std::string& value, const std::string& why) {
     if (taken_.count({flag, value}) == 0) refused_.try_emplace({flag, value}, why);
   }
@@ -40,6 +40,18 @@ class asked_values {
   std::set<asked> taken_;
   std::map<asked, std::string> refused_;
 };
+
+/// What to tell the user where no operation's axis takes a value; empty: one's does.
+std::string refusal_of_all(const std::string& flag, const std::string& value) {
+  const std::vector<shared_axis> axes = all_axes();
+  const auto found = std::ranges::find(axes, flag, [](const auto& each) { return each.info.flag; });
+  try {
+    static_cast<void>(found->info.domain.parse(flag, value));
+  } catch (const invalid_argument& error) {
+    return error.what();
+  }
+  return {};
+}
 
 /// The values of one axis on a device: what the command line names, or the default sweep; empty:
 /// the problem's own default.
@@ -63,8 +75,8 @@ std::vector<axis_value> values_of(const axis_info& axis, device_kind device,
     try {
       add(axis.domain.parse(flag, part));
       asked.take(flag, part);
-    } catch (const invalid_argument& error) {
-      asked.refuse(flag, part, error.what());
+    } catch (const invalid_argument&) {
+      asked.refuse(flag, part, refusal_of_all(flag, part));
     }
   }
   return values;
@@ -233,6 +245,10 @@ std::vector<shared_axis> all_axes() {
       if (found == axes.end()) {
         axes.push_back({axis, {}});
         found = axes.end() - 1;
+      }
+      for (const std::string& value : axis.domain.names) {
+        std::vector<std::string>& values = found->info.domain.names;
+        if (std::ranges::find(values, value) == values.end()) values.push_back(value);
       }
       found->operations.emplace_back(name);
     }

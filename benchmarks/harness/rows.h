@@ -32,7 +32,8 @@ struct shared_axis {
   std::vector<std::string> operations;
 };
 
-/// The axes of all operations, by flag, in the order of the operations.
+/// The axes of all operations, one a flag, in the order of the operations; a flag's choices are
+/// those of all operations that have it.
 std::vector<shared_axis> all_axes();
 
 /// The operations, their axes and their implementations, as JSON.

@@ -118,3 +118,9 @@ build_revision() {
   ready_build '' based_bench
   printf '%s\n' "$folder" "${LD_LIBRARY_PATH:-}"
 }
+
+# implementations_of BENCH [KEY=VALUE...]: the implementations that based_bench holds, a line with
+# operation and name each (implementations.py).
+implementations_of() {
+  "$1" --describe | "$python" "$root/scripts/lib/implementations.py" "${@:2}"
+}
