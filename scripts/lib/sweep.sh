@@ -55,7 +55,8 @@ run_sweeps() {
         ;;
     esac
   done
-  [[ -f $results ]] || die "no results were written"
+  # A shard may be left without a row.
+  [[ -f $results || " $*" == *' --shard='* ]] || die "no results were written"
   return "$failed"
 }
 
