@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
 #include <limits>
 #include <set>
 #include <string>
@@ -17,9 +19,7 @@ namespace based {
 namespace {
 
 using support::checked_case;
-using ::testing::Each;
 using ::testing::IsEmpty;
-using ::testing::IsNan;
 
 using solved_case = detail::typed_case<window_decode>;
 
@@ -54,13 +54,14 @@ void expect_empty_slots_unread(const window_problem& problem, const checked_case
     for (std::int64_t head = 0; head < problem.batch_heads(); ++head) {
       EXPECT_EQ(call.get(cache, head * ring, ring - empty),
                 clean.get(cache, head * ring, ring - empty));
-      EXPECT_THAT(call.get(cache, (head + 1) * ring - empty, empty), Each(IsNan()));
+      EXPECT_TRUE(std::ranges::all_of(call.get(cache, (head + 1) * ring - empty, empty),
+                                      [](float x) { return std::isnan(x); }));
     }
   }
 }
 
 TEST_P(sliding_window, reads_the_slots_that_are_filled) {
-  for (const int window : {1, 5, 64, 128, 200}) {
+  for (const int window : {1, 5, 64, 200}) {
     for (const int dim : {64, 128}) {
       // An empty, a partly filled, a just filled, a wrapped and an old ring.
       for (const std::int64_t position : std::set<std::int64_t>{

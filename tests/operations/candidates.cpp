@@ -136,7 +136,6 @@ std::vector<axis_values> tested_points(const operation& op) {
       }
     }
   }
-  add_with_options(points, op, point_of(op, many_batch, many_heads, many_seqlen));
   return points;
 }
 

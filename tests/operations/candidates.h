@@ -56,8 +56,7 @@ axis_values point_of(const operation& op, std::int64_t batch, std::int64_t heads
                      std::int64_t seqlen);
 
 /// The points where implementations are compared with the reference. They vary one axis at a time
-/// around three problems: one head, several, and more heads than a GPU has multiprocessors (this
-/// one shorter). Each with no options, and again with all of them.
+/// around two problems, one head and several; each with no options, and again with all of them.
 std::vector<axis_values> tested_points(const operation& op);
 
 /// Points so small that a sanitizer gets through them: one token, one past a tile, several tiles

@@ -28,23 +28,20 @@ bool has_states(const operation& op) {
          std::ranges::find(options, final) != options.end() && has_axis(op, "seqlen");
 }
 
-/// Calls f(first element in the whole, first element in the piece, elements) for each head of a
-/// tensor of tokens, of which the piece holds those from `first_token`.
+/// Calls f(place in the whole, place in the piece, elements) for each head of a tensor of tokens,
+/// of which the piece holds those from `first_token` on.
 template <class Function>
-void for_each_head(const tensor_spec& whole, const tensor_spec& piece, std::int64_t first_token,
+void for_each_head(const tensor_spec& piece, std::size_t whole_size, std::int64_t first_token,
                    Function f) {
-  const std::int64_t dim = whole.shape[3];
-  const std::int64_t size = whole.shape[2] * dim, piece_size = piece.shape[2] * dim;
-  for (std::int64_t head = 0; head < whole.shape[0] * whole.shape[1]; ++head) {
-    f(head * size + first_token * dim, head * piece_size, piece_size);
+  const std::int64_t heads = piece.shape[0] * piece.shape[1];
+  const std::int64_t size = static_cast<std::int64_t>(whole_size) / heads;
+  const std::int64_t piece_size = piece.count() / heads;
+  for (std::int64_t head = 0; head < heads; ++head) {
+    f(head * size + first_token * piece.shape[3], head * piece_size, piece_size);
   }
 }
 
-const tensor_spec& find(const std::vector<tensor_spec>& specs, std::string_view name) {
-  return *std::ranges::find(specs, name, &tensor_spec::name);
-}
-
-/// What is wrong with the result of two pieces, as an answer to the whole problem; `whole` has a
+/// What is wrong with the result of two pieces, as an answer to the whole problem, which has a
 /// final state and no initial one.
 std::vector<std::string> problems_of_two_pieces(const operation_case& whole,
                                                 const operation_case& first,
@@ -54,37 +51,39 @@ std::vector<std::string> problems_of_two_pieces(const operation_case& whole,
   checked_case pieces[] = {{first, info.device, sequence_order::bnhd},
                            {second, info.device, sequence_order::bnhd}};
   const operation_case* const solved[] = {&first, &second};
-  const std::vector<tensor_spec> specs = whole.tensors();
   std::int64_t first_token = 0;
   for (int i = 0; i < 2; ++i) {
-    for (const tensor_spec& piece : solved[i]->tensors()) {
-      if (piece.role != tensor_role::input) continue;
-      if (piece.name.starts_with(initial)) {
-        const std::string left =
-            std::string(final) + std::string(piece.name.substr(initial.size()));
-        pieces[i].write(piece.name, 0, pieces[0].get(left, 0, piece.count()));
-      } else if (piece.is_sequence) {
-        for_each_head(find(specs, piece.name), piece, first_token,
-                      [&](std::int64_t from, std::int64_t to, std::int64_t count) {
-                        pieces[i].write(piece.name, to, one.get(piece.name, from, count));
-                      });
+    std::int64_t tokens = 0;
+    for (const tensor_spec& spec : solved[i]->tensors()) {
+      if (spec.role != tensor_role::input) continue;
+      std::vector<float> values = pieces[i].get(spec.name);
+      if (spec.name.starts_with(initial)) {
+        values = pieces[0].get(std::string(final) + std::string(spec.name.substr(initial.size())));
+      } else if (spec.is_sequence) {
+        tokens = spec.shape[2];
+        const std::vector<float> all = one.get(spec.name);
+        for_each_head(spec, all.size(), first_token, [&](auto from, auto to, auto count) {
+          std::copy_n(all.begin() + from, count, values.begin() + to);
+        });
       } else {
-        pieces[i].write(piece.name, 0, one.get(piece.name, 0, piece.count()));
+        values = one.get(spec.name);
       }
+      pieces[i].write(spec.name, 0, values);
     }
     pieces[i].run();
-    for (const tensor_spec& piece : solved[i]->tensors()) {
-      if (piece.role == tensor_role::input) continue;
-      if (piece.is_sequence) {
-        for_each_head(find(specs, piece.name), piece, first_token,
-                      [&](std::int64_t to, std::int64_t from, std::int64_t count) {
-                        one.write(piece.name, to, pieces[i].get(piece.name, from, count));
-                      });
-      } else {
-        one.write(piece.name, 0, pieces[i].get(piece.name, 0, piece.count()));
+    for (const tensor_spec& spec : solved[i]->tensors()) {
+      if (spec.role == tensor_role::input) continue;
+      std::vector<float> values = pieces[i].get(spec.name);
+      if (spec.is_sequence) {
+        std::vector<float> all = one.get(spec.name);
+        for_each_head(spec, all.size(), first_token, [&](auto to, auto from, auto count) {
+          std::copy_n(values.begin() + from, count, all.begin() + to);
+        });
+        values = std::move(all);
       }
+      one.write(spec.name, 0, values);
     }
-    first_token += find(first.tensors(), "o").shape[2];
+    first_token += tokens;
   }
   return one.problems(info.tolerance);
 }

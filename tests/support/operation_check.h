@@ -52,11 +52,14 @@ class checked_case final : public tensor_access {
 
   std::vector<float> get(std::string_view name, std::int64_t offset,
                          std::int64_t count) const override;
+  /// The whole of a tensor that there is.
+  std::vector<float> get(std::string_view name) const;
   std::vector<float> before(std::string_view name, std::int64_t offset,
                             std::int64_t count) const override;
   void put(std::string_view name, std::int64_t offset, std::span<const float> values) override;
 
  private:
+  class result;
   struct tensor {
     tensor_spec spec;
     std::array<std::int64_t, most_dimensions> strides;
