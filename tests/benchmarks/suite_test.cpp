@@ -321,7 +321,8 @@ TEST_F(Suite, AnOperationOfOneFileIsListed) {
 TEST_F(Suite, AnOperationOfOneFileIsDescribed) {
   const outcome described = run("--describe");
   EXPECT_EQ(described.exit_status, 0) << described.output;
-  for (const json& operation : json::parse(described.output)["operations"]) {
+  const json description = json::parse(described.output);
+  for (const json& operation : description["operations"]) {
     if (operation["name"] != "leaky_sum") continue;
     std::vector<std::string> flags;
     for (const json& axis : operation["axes"]) flags.push_back(axis["flag"]);
@@ -362,11 +363,16 @@ TEST_F(Suite, AnOperationOfOneFileIsTimedAndWrittenWithItsParameters) {
 }
 
 TEST_F(Suite, AnOperationOfOneFileIsVerified) {
-  const std::string wrong = "--implementation=from_zero --rows=1 --time-cap=0.1 ";
-  EXPECT_EQ(run(wrong).exit_status, 0);
-  const outcome result = run(wrong + "--terms=start");
+  const outcome result =
+      run("--implementation=from_zero --rows=1 --time-cap=0.1"
+          " --terms=none,start --benchmark_out=" +
+          file());
   EXPECT_EQ(result.exit_status, 1);
   EXPECT_THAT(result.output, HasSubstr("ERROR: relative error"));
+  const json rows = read()["benchmarks"];
+  ASSERT_EQ(rows.size(), 2u);
+  EXPECT_EQ(rows[0]["status"], "ok");
+  EXPECT_EQ(rows[1]["status"], "error");
 }
 
 TEST_F(Suite, AnOperationOfOneFileIsResumed) {
@@ -402,11 +408,11 @@ TEST_F(Suite, AnElementTypeIsOneOfTheImplementations) {
 }
 
 TEST_F(Suite, AnAxisThatNoSelectedRowHasIsNamed) {
-  const outcome result = run(std::string("--implementation=right --decay=0.25") + small);
-  EXPECT_EQ(result.exit_status, 0) << result.output;
-  EXPECT_THAT(result.output, HasSubstr("--decay is not used: no operation of these rows has it\n"));
-  const outcome used = run(std::string(leaky) + "--rows=1 --decay=0.25");
-  EXPECT_THAT(used.output, Not(HasSubstr("is not used")));
+  const outcome unused = run("--benchmark_list_tests --implementation=right --decay=0.25");
+  EXPECT_EQ(unused.exit_status, 0) << unused.output;
+  EXPECT_THAT(unused.output, HasSubstr("--decay is not used: no operation of these rows has it\n"));
+  const outcome used = run("--benchmark_list_tests --implementation=step_by_step --decay=0.25");
+  EXPECT_THAT(used.output, AllOf(HasSubstr("/decay:0.25/"), Not(HasSubstr("is not used"))));
 }
 
 class CudaSuite : public Suite {
