@@ -25,7 +25,6 @@ _DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [12, 4], [4, 4, 1, 4])
 _FEW = 6  # lines that a figure has room for without a choice
 _CROSS = "M-.6,-.6L.6,.6M-.6,.6L.6,-.6"
 FLOOR = "floor"  # the key of the floor's name
-_FLOOR_LABEL = "least possible on this card"
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,6 +197,7 @@ class _Chart:
         self.members = shown + [m for m in members if m not in shown]
         self.names = _distinct(self.members, shortest=1)
         self.column = curves.quantity.column
+        self.where = "card" if group.device == "cuda" else "CPU"
         self.reference = next((m for m in shown if m.family == names.BASED), None)
         self.floor = self._floor(rows)
         values = [v for m in self.members for v in m.rows[self.column]]
@@ -336,7 +336,8 @@ class _Chart:
         ends = {m.key: self._line(m)[-1] for m in self.members}
         always = []
         if self.floor:
-            always, texts[FLOOR], texts_all[FLOOR] = [FLOOR], _FLOOR_LABEL, _FLOOR_LABEL
+            always = [FLOOR]
+            texts[FLOOR] = texts_all[FLOOR] = f"least possible on this {self.where}"
             size, time = self.floor[-1]
             ends[FLOOR] = (self.x.pixel(size), self.y.pixel(time))
         first = self._positions([m.key for m in self.shown] + always, ends, texts)

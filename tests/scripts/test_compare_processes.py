@@ -347,3 +347,17 @@ def test_a_real_slow_down_is_found(script, binary, tmp_path):
     )
     assert done.returncode == 1, done.stdout + done.stderr
     assert "1 SLOWER" in done.stdout
+
+
+def test_the_share_of_wrong_verdicts_is_counted(root, run, script, side, tmp_path):
+    a, out = side("a"), tmp_path / "out.json"
+    run(script("compare"), a, a, "--rounds=4", "--max-rounds=4", "--json", out)
+    count = root / "tests/support/a_against_a.py"
+    done = run(sys.executable, count, out, "10")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "2 rows of 16 processes, 20 row pairs: 20 SAME (100.0%)\n"
+    document = json.loads(out.read_text())
+    for row in document["rows"]:  # eight processes lie apart, so that some deals are lopsided
+        row["steady"]["b_us"] = [1.2 * time for time in row["steady"]["b_us"]]
+    out.write_text(json.dumps(document))
+    assert "UNDECIDED" in run(sys.executable, count, out, "200").stdout

@@ -1,6 +1,7 @@
 """--shard: the parts of a sweep hold each row once, and take about equal time."""
 
 import json
+import sys
 
 import pytest
 
@@ -57,3 +58,26 @@ def test_what_is_no_part_is_refused(run, binary, text):
     done = run(binary("based_bench"), *SWEEP, f"--shard={text}")
     assert done.returncode == 2
     assert "--shard: " in done.stderr
+
+
+def test_parts_are_merged_and_a_merged_file_is_not_resumed(run, binary, root, tmp_path):
+    bench, sweep = binary("based_bench"), ("--batch=1", "--heads=1", "--seqlen=16,32")
+    few = (*SWEEP, *sweep, "--benchmark_filter=^prefill/(based|naive)/", "--time-cap=0.1")
+    parts = [tmp_path / f"part{i}.json" for i in (1, 2)]
+    for i, part in enumerate(parts, 1):
+        named = f"--benchmark_context=gpus_side_by_side={i}"
+        done = run(bench, *few, named, f"--shard={i}/2", f"--benchmark_out={part}")
+        assert done.returncode == 0, done.stderr
+    whole = tmp_path / "whole.json"
+    python = (sys.executable, "-m", "plots", "merge", *parts, "--out", whole)
+    done = run(*python, env={"PYTHONPATH": str(root)})
+    assert done.returncode == 0, done.stderr
+    document = json.loads(whole.read_text())
+    assert len({row["row"] for row in document["benchmarks"]}) == 4
+    for row in document["benchmarks"]:
+        context = document["contexts"][row["context"]]
+        assert context["gpus_side_by_side"] == str(row["context"] + 1)
+
+    resumed = run(bench, *few, f"--resume={whole}")
+    assert resumed.returncode == 2
+    assert "was merged from several" in resumed.stderr
