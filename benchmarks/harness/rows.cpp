@@ -19,15 +19,15 @@ namespace {
 
 using nlohmann::ordered_json;
 
-/// The values that were asked for and found, or the message of what was not.
+/// Values on axes, variants and types that were asked for: something has to take each of them.
 class asked_values {
  public:
-  /// Of a flag and a value as typed, that something takes it.
+  /// Notes that something takes this value of a flag.
   void take(const std::string& flag, const std::string& value) {
     refused_.erase({flag, value});
     taken_.insert({flag, value});
   }
-  /// That something refuses it, and why.
+  /// Notes that something does not, and what to tell the user if nothing does.
   void refuse(const std::string& flag, const std::string& value, const std::string& why) {
     if (taken_.count({flag, value}) == 0) refused_.try_emplace({flag, value}, why);
   }
@@ -40,6 +40,18 @@ class asked_values {
   std::set<asked> taken_;
   std::map<asked, std::string> refused_;
 };
+
+/// What to tell the user where no operation's axis takes a value; empty: one's does.
+std::string refusal_of_all(const std::string& flag, const std::string& value) {
+  const std::vector<shared_axis> axes = all_axes();
+  const auto found = std::ranges::find(axes, flag, [](const auto& each) { return each.info.flag; });
+  try {
+    static_cast<void>(found->info.domain.parse(flag, value));
+  } catch (const invalid_argument& error) {
+    return error.what();
+  }
+  return {};
+}
 
 /// The values of one axis on a device: what the command line names, or the default sweep; empty:
 /// the problem's own default.
@@ -63,8 +75,8 @@ std::vector<axis_value> values_of(const axis_info& axis, device_kind device,
     try {
       add(axis.domain.parse(flag, part));
       asked.take(flag, part);
-    } catch (const invalid_argument& error) {
-      asked.refuse(flag, part, error.what());
+    } catch (const invalid_argument&) {
+      asked.refuse(flag, part, refusal_of_all(flag, part));
     }
   }
   return values;
@@ -121,7 +133,36 @@ std::vector<std::string_view> variants_of(const implementation_info& implementat
   return variants;
 }
 
+/// Seconds that a row is reckoned to take, good enough to share rows out: set-up and verification,
+/// then so many calls as sampling makes, up to the cap. The rates are round numbers of a current
+/// device; what counts is that every process reckons with the same ones.
+double estimated_seconds(const row_spec& spec, double time_cap_s) {
+  if (spec.unsupported) return 0.01;
+  constexpr double set_up_s = 0.5, calls = 100;
+  const bool on_gpu = spec.device == device_kind::cuda;
+  const double flops_per_s = on_gpu ? 3e14 : 1e11, bytes_per_s = on_gpu ? 3e12 : 2e10;
+  const double call_s =
+      std::max(spec.work.executed_flops / flops_per_s, spec.work.compulsory_bytes / bytes_per_s);
+  return set_up_s + std::min(calls * call_s, time_cap_s);
+}
+
 }  // namespace
+
+void keep_shard(std::vector<std::unique_ptr<row>>& rows, const shard& part, double time_cap_s) {
+  if (part.count == 1) return;
+  std::vector<std::pair<double, std::size_t>> longest_first;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    longest_first.emplace_back(-estimated_seconds(rows[i]->spec(), time_cap_s), i);
+  }
+  std::ranges::sort(longest_first);
+  std::vector<double> load(static_cast<std::size_t>(part.count), 0.0);
+  for (const auto& [negative_s, i] : longest_first) {  // each to the part that has the least so far
+    const auto least = std::ranges::min_element(load);
+    *least -= negative_s;
+    if (least - load.begin() != part.index - 1) rows[i].reset();
+  }
+  std::erase(rows, nullptr);
+}
 
 std::vector<std::unique_ptr<row>> make_rows(const std::vector<device_kind>& devices,
                                             const suite_options& options) {
@@ -204,6 +245,10 @@ std::vector<shared_axis> all_axes() {
       if (found == axes.end()) {
         axes.push_back({axis, {}});
         found = axes.end() - 1;
+      }
+      for (const std::string& value : axis.domain.names) {
+        std::vector<std::string>& values = found->info.domain.names;
+        if (std::ranges::find(values, value) == values.end()) values.push_back(value);
       }
       found->operations.emplace_back(name);
     }

@@ -97,7 +97,7 @@ struct based_decode {
         choice_axis<problem, state_type>(
             {.flag = "state",
              .label = "state",
-             .help = "Element types of the state of decode",
+             .help = "Element types of the state",
              .cpu = "bf16,f32",
              .cuda = "bf16,f32"},
             {{"bf16", state_type::bf16}, {"f32", state_type::f32}},

@@ -127,7 +127,9 @@ std::vector<std::string> checked_case::problems(double tolerance) const {
     if (!is_written(each.spec.role) && values != each.before) {
       wrong.push_back(fmt::format("{}, an input, has changed", each.spec.name));
     }
-    const auto bad = std::ranges::find_if_not(values, [](float x) { return std::isfinite(x); });
+    const auto bad = std::ranges::find_if_not(values, [&](float x) {
+      return std::isfinite(x) || (each.spec.may_be_infinite && !std::isnan(x));
+    });
     if (is_written(each.spec.role) && bad != values.end()) {
       wrong.push_back(fmt::format("{}: element {} is not finite or was never written",
                                   each.spec.name, bad - values.begin()));

@@ -28,7 +28,8 @@ TEST(SamplePart, OfALargeShapeTakesTheEdgesAndRepeatsNothing) {
 }
 
 TEST(SamplePart, OtherSeedsLookElsewhere) {
-  EXPECT_NE(sample_part(256, 32768, 163, {.seed = 1}).rows, sample_part(256, 32768, 163, {.seed = 2}).rows);
+  EXPECT_NE(sample_part(256, 32768, 163, {.seed = 1}).rows,
+            sample_part(256, 32768, 163, {.seed = 2}).rows);
 }
 
 TEST(ErrorNorm, IsRelativeAndKeepsNaN) {
