@@ -4,7 +4,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <set>
@@ -38,25 +37,26 @@ class sliding_window : public ::testing::TestWithParam<implementation<window_dec
 /// The slots of each head that hold no token yet are NaN; what comes out is as if they were not.
 void expect_empty_slots_unread(const window_problem& problem, const checked_case& clean,
                                checked_case& call) {
-  const std::int64_t empty = std::int64_t{problem.window - problem.filled()} * problem.head_dim;
-  const std::int64_t ring = std::int64_t{problem.window} * problem.head_dim;
-  const std::vector<float> nan(static_cast<std::size_t>(empty),
-                               std::numeric_limits<float>::quiet_NaN());
+  const auto is_empty = [&](std::int64_t element) {
+    return element / problem.head_dim % problem.window >= problem.filled();
+  };
   for (const char* cache : {"k_cache", "v_cache"}) {
-    for (std::int64_t head = 0; head < problem.batch_heads(); ++head) {
-      call.write(cache, (head + 1) * ring - empty, nan);
+    std::vector<float> ring = call.get(cache);
+    for (std::size_t i = 0; i < ring.size(); ++i) {
+      if (is_empty(static_cast<std::int64_t>(i))) ring[i] = std::numeric_limits<float>::quiet_NaN();
     }
+    call.write(cache, 0, ring);
   }
   call.run();
-  const std::int64_t tokens = problem.batch_heads() * problem.head_dim;
-  EXPECT_EQ(call.get("o", 0, tokens), clean.get("o", 0, tokens));
+  EXPECT_EQ(call.get("o"), clean.get("o"));
   for (const char* cache : {"k_cache", "v_cache"}) {
-    for (std::int64_t head = 0; head < problem.batch_heads(); ++head) {
-      EXPECT_EQ(call.get(cache, head * ring, ring - empty),
-                clean.get(cache, head * ring, ring - empty));
-      EXPECT_TRUE(std::ranges::all_of(call.get(cache, (head + 1) * ring - empty, empty),
-                                      [](float x) { return std::isnan(x); }));
+    const std::vector<float> left = call.get(cache), wanted = clean.get(cache);
+    std::int64_t wrong = 0;
+    for (std::size_t i = 0; i < left.size(); ++i) {
+      const bool empty = is_empty(static_cast<std::int64_t>(i));
+      wrong += empty ? !std::isnan(left[i]) : left[i] != wanted[i];
     }
+    EXPECT_EQ(wrong, 0) << cache;
   }
 }
 
@@ -67,7 +67,7 @@ TEST_P(sliding_window, reads_the_slots_that_are_filled) {
       for (const std::int64_t position : std::set<std::int64_t>{
                0, window / 2, window - 1, window, 3 * window + 2, std::int64_t{1} << 40}) {
         for (const bool append : {false, true}) {
-          const window_problem problem = {2, 3, window, dim, position, append};
+          const window_problem problem = {1, 3, window, dim, position, append};
           const solved_case solved = solve(problem);
           ASSERT_EQ(solved.unsupported(), std::nullopt);
           SCOPED_TRACE(
