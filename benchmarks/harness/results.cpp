@@ -119,6 +119,7 @@ earlier_results read_earlier(const std::filesystem::path& path,
       !document.contains("benchmarks") || !document["benchmarks"].is_array()) {
     refuse("has no context and benchmarks: want a results file of based_bench");
   }
+  if (document.contains("contexts")) refuse("was merged from several: resume each of those");
   for (const char* key : identity_keys) {
     const ordered_json stored = document["context"].value(key, ordered_json(nullptr));
     const auto here = context.find(key);

@@ -166,6 +166,12 @@ int run_rows(int argc, char** argv) {
         "--benchmark_filter: '{}' matches no row of this sweep; --benchmark_list_tests lists them",
         google.filter));
   }
+  keep_shard(rows, options.part, options.time_cap_s);
+  if (rows.empty()) {
+    std::cerr << fmt::format("based_bench: no row falls in part {} of {}: there are fewer rows\n",
+                             options.part.index, options.part.count);
+    return exit_ok;
+  }
   for (const std::string& flag : unused_axes(rows, options)) {
     std::cerr << fmt::format("based_bench: --{} is not used: no operation of these rows has it\n",
                              flag);

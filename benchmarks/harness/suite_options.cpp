@@ -38,6 +38,18 @@ burst_mode parse_burst(const std::string& text) {
   throw usage_error(fmt::format("--burst: '{}' is not auto, always or never", text));
 }
 
+shard parse_shard(const std::string& text) {
+  const std::vector<std::string> parts = split(text, '/');
+  const auto number = [](const std::string& part) {
+    return static_cast<int>(parse_axis("--shard", part).front());
+  };
+  if (parts.size() == 2 && text.find_first_of(",:") == std::string::npos) {
+    const shard part = {number(parts[0]), number(parts[1])};
+    if (part.index <= part.count) return part;
+  }
+  throw usage_error(fmt::format("--shard: '{}' is no part I/N, with I from 1 to N", text));
+}
+
 /// An axis in --help: what it is, of which operations, its values and its default sweeps.
 std::string axis_help(const shared_axis& axis) {
   const axis_info& info = axis.info;
@@ -90,6 +102,10 @@ std::optional<suite_options> parse_command_line(int argc, char** argv) {
       "--type", [&](const std::string& text) { options.types = split(text); }, "LIST",
       "Element types, f32, bf16 or fp16, of implementations that have several; default: each one's "
       "usual one");
+  text_option(
+      "--shard", [&](const std::string& text) { options.part = parse_shard(text); }, "I/N",
+      "Run part I of N, I from 1: each row is in one part, and the parts take about equal time; "
+      "python -m plots merge puts their files together");
   text_option(
       "--seed",
       [&](const std::string& text) {

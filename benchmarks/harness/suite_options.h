@@ -13,6 +13,11 @@
 
 namespace based {
 
+/// Which of the parts that a sweep is split into; the first is 1.
+struct shard {
+  int index = 1, count = 1;
+};
+
 struct suite_options {
   std::vector<device_kind> devices;  ///< empty: cuda where there is a GPU, else cpu
   /// Values of axes as the user typed them, by flag; an axis without has its default sweep.
@@ -20,6 +25,7 @@ struct suite_options {
   std::vector<std::string> implementations;  ///< empty: all
   std::vector<std::string> variants;         ///< forced variants; empty: dispatched
   std::vector<std::string> types;            ///< element types; empty: each one's usual one
+  shard part;                                ///< of the rows
   std::uint64_t seed = 1;
   double time_cap_s = 10;
   burst_mode burst = burst_mode::automatic;

@@ -55,17 +55,18 @@ run_sweeps() {
         ;;
     esac
   done
-  [[ -f $results ]] || die "no results were written"
+  # A shard may be left without a row.
+  [[ -f $results || " $*" == *' --shard='* ]] || die "no results were written"
   return "$failed"
 }
 
-# present FOLDER [--published] RESULTS...: summary.md, the figures and report.html in FOLDER, from
-# the results files, of which the first is this run's; prints where they are. Status: 0, or 1 where
-# a step failed.
+# present FOLDER [--published] [--device] RESULTS...: summary.md, the figures and report.html in
+# FOLDER, from the results files, of which the first is this run's; prints where they are. Status:
+# 0, or 1 where a step failed.
 present() {
   local out=$1 published=() failed=0 missing
   shift
-  [[ $1 != --published ]] || { published=("$1") && shift; }
+  while [[ $1 == --* ]]; do published+=("$1") && shift; done
   printf '%-8s %s\n' results "$1"
   cd "$root"
   if ! missing=$("$python" -c 'import plots.cli' 2>&1); then
