@@ -153,7 +153,9 @@ class backend {
 
 std::unique_ptr<backend> make_cpu_backend();
 
-/// The current CUDA device's backend, or the reason why there is none.
-std::variant<std::unique_ptr<backend>, std::string> make_cuda_backend();
+/// The backend of GPU `number` as CUDA numbers them, else of the current one, or the reason why
+/// there is none.
+std::variant<std::unique_ptr<backend>, std::string> make_cuda_backend(
+    std::optional<int> number = std::nullopt);
 
 }  // namespace based

@@ -14,6 +14,7 @@
 #include <string>
 
 #include "benchmarks/harness/backend.h"
+#include "benchmarks/harness/host_memory.h"
 #include "benchmarks/harness/nvtx.h"
 #include "benchmarks/harness/statistics.h"
 
@@ -103,10 +104,7 @@ class cpu_backend final : public backend {
     return ceilings_;
   }
 
-  std::size_t free_bytes() override {
-    const std::string available = first_value("/proc/meminfo", "MemAvailable");
-    return static_cast<std::size_t>(std::strtoull(available.c_str(), nullptr, 10)) << 10;  // kB
-  }
+  std::size_t free_bytes() override { return free_host_bytes(); }
 
   std::size_t cache_bytes() const override {
     const long bytes = sysconf(_SC_LEVEL3_CACHE_SIZE);

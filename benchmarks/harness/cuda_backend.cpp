@@ -74,7 +74,7 @@ class owned {
 
 class cuda_backend final : public backend {
  public:
-  explicit cuda_backend(int device) {
+  explicit cuda_backend(int device) : device_(device) {
     BASED_CUDA(cudaSetDevice(device));
     BASED_CUDA(cudaGetDeviceProperties(&properties_, device));
     BASED_CUDA(cudaStreamCreateWithFlags(stream_.out(), cudaStreamNonBlocking));
@@ -106,6 +106,7 @@ class cuda_backend final : public backend {
     }
     std::map<std::string, std::string> facts = {
         {"gpu_uuid", uuid},
+        {"gpu_number", std::to_string(device_)},
         {"gpu_compute_capability", fmt::format("{}.{}", properties_.major, properties_.minor)},
         {"gpu_sm_count", std::to_string(properties_.multiProcessorCount)},
         {"gpu_l2_MiB", fmt::format("{:.0f}", static_cast<double>(cache_bytes()) / (1 << 20))},
@@ -318,6 +319,7 @@ class cuda_backend final : public backend {
     return 2.0 * bytes / median(time_calls(copy_all, cache_state::hot, 11));
   }
 
+  int device_;
   cudaDeviceProp properties_{};
   owned<cudaStream_t, cudaStreamDestroy> stream_;
   owned<void*, cudaFree> flush_;
@@ -330,7 +332,7 @@ class cuda_backend final : public backend {
 
 }  // namespace
 
-std::variant<std::unique_ptr<backend>, std::string> make_cuda_backend() {
+std::variant<std::unique_ptr<backend>, std::string> make_cuda_backend(std::optional<int> number) {
   int count = 0;
   const cudaError_t code = cudaGetDeviceCount(&count);
   if (code != cudaSuccess) {
@@ -338,8 +340,11 @@ std::variant<std::unique_ptr<backend>, std::string> make_cuda_backend() {
     return fmt::format("no CUDA device: {} ({})", cudaGetErrorString(code), cudaGetErrorName(code));
   }
   if (count == 0) return "no CUDA device";
-  int device = 0;
-  BASED_CUDA(cudaGetDevice(&device));
+  if (number && *number >= count) {
+    return fmt::format("no CUDA device {}: there are {}, counted from 0", *number, count);
+  }
+  int device = number.value_or(0);
+  if (!number) BASED_CUDA(cudaGetDevice(&device));
   return std::unique_ptr<backend>(std::make_unique<cuda_backend>(device));
 }
 

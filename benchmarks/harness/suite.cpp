@@ -44,7 +44,7 @@ void open_devices(const suite_options& options, run_state& run,
   };
   const bool choose = options.devices.empty();
   if (choose || wanted(device_kind::cuda)) {
-    auto cuda = make_cuda_backend();
+    auto cuda = make_cuda_backend(options.cuda_device);
     if (auto* device = std::get_if<std::unique_ptr<backend>>(&cuda)) {
       run.devices[device_kind::cuda] = std::move(*device);
     } else if (choose) {

@@ -15,6 +15,7 @@ namespace based {
 
 struct suite_options {
   std::vector<device_kind> devices;  ///< empty: cuda where there is a GPU, else cpu
+  std::optional<int> cuda_device;    ///< which GPU, as CUDA numbers them; none: the current one
   /// Values of axes as the user typed them, by flag; an axis without has its default sweep.
   std::map<std::string, std::string, std::less<>> axes;
   std::vector<std::string> implementations;  ///< empty: all
