@@ -15,6 +15,7 @@
 
 #include "benchmarks/harness/backend.h"
 #include "benchmarks/harness/host_memory.h"
+#include "benchmarks/harness/noise.h"
 #include "benchmarks/harness/nvtx.h"
 #include "benchmarks/harness/statistics.h"
 
@@ -143,6 +144,14 @@ class cpu_backend final : public backend {
     return floor_;
   }
 
+  void start_telemetry() override { before_ = read_host_counters(); }
+  void restart_telemetry() override { before_ = read_host_counters(); }
+  telemetry stop_telemetry() override {
+    telemetry readings;
+    readings.noise = host_noise(before_, read_host_counters(), omp_get_max_threads());
+    return readings;
+  }
+
   void profile(const std::string& range, const launch& call) override {
     const nvtx_range named(range);
     call(0);
@@ -217,6 +226,7 @@ class cpu_backend final : public backend {
 
   std::map<void*, std::size_t> live_;
   ceilings ceilings_;
+  host_counters before_;
   double floor_ = 0;
 };
 

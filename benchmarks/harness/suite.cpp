@@ -11,6 +11,7 @@
 #include <regex>
 #include <set>
 
+#include "benchmarks/harness/energy.h"
 #include "benchmarks/harness/reporters.h"
 #include "benchmarks/harness/revision.h"
 #include "benchmarks/harness/row_fixture.h"
@@ -59,6 +60,22 @@ void open_devices(const suite_options& options, run_state& run,
   }
 }
 
+/// How energy is measured here, or why it is not.
+void add_energy_context(backend& device, std::map<std::string, std::string>& context) {
+  const auto step = device.measured_energy_step();
+  if (const auto* absent = std::get_if<std::string>(&step)) {
+    context["gpu_energy_absent"] = *absent;
+    return;
+  }
+  const auto& [seconds, joules] = std::get<energy_step>(step);
+  context["gpu_energy"] = fmt::format(
+      "back-to-back calls without evictions, over {} steps of the counter or more; idle power "
+      "included",
+      energy_steps);
+  context["gpu_energy_step_ms"] = fmt::format("{:.1f}", seconds * 1e3);
+  context["gpu_energy_step_mJ"] = fmt::format("{:.0f}", joules * 1e3);
+}
+
 /// Keys of Google Benchmark's own context.
 constexpr const char* google_context[] = {
     "date",        "host_name",       "executable",          "num_cpus",
@@ -91,7 +108,7 @@ std::unique_ptr<benchmark::BenchmarkReporter> make_reporter(
     case output_format::console:
       break;
   }
-  return std::make_unique<table_reporter>(context, *run.shown);
+  return std::make_unique<table_reporter>(context, *run.shown, run.log);
 }
 
 /// Registers the rows with Google Benchmark, runs them and reports to `reporters`.
@@ -144,6 +161,7 @@ int run_rows(int argc, char** argv) {
   run.rule.cap_s = options.time_cap_s;
   run.rule.min_time_s = google.min_time_s;
   run.rule.burst = options.burst;
+  run.energy = options.energy;
 
   std::map<std::string, std::string> context = {
       {"schema", std::string(results_schema)},
@@ -187,7 +205,10 @@ int run_rows(int argc, char** argv) {
     if (rows.empty()) std::cerr << "every row of this sweep is already in the file\n";
   }
   if (!google.list_only) {
-    for (const auto& [kind, device] : run.devices) context.merge(device->context());
+    for (const auto& [kind, device] : run.devices) {
+      context.merge(device->context());
+      if (options.energy && kind == device_kind::cuda) add_energy_context(*device, context);
+    }
   }
 
   run.shown = std::make_unique<progress>(rows.size());

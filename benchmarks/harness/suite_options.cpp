@@ -9,6 +9,7 @@
 #include <functional>
 #include <iostream>
 
+#include "benchmarks/harness/energy.h"
 #include "benchmarks/harness/rows.h"
 #include "benchmarks/harness/sweep.h"
 #include "benchmarks/harness/usage_error.h"
@@ -127,6 +128,11 @@ std::optional<suite_options> parse_command_line(int argc, char** argv) {
   text_option(
       "--resume", [&](const std::string& text) { options.resume = text; }, "FILE",
       "A results file, or the folder that holds results.json: keep its rows, measure the others");
+  app.add_flag("--energy", options.energy,
+               fmt::format("Run each GPU row again, back to back for {} steps of the GPU's energy "
+                           "counter (some seconds, which the cap leaves out): mJ, tokens_per_J, "
+                           "pJ_per_FLOP",
+                           energy_steps));
   app.add_flag(
       "--profile", options.profile,
       "Set up and verify each row, then make exactly one call of it between the profiler's "

@@ -24,6 +24,7 @@ struct suite_options {
   std::uint64_t seed = 1;
   double time_cap_s = 10;
   burst_mode burst = burst_mode::automatic;
+  bool energy = false;
   bool profile = false;
   std::optional<std::filesystem::path> resume;  ///< a results file
   std::optional<std::filesystem::path> out;     ///< the results file, in JSON
