@@ -20,6 +20,7 @@ struct shard {
 
 struct suite_options {
   std::vector<device_kind> devices;  ///< empty: cuda where there is a GPU, else cpu
+  std::optional<int> cuda_device;    ///< which GPU, as CUDA numbers them; none: the current one
   /// Values of axes as the user typed them, by flag; an axis without has its default sweep.
   std::map<std::string, std::string, std::less<>> axes;
   std::vector<std::string> implementations;  ///< empty: all
@@ -29,6 +30,7 @@ struct suite_options {
   std::uint64_t seed = 1;
   double time_cap_s = 10;
   burst_mode burst = burst_mode::automatic;
+  bool energy = false;
   bool profile = false;
   std::optional<std::filesystem::path> resume;  ///< a results file
   std::optional<std::filesystem::path> out;     ///< the results file, in JSON

@@ -39,7 +39,7 @@ configure() {
   if have ccache; then
     options+=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache -DCMAKE_CUDA_COMPILER_LAUNCHER=ccache)
   fi
-  (cd "$source_folder" && cmake --fresh --preset "$preset" "${options[@]}") >&2 ||
+  run_child env -C "$source_folder" cmake --fresh --preset "$preset" "${options[@]}" >&2 ||
     die "configuring failed: the lines above say why"
 }
 
@@ -47,7 +47,8 @@ configure() {
 build() {
   local preset=$1
   shift
-  (cd "$source_folder" && cmake --build --preset "$preset" --parallel "$(nproc)" ${1:+--target "$@"}) >&2 ||
+  run_child env -C "$source_folder" cmake --build --preset "$preset" --parallel "$(nproc)" \
+    ${1:+--target "$@"} >&2 ||
     die "building failed: the lines above say why"
 }
 

@@ -36,13 +36,12 @@ run_sweeps() {
   local results=$1 resuming=$2 sweep options ended failed=0
   shift 2
   local kept="the rows measured so far are kept; go on with: $resuming"
-  # shellcheck disable=SC2064
-  trap "$(printf 'say interrupted; say %q; exit 130' "$kept")" INT TERM
+  on_interrupt "$kept"
   while read -r sweep; do
     mapfile -t options < <(own_options "$sweep" "$@")
     [[ ! -f $results ]] || options+=("--resume=$results")
     ended=0
-    "$bench" "${options[@]}" "--benchmark_out=$results" "$@" </dev/null || ended=$?
+    run_child "$bench" "${options[@]}" "--benchmark_out=$results" "$@" </dev/null || ended=$?
     case $ended in
       0) ;;
       1) failed=$exit_failed ;;
@@ -74,10 +73,10 @@ present() {
       "(${missing##*$'\n'})"
     return "$exit_failed"
   fi
-  "$python" -m plots table "$@" >"$out/summary.md" || failed=$exit_failed
-  "$python" -m plots render ${published[@]+"${published[@]}"} "$@" --out "$out" >&2 ||
+  run_child "$python" -m plots table "$@" >"$out/summary.md" || failed=$exit_failed
+  run_child "$python" -m plots render ${published[@]+"${published[@]}"} "$@" --out "$out" >&2 ||
     failed=$exit_failed
-  "$python" -m plots report ${published[@]+"${published[@]}"} "$@" --out "$out" >&2 ||
+  run_child "$python" -m plots report ${published[@]+"${published[@]}"} "$@" --out "$out" >&2 ||
     failed=$exit_failed
   printf '%-8s %s\n' table "$out/summary.md" figures "$out/" report "$out/report.html"
   return "$failed"

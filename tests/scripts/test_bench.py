@@ -189,7 +189,7 @@ def test_a_crash_says_how_to_go_on(suite):
 
 
 def test_an_interruption_says_how_to_go_on(suite):
-    suite.bench("sleep 60")
+    suite.bench("exec sleep 60")
     process = subprocess.Popen(
         ["scripts/bench", "--out", "out"],
         cwd=suite.path,
