@@ -730,7 +730,7 @@ double executed_flops(const prefill_problem& problem, int segments) {
 double recomputing_flops(const prefill_problem& problem, int segments) {
   const int chunks = static_cast<int>(chunks_of(problem.shape));
   int recomputed = 0;
-  for (int i = 0; i < segments; ++i) recomputed += recomputing_begin(chunks, segments, i);
+  for (int i = 0; i < segments; ++i) recomputed += recompute_begin(chunks, segments, i);
   return flops(problem, recomputed, has_state(problem.options) ? 0 : segments);
 }
 
@@ -782,9 +782,9 @@ void launch_prefill(const prefill_args<bf16>& args, int segments, cuda_stream st
 void launch_recomputing(const prefill_args<bf16>& args, int segments, cuda_stream stream) {
   const prefill_options& options = args.problem.options;
   parameters p = make_parameters(args, segments);
-  require_segments(p, 2, max_recomputing_segments);
+  require_segments(p, 2, max_recompute_segments);
   for (int i = 0; i <= segments; ++i) {
-    p.segment_begin[i] = recomputing_begin(p.chunks, segments, i);
+    p.segment_begin[i] = recompute_begin(p.chunks, segments, i);
   }
   enqueue(choose<recomputing_multiprocessor>(options.normalize, has_state(options)), p,
           segments_grid(p, args.problem.shape.batch_heads()), false, stream);

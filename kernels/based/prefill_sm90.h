@@ -42,18 +42,18 @@ constexpr int handed_over_at(int chunks, int heads, int head) {
   return 1 + static_cast<int>(std::int64_t{chunks - 1} * head / heads);
 }
 
-/// Enqueues the prefill with each head's sequence in 2 to `max_recomputing_segments` segments side
+/// Enqueues the prefill with each head's sequence in 2 to `max_recompute_segments` segments side
 /// by side, each but the first of which adds up the state of all tokens before it by itself. No
 /// workspace. Throws invalid_argument on a device that is no Hopper, or for more segments than
 /// chunks.
 void launch_recomputing(const prefill_args<bf16>& args, int segments, cuda_stream stream);
-inline constexpr int max_recomputing_segments = 5;
+inline constexpr int max_recompute_segments = 5;
 
 /// The chunk that segment `segment` begins with there (`segments`: the end). Later segments are
 /// shorter, for all are to take as long, and adding a chunk to the state takes about 4/9 of the
 /// time that its whole work takes: with n segments, (1 - (5/9)^i) / (1 - (5/9)^n) of the chunks
 /// come before segment i; but each has one at least.
-constexpr int recomputing_begin(int chunks, int segments, int segment) {
+constexpr int recompute_begin(int chunks, int segments, int segment) {
   std::int64_t nines = 1, fives = 1, mixed = 1;  // 9^n, 5^n, 5^i 9^(n - i)
   for (int i = 0; i < segments; ++i) {
     nines *= 9;
