@@ -29,6 +29,7 @@ constexpr std::pair<const char*, double prefill_constants::*> members[] = {
     {"chunk_shared_ns", &prefill_constants::chunk_shared_ns},
     {"chunk_left_ns", &prefill_constants::chunk_left_ns},
     {"left_in_pairs_part", &prefill_constants::left_in_pairs_part},
+    {"left_in_pairs_chunks", &prefill_constants::left_in_pairs_chunks},
     {"chunk_traffic_ns", &prefill_constants::chunk_traffic_ns},
     {"normalize_alone_ns", &prefill_constants::normalize_alone_ns},
     {"normalize_shared_ns", &prefill_constants::normalize_shared_ns},
@@ -40,6 +41,7 @@ constexpr std::pair<const char*, double prefill_constants::*> members[] = {
     {"pass_alone_ns", &prefill_constants::pass_alone_ns},
     {"pass_shared_ns", &prefill_constants::pass_shared_ns},
     {"segment_state_ns", &prefill_constants::segment_state_ns},
+    {"segment_state_crowded_ns", &prefill_constants::segment_state_crowded_ns},
     {"recompute_pass_ns", &prefill_constants::recompute_pass_ns},
     {"recompute_sum_ns", &prefill_constants::recompute_sum_ns},
     {"quadratic_cta_ns", &prefill_constants::quadratic_cta_ns},
@@ -84,7 +86,8 @@ class session {
     }
     const prefill_constants& constants = constants_of(name, multiprocessors_);
     text << "multiprocessors=" << multiprocessors_;
-    for (const auto& [member, pointer] : members) text << ' ' << member << '=' << constants.*pointer;
+    for (const auto& [member, pointer] : members)
+      text << ' ' << member << '=' << constants.*pointer;
     return text.str();
   }
 

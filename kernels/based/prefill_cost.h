@@ -19,20 +19,21 @@
 
 namespace based {
 
-/// Constants of one card. scripts/fit_dispatch measures and fits them. "Alone" and "shared": with the
-/// multiprocessor to itself, and beside another CTA that does the same.
+/// Constants of one card. scripts/fit_dispatch measures and fits them. "Alone" and "shared": with
+/// the multiprocessor to itself, and beside another CTA that does the same.
 struct prefill_constants {
-  double launch_ns;          ///< of a call: what even an empty kernel takes
+  double launch_ns;       ///< of a call: what even an empty kernel takes
   double throttled_part;  ///< not ns: a call at the power limit takes this part longer a ms
 
   double cta_alone_ns;  ///< a CTA's start and end: barriers, first loads and features, last stores
   double cta_shared_ns;
   double chunk_alone_ns;
   double chunk_shared_ns;
-  double chunk_left_ns;     ///< of a CTA made to share whose neighbour has ended
-  double left_in_pairs_part;  ///< not ns: from so many a multiprocessor on the CTAs that are left for
-                              ///< a last round sit in pairs
-  double chunk_traffic_ns;  ///< in which the memory moves a chunk of every multiprocessor
+  double chunk_left_ns;       ///< of a CTA made to share whose neighbour has ended
+  double left_in_pairs_part;  ///< not ns: from so many a multiprocessor on the CTAs that are left
+                              ///< for a last round sit in pairs
+  double left_in_pairs_chunks;  ///< not ns: if they have so many chunks
+  double chunk_traffic_ns;      ///< in which the memory moves a chunk of every multiprocessor
 
   double normalize_alone_ns;   ///< what normalisation adds to a chunk
   double normalize_shared_ns;  ///< likewise
@@ -40,21 +41,23 @@ struct prefill_constants {
   double state_ns;             ///< a state in or out
   double state_crowded_ns;     ///< on top, likewise
 
-  double hand_over_ns;       ///< of heads between CTAs: flags cleared, tickets drawn, a state moved
-  double segment_ns;         ///< start and end of a CTA of the kernel that sums up segments
-  double pass_alone_ns;      ///< a chunk in such a pass
-  double pass_shared_ns;     ///< likewise
-  double segment_state_ns;   ///< adding one segment's state
-  double recompute_pass_ns;  ///< an earlier chunk that a CTA of `recompute` passes over
-  double recompute_sum_ns;   ///< adding up what was passed
+  double hand_over_ns;      ///< of heads between CTAs: flags cleared, tickets drawn, a state moved
+  double segment_ns;        ///< start and end of a CTA of the kernel that sums up segments
+  double pass_alone_ns;     ///< a chunk in such a pass
+  double pass_shared_ns;    ///< likewise
+  double segment_state_ns;  ///< adding one segment's state
+  double segment_state_crowded_ns;  ///< on top, where every multiprocessor has a CTA
+  double recompute_pass_ns;         ///< an earlier chunk that a CTA of `recompute` passes over
+  double recompute_sum_ns;          ///< adding up what was passed
 
-  double quadratic_cta_ns;        ///< start and end of a CTA of the quadratic form
-  double pair_ns;                 ///< a pair of chunks, in the chain of one CTA
-  double pair_busy_ns;            ///< a pair of chunks, of a multiprocessor's time
-  double quadratic_cta_busy_ns;   ///< a CTA's start and end, of a multiprocessor's time
-  double initial_state_busy_ns;   ///< an initial state in one of its CTAs, likewise
-  double final_state_chunk_ns;    ///< a chunk in the CTA that adds up a final state
-  double quadratic_hidden_part;     ///< part, not ns: how much of the shorter of chain and work is hidden
+  double quadratic_cta_ns;       ///< start and end of a CTA of the quadratic form
+  double pair_ns;                ///< a pair of chunks, in the chain of one CTA
+  double pair_busy_ns;           ///< a pair of chunks, of a multiprocessor's time
+  double quadratic_cta_busy_ns;  ///< a CTA's start and end, of a multiprocessor's time
+  double initial_state_busy_ns;  ///< an initial state in one of its CTAs, likewise
+  double final_state_chunk_ns;   ///< a chunk in the CTA that adds up a final state
+  double
+      quadratic_hidden_part;  ///< part, not ns: how much of the shorter of chain and work is hidden
 
   double mma_sync_cta_ns;
   double mma_sync_alone_ns;  ///< a chunk
@@ -65,7 +68,7 @@ struct prefill_constants {
 class prefill_cost {
  public:
   prefill_cost(const prefill_constants& card, const prefill_problem& problem,
-                         std::int64_t multiprocessors)
+               std::int64_t multiprocessors)
       : card_(card),
         options_(problem.options),
         states_(problem.options.initial_state + problem.options.final_state),
@@ -82,10 +85,10 @@ class prefill_cost {
     const bool alone = summed <= multiprocessors_;
     const double pass = alone ? card_.pass_alone_ns : card_.pass_shared_ns;
     const double ctas = heads_ * segments;
-    const int neighbours = ctas <= multiprocessors_ ? 1 : 2;
+    const double added =
+        card_.segment_state_ns + ctas / multiprocessors_ * card_.segment_state_crowded_ns;
     return call(rounds_of(2, summed) * (card_.segment_ns + chunks * (pass + moments_pass())) +
-                neighbours * (segments - 1) * card_.segment_state_ns +
-                in_rounds(wgmma_cta(), ctas, chunks));
+                (segments - 1) * added + in_rounds(wgmma_cta(), ctas, chunks));
   }
 
   /// The slowest segment: what it passes over, then its own chunks.
@@ -114,8 +117,8 @@ class prefill_cost {
                 heads_ / places * of_cta(start, chunk, places, chunks_));
   }
 
-  /// A CTA's chain of pairs, and all the work that a multiprocessor's CTAs share; the shorter of the
-  /// two is hidden in part.
+  /// A CTA's chain of pairs, and all the work that a multiprocessor's CTAs share; the shorter of
+  /// the two is hidden in part.
   double quadratic() const {
     double chain = card_.quadratic_cta_ns + chunks_ * card_.pair_ns;
     double pairs = chunks_ * (chunks_ + 1) / 2, ctas = chunks_;
@@ -130,12 +133,10 @@ class prefill_cost {
       pairs += chunks_;
       ctas += 1;
     }
-    const double work =
-        heads_ / multiprocessors_ *
-        (ctas * card_.quadratic_cta_busy_ns + pairs * card_.pair_busy_ns + states +
-         states_ * card_.state_crowded_ns);
-    return call(std::max(chain, work) +
-                (1 - card_.quadratic_hidden_part) * std::min(chain, work));
+    const double work = heads_ / multiprocessors_ *
+                        (ctas * card_.quadratic_cta_busy_ns + pairs * card_.pair_busy_ns + states +
+                         states_ * card_.state_crowded_ns);
+    return call(std::max(chain, work) + (1 - card_.quadratic_hidden_part) * std::min(chain, work));
   }
 
   double mma_sync() const {
@@ -161,9 +162,7 @@ class prefill_cost {
   /// What normalisation adds to a chunk that is passed over.
   double moments_pass() const { return options_.normalize ? card_.normalize_pass_ns : 0; }
 
-  static double rounded_down(double x) {
-    return static_cast<double>(static_cast<std::int64_t>(x));
-  }
+  static double rounded_down(double x) { return static_cast<double>(static_cast<std::int64_t>(x)); }
   static double rounded_up(double x) { return rounded_down(x) + (x > rounded_down(x)); }
   /// Of CTAs of which so many fit on a multiprocessor.
   double rounds_of(int a_multiprocessor, double ctas) const {
@@ -206,8 +205,8 @@ class prefill_cost {
     if (rest > multiprocessors_) {
       ns += of_cta(cta.shared_ns, cta.chunk_shared_ns, rest, chunks);
     } else if (rest > 0) {
-      const double paired =
-          std::min(rest / multiprocessors_ / card_.left_in_pairs_part, 1.0);
+      const double paired = std::min(rest / multiprocessors_ / card_.left_in_pairs_part, 1.0) *
+                            std::min(chunks / card_.left_in_pairs_chunks, 1.0);
       ns += of_cta(cta.shared_ns,
                    cta.chunk_left_ns + paired * (cta.chunk_shared_ns - cta.chunk_left_ns), rest,
                    chunks);

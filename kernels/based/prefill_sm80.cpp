@@ -8,7 +8,6 @@
 namespace based::sm80 {
 namespace {
 
-constexpr int least_major_capability = 8;  // mma.sync of bf16, cp.async
 constexpr std::int64_t max_ctas = std::numeric_limits<std::int32_t>::max();
 constexpr std::int64_t max_seqlen = max_ctas - stages * chunk_tokens;  // tokens are int
 

@@ -5,6 +5,8 @@
 
 namespace based::sm80 {
 
+inline constexpr int least_major_capability = 8;  ///< mma.sync of bf16, cp.async
+
 inline constexpr int chunk_tokens = 64;  ///< tokens that are worked on together
 inline constexpr int stages = 3;         ///< chunks: one worked on, the others on their way
 

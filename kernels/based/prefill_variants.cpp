@@ -14,8 +14,7 @@ namespace {
 
 using sm90::chunks_of;
 
-constexpr std::int64_t max_seqlen =
-    std::numeric_limits<std::int32_t>::max() - sm90::chunk_tokens;
+constexpr std::int64_t max_seqlen = std::numeric_limits<std::int32_t>::max() - sm90::chunk_tokens;
 constexpr std::int64_t max_ctas = std::numeric_limits<std::int32_t>::max();
 
 prefill_cost cost_of(const prefill_problem& problem, const prefill_device& device) {
@@ -28,8 +27,7 @@ unsupported_reason unsupported_on_hopper(std::string_view variant, const prefill
   const prefill_shape& shape = problem.shape;
   const std::string named = "variant " + std::string(variant);
   if (!device.is_hopper()) return named + " runs on compute capability 9.0 (Hopper) only";
-  if (problem.options.final_state &&
-      std::abs(problem.options.scale) < quad::least_scale_of_state) {
+  if (problem.options.final_state && std::abs(problem.options.scale) < quad::least_scale_of_state) {
     return named + " gives out no state at scale " + std::to_string(problem.options.scale) +
            ": its size is to be 2^-32 or more";
   }
@@ -42,7 +40,9 @@ unsupported_reason unsupported_on_hopper(std::string_view variant, const prefill
   return std::nullopt;
 }
 
-unsupported_reason one_chunk() { return "a sequence of one chunk cannot be split"; }
+unsupported_reason one_chunk() {
+  return "a sequence of one chunk cannot be split";
+}
 
 // whole
 
@@ -57,12 +57,13 @@ prefill_rule::planned plan_whole(const prefill_problem& problem, const prefill_d
 
 // split
 
-/// Segments that fill the card with so many CTAs a multiprocessor: of two chunks at least.
+/// Segments that fill the card with so many CTAs a multiprocessor.
 int segments_that_fit(const prefill_problem& problem, const prefill_device& device,
                       int ctas_a_multiprocessor) {
   const std::int64_t fitting =
       std::int64_t{ctas_a_multiprocessor} * device.multiprocessors / problem.shape.batch_heads();
-  const std::int64_t most = chunks_of(problem.shape) / 2;
+  constexpr int least_chunks = 2;  // of a segment
+  const std::int64_t most = chunks_of(problem.shape) / least_chunks;
   return static_cast<int>(std::max<std::int64_t>(std::min(fitting, most), 2));
 }
 
@@ -74,14 +75,14 @@ unsupported_reason unsupported_by_split(const prefill_problem& problem,
 }
 
 prefill_rule::planned plan_split(const prefill_problem& problem, const prefill_device& device) {
+  constexpr int least_chunks_shared = 16;  // of a segment that shares a multiprocessor
   const prefill_cost cost = cost_of(problem, device);
-  prefill_rule::planned best = {{}, std::numeric_limits<double>::infinity()};
-  for (const int ctas : {1, 2}) {
-    const int segments = segments_that_fit(problem, device, ctas);
-    const double ns = cost.split(segments);
-    if (ns < best.ns) best = {{segments}, ns};
-  }
-  return best;
+  const int alone = segments_that_fit(problem, device, 1);
+  const int shared = segments_that_fit(problem, device, 2);
+  const prefill_rule::planned best = {{alone}, cost.split(alone)};
+  if (chunks_of(problem.shape) < least_chunks_shared * shared) return best;
+  const double ns = cost.split(shared);
+  return ns < best.ns ? prefill_rule::planned{{shared}, ns} : best;
 }
 
 // recompute

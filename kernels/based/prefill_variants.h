@@ -1,5 +1,5 @@
-// The variants of the Based prefill: which there are, what each cannot do, how each would go about a
-// problem, and what that is expected to take. Host-includable, and no launch in it.
+// The variants of the Based prefill: which there are, what each cannot do, how each would go about
+// a problem, and what that is expected to take. Host-includable, and no launch in it.
 //
 //   whole      on Hopper; a CTA walks through a head's whole sequence
 //   split      on Hopper, heads too few to fill the card: each sequence in segments, side by side,
@@ -10,7 +10,8 @@
 //              part of a head only and hand its state to another CTA, so that the card is full to
 //              the end
 //   quadratic  on Hopper; all pairs of tokens, for sequences too short for a state between chunks
-//   mma_sync   on any device since Ampere; it also gives out a state at a scale near zero, which the
+//   mma_sync   on any device since Ampere; it also gives out a state at a scale near zero, which
+//   the
 //              others hold scaled and could not undo
 #pragma once
 

@@ -2,15 +2,14 @@
 // that an implementation<Op> tells and does. For any operation whose problem has a `variant`.
 //
 // What decides is apart from what runs, so that a build without CUDA can ask and test it: a
-// variant_rule knows what its variant cannot do, how it would go about a problem (its plan: how many
-// segments, say) and what that is expected to take; a variant adds the launch. A dispatcher's
-// operation, device, plan and table come in one struct:
+// variant_rule knows what its variant cannot do, how it would go about a problem (its plan: how
+// many segments, say) and what that is expected to take; a variant adds the launch. A dispatcher's
+// operation, device and table come in one struct:
 //
 //   struct my_dispatch {
-//     using operation = based_prefill;
-//     using device = my_device;                                  // what the rules ask about a card
-//     static const device& current_device();
-//     static std::span<const variant<operation, device, my_plan>> variants();
+//     using operation = my_operation;
+//     static const my_device& current_device();  // what the rules ask about a card
+//     static std::span<const variant<my_operation, my_device, my_plan>> table();
 //   };
 //
 // A plan has label(): what a row says about it, such as "in 8", or nothing.
@@ -125,7 +124,7 @@ struct dispatcher {
   static std::span<const std::string_view> names() {
     static const std::vector<std::string_view> all = [] {
       std::vector<std::string_view> found;
-      for (const auto& each : Dispatch::variants()) found.push_back(each.name);
+      for (const auto& each : Dispatch::table()) found.push_back(each.name);
       return found;
     }();
     return all;
@@ -134,7 +133,7 @@ struct dispatcher {
  private:
   static auto choice_for(const problem& asked) {
     validate(asked);
-    return choose(Dispatch::variants(), asked, Dispatch::current_device());
+    return choose(Dispatch::table(), asked, Dispatch::current_device());
   }
   static auto supported(const problem& asked) {
     auto choice = choice_for(asked);

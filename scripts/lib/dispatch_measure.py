@@ -94,10 +94,20 @@ def contenders(problem: Problem, multiprocessors: int) -> list[str]:
 class Measurement:
     """A document that grows by problems, and is written after each process of based_bench."""
 
-    def __init__(self, path: Path, time_cap: float):
-        self.path, self._time_cap = path, time_cap
+    def __init__(self, path: Path | None, folder: Path, time_cap: float):
+        """In file `path`, or where None in one of `folder` that is named for the device."""
+        self._path, self._folder, self._time_cap = path, folder, time_cap
         self._entries: dict[Problem, dict] = {}
         self._head = {"schema": SCHEMA}
+
+    @property
+    def path(self) -> Path:
+        if self._path is None:
+            if "device" not in self._head:
+                raise RuntimeError("nothing was measured")
+            device = self._head["device"].lower().removeprefix("nvidia ").replace(" ", "_")
+            return self._folder / f"dispatch_{device}.json"
+        return self._path
 
     def resume(self) -> None:
         document = load(self.path)
@@ -106,7 +116,7 @@ class Measurement:
         self._head = document
 
     def run(self, bench: Path, count: int, deadline: float, say: Callable[[str], None]) -> None:
-        """Measure what is missing of the first `count` problems, until `deadline` (monotonic)."""
+        """Measure what is missing of the first `count` problems, until `deadline`."""
         wanted = [p for p, _ in zip(problems(), range(count), strict=False) if self._missing(p)]
         for start in range(0, len(wanted), _BATCH_OF_PROBLEMS):
             if time.monotonic() >= deadline:
