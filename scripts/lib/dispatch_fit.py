@@ -110,7 +110,7 @@ def write_constants(header: Path, document: dict, names: list[str], constants: n
 
 
 def _residuals(model: Model, constants: np.ndarray) -> np.ndarray:
-    times, parts = model.expect(constants)
+    times, _ = model.expect(constants)
     there = np.isfinite(model.measured) & np.isfinite(times)
     slower = model.measured / model.best[:, None] - 1
     weights = 1 / (1 + slower / _NEAR)

@@ -6,9 +6,10 @@ matters to a variant. The result is one JSON document, one line a problem:
     {"heads": 16, "seqlen": 8192, "options": "none", "us": {"whole": 95.1, "split": 27.7},
      "parts": {"split": 8}}
 
-`parts` are the segments or places of a variant's plan, where it has some; `us` is the cold median. based_bench times calls of less than 25 us in a rotation of launches, longer
-ones one by one, which reads the launch too; so that variants on both sides of that limit can be
-compared, the difference of the two timers' floors is taken off the single calls here.
+`parts` are the segments or places of a variant's plan, where it has some; `us` is the cold median.
+based_bench times calls of less than 25 us in a rotation of launches, longer ones one by one, which
+reads the launch too; so that variants on both sides of that limit can be compared, the difference
+of the two timers' floors is taken off the single calls here.
 """
 
 import datetime
@@ -24,15 +25,15 @@ SCHEMA = "based-bench-dispatch/1"
 CHUNK_TOKENS = 64
 OPTIONS = {"none": "", "normalize": "normalize", "all": "final_state+initial_state+normalize"}
 # Few heads, where sequences are cut; about one and two CTAs a multiprocessor; many rounds of them.
-_HEADS = (
-    (1, 2, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 52, 56, 60, 64, 66)
-    + (72, 80, 88, 96, 112, 128, 132, 133, 140, 144, 160, 176, 192, 208, 224, 240, 256, 264)
-    + (265, 272, 288, 300, 320, 340, 360, 384, 400, 440, 480, 512, 528, 560, 640, 768, 1024, 1040)
-)
-_SEQLENS = (
-    (64, 128, 192, 256, 320, 384, 512, 640, 768, 896, 1024, 1280, 1536, 2048, 3072, 4096)
-    + (6144, 8192, 12288, 16384)
-)  # fmt: skip
+_HEADS = [
+    *(1, 2, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 52, 56, 60, 64, 66),
+    *(72, 80, 88, 96, 112, 128, 132, 133, 140, 144, 160, 176, 192, 208, 224, 240, 256, 264),
+    *(265, 272, 288, 300, 320, 340, 360, 384, 400, 440, 480, 512, 528, 560, 640, 768, 1024, 1040),
+]
+_SEQLENS = [
+    *(64, 128, 192, 256, 320, 384, 512, 640, 768, 896, 1024, 1280, 1536, 2048, 3072, 4096),
+    *(6144, 8192, 12288, 16384),
+]
 _BATCH_OF_PROBLEMS = 40  # that one process measures; what an interruption costs
 
 
@@ -53,7 +54,7 @@ class Problem:
 
 
 def problems() -> Iterator[Problem]:
-    """Every problem of the grid once, in an order whose every beginning is spread evenly over it."""
+    """Every problem of the grid once; each beginning of the order is spread evenly over it."""
     seen = set()
     total = len(_HEADS) * len(_SEQLENS) * len(OPTIONS)
     for i in range(1, 100 * total):
