@@ -16,7 +16,7 @@
 #include "baselines/softmax_attention/softmax_attention.h"
 #include "baselines/staged_rows.cuh"
 #include "baselines/token_tiles.cuh"
-#include "kernels/core/cuda_check.h"
+#include "kernels/core/launch.h"
 #include "kernels/ptx/bf16x2.cuh"
 #include "kernels/ptx/ex2.cuh"
 #include "kernels/ptx/mma.cuh"
@@ -226,15 +226,15 @@ constexpr std::int64_t count_tiles(std::int64_t tokens, int tile) {
 template <int head_dim, bool causal>
 void launch(const attention_args<bf16>& args, cuda_stream stream) {
   const attention_problem& problem = args.problem;
-  const auto kernel = softmax_attention_kernel<head_dim, causal>;
-  constexpr int shared_bytes = sizeof(shared_storage<head_dim>);
-  BASED_CUDA(
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes));
   const token_tiles query_tiles({problem.batch, problem.heads, problem.seqlen}, query_tile);
-  kernel<<<query_tiles.count, threads, shared_bytes, stream>>>(
-      {args.q, args.k, args.v, args.o, query_tiles,
-       problem.scale() * std::numbers::log2e_v<float>});
-  BASED_CUDA_LAUNCHED();
+  const kernel_params params = {
+      args.q, args.k,      args.v,
+      args.o, query_tiles, problem.softmax_scale() * std::numbers::log2e_v<float>};
+  launch_kernel(softmax_attention_kernel<head_dim, causal>,
+                {.grid = query_tiles.count,
+                 .block = threads,
+                 .shared_bytes = sizeof(shared_storage<head_dim>)},
+                stream, params);
 }
 
 void run(const attention_args<bf16>& args, cuda_stream stream) {
@@ -245,6 +245,14 @@ void run(const attention_args<bf16>& args, cuda_stream stream) {
   } else {
     problem.causal ? launch<128, true>(args, stream) : launch<128, false>(args, stream);
   }
+}
+
+unsupported_reason unsupported(const attention_problem& problem) {
+  if (problem.key_heads() != problem.heads) return "grouped heads";
+  if (problem.keys() != problem.seqlen) return "fewer queries than keys, or more";
+  if (problem.window != 0) return "a window";
+  if (problem.lse) return "the log-sum-exp";
+  return std::nullopt;
 }
 
 /// The matrix units' work: whole tiles, those on the diagonal included.
@@ -260,10 +268,13 @@ double executed_flops(const attention_problem& problem) {
          problem.head_dim;
 }
 
-const registration<softmax_attention> registered{
+const registration<attention> registered{
     {.name = "softmax_attention",
      .summary = "FlashAttention-2's algorithm on mma.sync: online softmax, tiles in registers",
+     .role = implementation_role::baseline,
+     .reimplements = {"torch_sdpa_flash2", "flash_attention_2"},
      .tolerance = 5e-3,
+     .unsupported = unsupported,
      .executed_flops = executed_flops,
      .run = run}};
 

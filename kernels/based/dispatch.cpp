@@ -108,6 +108,7 @@ using dispatch = dispatcher<prefill_dispatch>;
 const registration<based_prefill> registered{{
     .name = "based",
     .summary = "wgmma over the 153 distinct features, state in registers (Hopper; else based_sm80)",
+    .role = implementation_role::ours,
     .tolerance = 5e-3,  // two roundings to bf16: a short sequence averages over none
     .unsupported = dispatch::unsupported,
     .workspace_bytes = dispatch::workspace_bytes,
