@@ -15,7 +15,7 @@
 #include <string_view>
 
 #include "kernels/based/prefill.h"
-#include "kernels/based/prefill_sm90.h"
+#include "kernels/based/prefill_sm90/segments.h"
 
 namespace based {
 
