@@ -52,6 +52,7 @@ __global__ void __launch_bounds__(cta_threads<Variant, Normalize>(), Variant::ct
   using storage = shared_storage<Variant>;
   storage& shared = *reinterpret_cast<storage*>(shared_bytes);
 
+  segment_range range = Variant::own_chunks(p);
   // By a thread that has nothing else to do while the first one makes the barriers.
   const bool is_last = threadIdx.x == cta_threads<Variant, Normalize>() - 1;
   if (is_last) Variant::draw_ticket(shared, p);
@@ -62,8 +63,8 @@ __global__ void __launch_bounds__(cta_threads<Variant, Normalize>(), Variant::ct
   }
   if (threadIdx.x == 0) init_barriers<Normalize>(shared);
   __syncthreads();
+  Variant::redeem_ticket(range, p, shared.ticket);
 
-  const segment_range range = Variant::own_chunks(shared, p);
   const int warp = warp::uniform_index();
   if constexpr (Stateful) {
     const bool begins = Variant::begins(range);

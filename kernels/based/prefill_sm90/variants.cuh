@@ -3,8 +3,9 @@
 // is a struct with these members, over a configuration (config.cuh):
 //
 //   passes_over_earlier_chunks  whether a CTA also loads chunks before its own, for pass()
+//   own_chunks(p)               which chunks the CTA works on, as far as its index says that
 //   draw_ticket(shared, p)      before the barriers are ready. Called by: one thread
-//   own_chunks(shared, p)       which chunks the CTA works on
+//   redeem_ticket(...)          which chunks the CTA works on, as far as its ticket says that
 //   passed_chunks(range)        how many it loads before them
 //   load(...)                   starts the loads of a chunk. Called by: one warp
 //   pass<Stateful>(...)         the work on chunks before its own. Called by: one block
@@ -31,6 +32,7 @@ struct plain_variant : Config {
 
   template <class Storage>
   __device__ static void draw_ticket(Storage&, const parameters&) {}
+  __device__ static void redeem_ticket(segment_range&, const parameters&, int) {}
 
   __device__ static constexpr int passed_chunks(const segment_range&) { return 0; }
 
@@ -60,10 +62,7 @@ struct plain_variant : Config {
 /// has summed up what each adds to the state (segment_states.cu).
 template <class Config>
 struct whole_or_split : plain_variant<Config> {
-  template <class Storage>
-  __device__ static segment_range own_chunks(const Storage&, const parameters& p) {
-    return even_segment(p);
-  }
+  __device__ static segment_range own_chunks(const parameters& p) { return even_segment(p); }
 
   template <bool Stateful, class Storage>
   __device__ static void start(state_accumulator& s_transposed, Storage& shared,
@@ -117,11 +116,11 @@ struct whole_or_split : plain_variant<Config> {
 struct recompute : plain_variant<passing_multiprocessor> {
   static constexpr bool passes_over_earlier_chunks = true;
 
-  template <class Storage>
-  __device__ static segment_range own_chunks(const Storage&, const parameters& p) {
-    const int segment = blockIdx.y;
-    return {grid_head(p, blockIdx.x), segment, p.segment_begin[segment],
-            p.segment_begin[segment + 1]};
+  __device__ static segment_range own_chunks(const parameters& p) {
+    segment_range range = even_segment(p);
+    range.first = p.segment_begin[range.segment];
+    range.last = p.segment_begin[range.segment + 1];
+    return range;
   }
 
   __device__ static int passed_chunks(const segment_range& range) { return range.first; }
@@ -198,6 +197,9 @@ struct recompute : plain_variant<passing_multiprocessor> {
 /// `balanced`: each of the first heads is begun by one CTA and gone on with by another.
 template <class Config>
 struct balanced : plain_variant<Config> {
+  /// None before the CTA has redeemed its ticket.
+  __device__ static segment_range own_chunks(const parameters& p) { return even_segment(p); }
+
   /// A ticket says how many CTAs of the grid have started before this one: CUDA does not promise
   /// that they start in the order of their indices. The grid before clears tickets and flags.
   template <class Storage>
@@ -211,16 +213,13 @@ struct balanced : plain_variant<Config> {
   /// first: if all CTAs are as fast, they end at even distances from then on. When no head is left
   /// to begin, the first that ends makes room for the longest of the second parts, the next for the
   /// next: all of these end at the same time.
-  template <class Storage>
-  __device__ static segment_range own_chunks(const Storage& shared, const parameters& p) {
+  __device__ static void redeem_ticket(segment_range& range, const parameters& p, int ticket) {
     const int heads = static_cast<int>(gridDim.x) - p.handed_heads;
-    const bool goes_on = shared.ticket >= heads;
-    segment_range range = {grid_head(p, goes_on ? shared.ticket - heads : shared.ticket), 0, 0,
-                           p.chunks};
+    const bool goes_on = ticket >= heads;
+    range = {grid_head(p, goes_on ? ticket - heads : ticket), 0, 0, p.chunks};
     if (range.index < p.handed_heads) {
       (goes_on ? range.first : range.last) = handed_over_at(p.chunks, p.handed_heads, range.index);
     }
-    return range;
   }
 
   __device__ static bool begins(const segment_range& range) { return range.first == 0; }
