@@ -70,7 +70,7 @@ __global__ void __launch_bounds__(cta_threads<Variant, Normalize>(), Variant::ct
     const bool begins = Variant::begins(range);
     if (warp == 0 && begins && !p.initial_state.kv.empty()) load_initial_state(shared, p, range);
   }
-  const int first_loaded = range.first - Variant::passed_chunks(range);
+  const int first_loaded = Variant::first_loaded(range);
   for (int i = 0; warp == 0 && i < Variant::stages && first_loaded + i < range.last; ++i) {
     Variant::load(shared, p, range, first_loaded + i, i);
   }

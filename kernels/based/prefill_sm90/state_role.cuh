@@ -44,7 +44,7 @@ __device__ void run_moments_warpgroup(shared_storage<Variant>& shared, const par
   ring_position<Variant::stages> stage_at;
   ring_position<Variant::stages> last_reader_at = first_last_reader<Variant>(range);
   ring_position<Variant::state_buffers> state_at;
-  for (int chunk = range.first - Variant::passed_chunks(range); chunk < range.last; ++chunk) {
+  for (int chunk = Variant::first_loaded(range); chunk < range.last; ++chunk) {
     if (chunk >= range.first) {
       shared.consumed[last_reader_at.buffer].wait(last_reader_at.parity);
       last_reader_at.advance();
@@ -68,12 +68,13 @@ __device__ void run_state_warpgroup(shared_storage<Variant>& shared, const param
   constexpr bool keeps_moments = Normalize && !Variant::moments_apart;
   state_accumulator s_transposed;  // S^T [64 x 160]
   moments_if<keeps_moments> moments;
-  const bool begins = Variant::begins(range);
-  const float initial_tokens = start_moments<Stateful>(moments, p, range, begins);
-  Variant::template start<Stateful>(s_transposed, shared, p, range, warp);
+  const bool has_earlier = Variant::has_earlier(range);
+  const float initial_tokens = start_moments<Stateful>(moments, p, range, !has_earlier);
+  start_state<Stateful>(s_transposed, shared, p, range, !has_earlier);
   ring_position<stages> stage_at;
-  stage_at.advance(Variant::passed_chunks(range));
   ring_position<stages> last_reader_at = first_last_reader<Variant>(range);
+  Variant::template add_earlier<Stateful>(s_transposed, shared, p, range, warp);
+  stage_at.advance(Variant::passed_chunks(range));
   if constexpr (keeps_moments) {
     Variant::template add_moments<Stateful>(moments, p, range);
     if (warpgroup::thread() == 0) shared.initial_tokens = initial_tokens;

@@ -6,12 +6,14 @@
 //   own_chunks(p)               which chunks the CTA works on, as far as its index says that
 //   draw_ticket(shared, p)      before the barriers are ready. Called by: one thread
 //   redeem_ticket(...)          which chunks the CTA works on, as far as its ticket says that
-//   passed_chunks(range)        how many it loads before them
+//   first_loaded(range)         the first chunk that it loads
+//   passed_chunks(range)        how many it loads before its own
 //   load(...)                   starts the loads of a chunk. Called by: one warp
 //   pass<Stateful>(...)         the work on chunks before its own. Called by: one block
 //   begins(range)               whether the head's initial state is this CTA's to add
-//   start<Stateful>(...)        S before the first own chunk. Called by: the state warpgroup
-//   add_moments<Stateful>(...)  the moments of keys before, from others. Called by: one warpgroup
+//   has_earlier(range)          whether S starts from something else than the initial state
+//   add_earlier<Stateful>(...)  what S then starts from. Called by: the state warpgroup
+//   add_moments<Stateful>(...)  the moments that others have summed up. Called by: one warpgroup
 //   states_end(p, range)        the chunk, or the end, before which nobody reads the state
 //   hand_on(...)                S after the last own chunk. Called by: the state warpgroup
 //   hand_on_moments(...)        the moments after it. Called by: one warpgroup
@@ -34,6 +36,7 @@ struct plain_variant : Config {
   __device__ static void draw_ticket(Storage&, const parameters&) {}
   __device__ static void redeem_ticket(segment_range&, const parameters&, int) {}
 
+  __device__ static int first_loaded(const segment_range& range) { return range.first; }
   __device__ static constexpr int passed_chunks(const segment_range&) { return 0; }
 
   template <class Storage>
@@ -47,6 +50,7 @@ struct plain_variant : Config {
   __device__ static void pass(Storage&, const parameters&, const segment_range&, int) {}
 
   __device__ static constexpr bool begins(const segment_range&) { return true; }
+  __device__ static constexpr bool has_earlier(const segment_range&) { return false; }
 
   __device__ static int states_end(const parameters&, const segment_range& range) {
     return range.last;
@@ -65,9 +69,8 @@ struct whole_or_split : plain_variant<Config> {
   __device__ static segment_range own_chunks(const parameters& p) { return even_segment(p); }
 
   template <bool Stateful, class Storage>
-  __device__ static void start(state_accumulator& s_transposed, Storage& shared,
-                               const parameters& p, const segment_range& range, int warp) {
-    start_state<Stateful>(s_transposed, shared, p, range, true);
+  __device__ static void add_earlier(state_accumulator& s_transposed, Storage& shared,
+                                     const parameters& p, const segment_range& range, int warp) {
     if constexpr (Stateful) {
       const segment_state* partials = p.partials + std::int64_t{range.index} * (p.segments - 1);
       if (range.segment > 0) ptx::wait_for_prior_grid();
@@ -123,7 +126,9 @@ struct recompute : plain_variant<passing_multiprocessor> {
     return range;
   }
 
+  __device__ static constexpr int first_loaded(const segment_range&) { return 0; }
   __device__ static int passed_chunks(const segment_range& range) { return range.first; }
+  __device__ static bool has_earlier(const segment_range& range) { return range.first > 0; }
 
   /// Keys and values alone of those that are passed over.
   template <class Storage>
@@ -140,21 +145,21 @@ struct recompute : plain_variant<passing_multiprocessor> {
   __device__ static void pass(Storage& shared, const parameters& p, const segment_range& range,
                               int warp) {
     constexpr int output_warps = output_groups * warpgroup::warps;
-    constexpr int threads = 32 * (output_warps + warpgroup::warps);
-    if (range.first == 0) return;
-    if (warp < warpgroup::warps) {
-      sum_up<1, Stateful>(shared, p, range, warp);
-    } else if (warp >= output_warps) {
-      sum_up<0, Stateful>(shared, p, range, warp - output_warps);
+    constexpr int state_end = output_warps + warpgroup::warps;
+    if (range.first > 0) {
+      if (warp < warpgroup::warps) {
+        sum_up<1, Stateful>(shared, p, range, warp);
+      } else if (warp >= output_warps) {
+        sum_up<0, Stateful>(shared, p, range, warp - output_warps);
+      }
+      ptx::named_barrier_sync<passed_barrier, 32 * state_end>();
     }
-    ptx::named_barrier_sync<passed_barrier, threads>();
   }
 
   template <bool Stateful, class Storage>
-  __device__ static void start(state_accumulator& s_transposed, Storage& shared,
-                               const parameters& p, const segment_range& range, int) {
-    start_state<Stateful>(s_transposed, shared, p, range, range.first == 0);
-    if (range.first > 0) add_sums(s_transposed, shared);
+  __device__ static void add_earlier(state_accumulator& s_transposed, Storage& shared,
+                                     const parameters&, const segment_range& range, int) {
+    if (has_earlier(range)) add_sums(s_transposed, shared);
   }
 
   /// The warpgroup that keeps the moments passes over all chunks by itself.
@@ -223,13 +228,13 @@ struct balanced : plain_variant<Config> {
   }
 
   __device__ static bool begins(const segment_range& range) { return range.first == 0; }
+  __device__ static bool has_earlier(const segment_range& range) { return range.first > 0; }
 
   template <bool Stateful, class Storage>
-  __device__ static void start(state_accumulator& s_transposed, Storage& shared,
-                               const parameters& p, const segment_range& range, int) {
-    start_state<Stateful>(s_transposed, shared, p, range, begins(range));
+  __device__ static void add_earlier(state_accumulator& s_transposed, Storage&, const parameters& p,
+                                     const segment_range& range, int) {
     const handed_state& handed = p.handed[range.index];
-    if (!begins(range)) {
+    if (has_earlier(range)) {
       take_over<state_barrier>(handed.is_there,
                                [&] { warpgroup::load_exact(s_transposed, handed.state); });
     }
@@ -239,7 +244,7 @@ struct balanced : plain_variant<Config> {
   __device__ static void add_moments(key_moments& moments, const parameters& p,
                                      const segment_range& range) {
     const handed_state& handed = p.handed[range.index];
-    if (!begins(range)) {
+    if (has_earlier(range)) {
       take_over<barrier_of_moments<Config>>(handed.moments_are_there,
                                             [&] { moments.add_part(handed.moments); });
     }
