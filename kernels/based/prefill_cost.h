@@ -29,9 +29,9 @@ struct prefill_constants {
   double cta_shared_ns;
   double chunk_alone_ns;
   double chunk_shared_ns;
-  double chunk_left_ns;       ///< of a CTA made to share whose neighbour has ended
-  double left_in_pairs_part;  ///< not ns: from so many a multiprocessor on the CTAs that are left
-                              ///< for a last round sit in pairs
+  double chunk_left_ns;         ///< of a CTA made to share whose neighbour has ended
+  double left_in_pairs_part;    ///< not ns: from so many a multiprocessor on the CTAs that are left
+                                ///< for a last round sit in pairs
   double left_in_pairs_chunks;  ///< not ns: if they have so many chunks
   double chunk_traffic_ns;      ///< in which the memory moves a chunk of every multiprocessor
 
@@ -129,7 +129,7 @@ class prefill_cost {
     }
     if (options_.final_state) {
       chain = std::max(chain, card_.quadratic_cta_ns + states_ * card_.state_ns +
-                                  chunks_ * card_.final_state_chunk_ns);
+                                  chunks_ * (card_.final_state_chunk_ns + moments_pass()));
       pairs += chunks_;
       ctas += 1;
     }

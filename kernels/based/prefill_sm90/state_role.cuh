@@ -7,13 +7,19 @@
 
 namespace based::sm90 {
 
+/// Moves a position in the ring of loaded chunks past those that were passed over.
+template <class Variant>
+__device__ void skip_passed(ring_position<Variant::stages>& at, const segment_range& range) {
+  if constexpr (Variant::passes_over_earlier_chunks) at.advance(Variant::passed_chunks(range));
+}
+
 /// Which chunk's readers a tile of S waits for before it is written: those of the chunk that had
 /// the tile before. The tiles of the first chunks were read by none, which counts as a phase that
 /// is over.
 template <class Variant>
 __device__ ring_position<Variant::stages> first_last_reader(const segment_range& range) {
   ring_position<Variant::stages> last_reader_at = {Variant::stages - Variant::state_buffers, 1};
-  last_reader_at.advance(Variant::passed_chunks(range));
+  skip_passed<Variant>(last_reader_at, range);
   return last_reader_at;
 }
 
@@ -74,7 +80,7 @@ __device__ void run_state_warpgroup(shared_storage<Variant>& shared, const param
   ring_position<stages> stage_at;
   ring_position<stages> last_reader_at = first_last_reader<Variant>(range);
   Variant::template add_earlier<Stateful>(s_transposed, shared, p, range, warp);
-  stage_at.advance(Variant::passed_chunks(range));
+  skip_passed<Variant>(stage_at, range);
   if constexpr (keeps_moments) {
     Variant::template add_moments<Stateful>(moments, p, range);
     if (warpgroup::thread() == 0) shared.initial_tokens = initial_tokens;

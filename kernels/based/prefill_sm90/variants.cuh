@@ -62,6 +62,30 @@ struct plain_variant : Config {
                                          const segment_range&) {}
 };
 
+/// Adds the states of the segments before. They pass through the tiles that the loop has no
+/// use for yet, all of one size, as many copies at a time.
+template <class Storage>
+__device__ void add_partials(Storage& shared, state_accumulator& state,
+                             const segment_state* partials, int count, int warp) {
+  static_assert(sizeof(feature_tile) == sizeof(rounded_parts));
+  const auto buffer = [&](int i) -> void* {
+    return i == 0 ? static_cast<void*>(shared.key_features) : &shared.state[i - 1];
+  };
+  const auto load = [&](int segment, int i) {
+    if (warp == 0) warp::load_async(buffer(i), partials[segment].state, shared.gathered[i]);
+  };
+  ring_position<gather_buffers> position;
+  for (int i = 0; i < min(gather_buffers, count); ++i) load(i, i);
+  for (int segment = 0; segment < count; ++segment) {
+    shared.gathered[position.buffer].wait(position.parity);
+    warpgroup::add_parts(state, *static_cast<const rounded_parts*>(buffer(position.buffer)));
+    warpgroup::sync<state_barrier>();
+    const int next = segment + gather_buffers;
+    if (next < count) load(next, position.buffer);
+    position.advance();
+  }
+}
+
 /// `whole`, and the second kernel of `split`: a head's segments are all as long, and a first kernel
 /// has summed up what each adds to the state (segment_states.cu).
 template <class Config>
@@ -85,31 +109,6 @@ struct whole_or_split : plain_variant<Config> {
       const segment_state* partials = p.partials + std::int64_t{range.index} * (p.segments - 1);
       if (range.segment > 0) ptx::wait_for_prior_grid();
       for (int i = 0; i < range.segment; ++i) moments.add_part(partials[i].moments);
-    }
-  }
-
- private:
-  /// Adds the states of the segments before. They pass through the tiles that the loop has no
-  /// use for yet, all of one size, as many copies at a time.
-  template <class Storage>
-  __device__ static void add_partials(Storage& shared, state_accumulator& state,
-                                      const segment_state* partials, int count, int warp) {
-    static_assert(sizeof(feature_tile) == sizeof(rounded_parts));
-    const auto buffer = [&](int i) -> void* {
-      return i == 0 ? static_cast<void*>(shared.key_features) : &shared.state[i - 1];
-    };
-    const auto load = [&](int segment, int i) {
-      if (warp == 0) warp::load_async(buffer(i), partials[segment].state, shared.gathered[i]);
-    };
-    ring_position<gather_buffers> position;
-    for (int i = 0; i < min(gather_buffers, count); ++i) load(i, i);
-    for (int segment = 0; segment < count; ++segment) {
-      shared.gathered[position.buffer].wait(position.parity);
-      warpgroup::add_parts(state, *static_cast<const rounded_parts*>(buffer(position.buffer)));
-      warpgroup::sync<state_barrier>();
-      const int next = segment + gather_buffers;
-      if (next < count) load(next, position.buffer);
-      position.advance();
     }
   }
 };
@@ -221,10 +220,11 @@ struct balanced : plain_variant<Config> {
   __device__ static void redeem_ticket(segment_range& range, const parameters& p, int ticket) {
     const int heads = static_cast<int>(gridDim.x) - p.handed_heads;
     const bool goes_on = ticket >= heads;
-    range = {grid_head(p, goes_on ? ticket - heads : ticket), 0, 0, p.chunks};
-    if (range.index < p.handed_heads) {
-      (goes_on ? range.first : range.last) = handed_over_at(p.chunks, p.handed_heads, range.index);
+    segment_range own = {grid_head(p, goes_on ? ticket - heads : ticket), 0, 0, p.chunks};
+    if (own.index < p.handed_heads) {
+      (goes_on ? own.first : own.last) = handed_over_at(p.chunks, p.handed_heads, own.index);
     }
+    range = own;
   }
 
   __device__ static bool begins(const segment_range& range) { return range.first == 0; }
