@@ -7,6 +7,7 @@ from pathlib import Path
 
 from peers_lib.measure import Summary, Timing, summarize
 from peers_lib.operations import Work
+from plots.files import write_whole
 
 _NEAR_FLOOR = 10  # a time below this many times its timer's floor is marked
 # What a file must share with this run for its rows to stand beside this run's.
@@ -142,10 +143,7 @@ class Document:
         self.write()
 
     def write(self) -> None:
-        partial = self.path.with_name(f".{self.path.name}.partial")
         lines = ",\n".join(json.dumps(row) for row in self.rows)
         context = json.dumps(self.context, indent=2)
-        partial.write_text(
-            f'{{\n"context": {context},\n"benchmarks": [\n{lines}\n]\n}}\n', encoding="utf-8"
-        )
-        partial.replace(self.path)
+        text = f'{{\n"context": {context},\n"benchmarks": [\n{lines}\n]\n}}\n'
+        write_whole(self.path, lambda partial: partial.write_text(text, encoding="utf-8"))
