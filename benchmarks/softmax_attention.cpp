@@ -69,8 +69,7 @@ struct attention_study {
         return tensors.get(name, head * per_head, per_head);
       };
       const auto q = of_head("q"), k = of_head("k"), v = of_head("v");
-      reference::attention_rows({problem.seqlen, dim, problem.causal, q.data(), k.data(), v.data()},
-                                part.rows, o);
+      reference::attention_rows({problem, q.data(), k.data(), v.data()}, part.rows, o);
       worst["o"].add_rows(of_head("o"), o, part.rows, dim);
     }
     return worst.found();

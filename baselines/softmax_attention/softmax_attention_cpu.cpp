@@ -6,6 +6,7 @@
 //
 // Tiles of scores are kept transposed, [key][query]: maxima and sums over keys are then vertical.
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -44,10 +45,12 @@ void online_softmax(std::int64_t keys, scratch<dim>& s) {
       const vec score = cpu::load(&s.weights[j][t]);
       maximum = score > maximum ? score : maximum;
     }
-    const vec correction = cpu::exp2_nonpositive(cpu::load(s.maximum + t) - maximum);
+    // A query that has seen no key yet must not meet inf - inf.
+    const vec offset = maximum > -infinity ? maximum : vec{} + 0.0f;
+    const vec correction = cpu::exp2_nonpositive(cpu::load(s.maximum + t) - offset);
     vec sum = cpu::load(s.sum + t) * correction;
     for (std::int64_t j = 0; j < keys; ++j) {
-      const vec weight = cpu::exp2_nonpositive(cpu::load(&s.weights[j][t]) - maximum);
+      const vec weight = cpu::exp2_nonpositive(cpu::load(&s.weights[j][t]) - offset);
       cpu::store(&s.weights[j][t], weight);
       sum += weight;
     }
@@ -57,40 +60,58 @@ void online_softmax(std::int64_t keys, scratch<dim>& s) {
   }
 }
 
+/// Takes the scores of the keys [m, m + keys) that queries [n, n + count) may not see away.
+template <int dim>
+void mask(const attention_problem& problem, std::int64_t n, std::int64_t count, std::int64_t m,
+          std::int64_t keys, scratch<dim>& s) {
+  const std::int64_t all_see_from = problem.first_key(n + count - 1);
+  if (m >= all_see_from && m + keys - 1 <= problem.last_key(n)) return;
+  for (std::int64_t j = 0; j < keys; ++j) {
+    for (std::int64_t t = 0; t < count; ++t) {
+      const bool visible = m + j >= problem.first_key(n + t) && m + j <= problem.last_key(n + t);
+      if (!visible) s.weights[j][t] = -infinity;
+    }
+  }
+}
+
 /// Queries [n, n + tile) of one (b, h).
 template <int dim>
 void attend_tile(const attention_args<float>& args, std::int64_t b, std::int64_t h,
                  std::int64_t n) {
   const attention_problem& problem = args.problem;
   const std::int64_t count = std::min<std::int64_t>(tile, problem.seqlen - n);
-  const std::int64_t all_keys = problem.causal ? n + count : problem.seqlen;
+  const std::int64_t key_head = h / (problem.heads / problem.key_heads());
+  const std::int64_t end = problem.last_key(n + count - 1) + 1;
   constexpr auto log2e = std::numbers::log2e_v<float>;
   scratch<dim> s;
-  cpu::load_transposed(args.q.token(b, h, n), args.q.token_stride, count, problem.scale() * log2e,
-                       s.q);
+  cpu::load_transposed(args.q.token(b, h, n), args.q.token_stride, count,
+                       problem.softmax_scale() * log2e, s.q);
   std::fill_n(s.o[0], tile * dim, 0.0f);
   std::fill_n(s.maximum, tile, -infinity);
   std::fill_n(s.sum, tile, 0.0f);
 
-  for (std::int64_t m = 0; m < all_keys; m += tile) {
-    const std::int64_t keys = std::min<std::int64_t>(tile, all_keys - m);
-    cpu::multiply(keys, tile, dim, {args.k.token(b, h, m), args.k.token_stride, 1}, s.q[0], tile,
-                  s.weights[0], tile, false);
-    if (problem.causal && m == n) {
-      for (std::int64_t j = 1; j < keys; ++j) std::fill_n(s.weights[j], j, -infinity);
-    }
+  for (std::int64_t m = problem.first_key(n); m < end; m += tile) {
+    const std::int64_t keys = std::min<std::int64_t>(tile, end - m);
+    cpu::multiply(keys, tile, dim, {args.k.token(b, key_head, m), args.k.token_stride, 1}, s.q[0],
+                  tile, s.weights[0], tile, false);
+    mask(problem, n, count, m, keys, s);
     online_softmax(keys, s);
     for (std::int64_t t = 0; t < count; ++t) {
       if (s.correction[t] == 1.0f) continue;
       for (int c = 0; c < dim; ++c) s.o[t][c] *= s.correction[t];
     }
-    cpu::multiply(count, dim, keys, {s.weights[0], 1, tile}, args.v.token(b, h, m),
+    cpu::multiply(count, dim, keys, {s.weights[0], 1, tile}, args.v.token(b, key_head, m),
                   args.v.token_stride, s.o[0], dim, true);
   }
 
   for (std::int64_t t = 0; t < count; ++t) {
     float* o = args.o.token(b, h, n + t);
-    for (int c = 0; c < dim; ++c) o[c] = s.o[t][c] / s.sum[t];
+    const float divisor = s.sum[t] > 0 ? s.sum[t] : 1.0f;  // no key: o is 0
+    for (int c = 0; c < dim; ++c) o[c] = s.o[t][c] / divisor;
+    if (problem.lse) {
+      args.lse[(b * problem.heads + h) * problem.seqlen + n + t] =
+          (s.maximum[t] + std::log2(s.sum[t])) / log2e;
+    }
   }
 }
 
@@ -111,10 +132,14 @@ void run(const attention_args<float>& args) {
 }
 
 double executed_flops(const attention_problem& problem) {
-  const std::int64_t tiles = (problem.seqlen + tile - 1) / tile;
-  const std::int64_t tile_pairs = problem.causal ? tiles * (tiles + 1) / 2 : tiles * tiles;
+  double pairs = 0;
+  for (std::int64_t n = 0; n < problem.seqlen; n += tile) {
+    const std::int64_t last = std::min<std::int64_t>(n + tile, problem.seqlen) - 1;
+    const std::int64_t keys = problem.last_key(last) + 1 - problem.first_key(n);
+    if (keys > 0) pairs += static_cast<double>((keys + tile - 1) / tile * tile) * tile;
+  }
   constexpr double softmax = 20;  // an exponential, a maximum, a sum
-  return static_cast<double>(problem.batch * problem.heads * tile_pairs) * tile * tile *
+  return static_cast<double>(problem.batch * problem.heads) * pairs *
          (4.0 * problem.head_dim + softmax);
 }
 

@@ -233,7 +233,7 @@ void launch(const attention_args<bf16>& args, cuda_stream stream) {
   const token_tiles query_tiles({problem.batch, problem.heads, problem.seqlen}, query_tile);
   kernel<<<query_tiles.count, threads, shared_bytes, stream>>>(
       {args.q, args.k, args.v, args.o, query_tiles,
-       problem.scale() * std::numbers::log2e_v<float>});
+       problem.softmax_scale() * std::numbers::log2e_v<float>});
   BASED_CUDA_LAUNCHED();
 }
 
@@ -245,6 +245,14 @@ void run(const attention_args<bf16>& args, cuda_stream stream) {
   } else {
     problem.causal ? launch<128, true>(args, stream) : launch<128, false>(args, stream);
   }
+}
+
+unsupported_reason unsupported(const attention_problem& problem) {
+  if (problem.key_heads() != problem.heads) return "grouped heads";
+  if (problem.keys() != problem.seqlen) return "fewer queries than keys, or more";
+  if (problem.window != 0) return "a window";
+  if (problem.lse) return "the log-sum-exp";
+  return std::nullopt;
 }
 
 /// The matrix units' work: whole tiles, those on the diagonal included.
@@ -264,6 +272,7 @@ const registration<softmax_attention> registered{
     {.name = "softmax_attention",
      .summary = "FlashAttention-2's algorithm on mma.sync: online softmax, tiles in registers",
      .tolerance = 5e-3,
+     .unsupported = unsupported,
      .executed_flops = executed_flops,
      .run = run}};
 

@@ -82,14 +82,14 @@ void require_state(const char* name, std::span<const float> state, std::size_t n
   require_state(name, state.data(), state.size_bytes(), needed);
 }
 
-void require_apart(const char* name, std::span<const float> memory, const char* other_name,
-                   std::span<const float> other) {
-  const auto begin = reinterpret_cast<std::uintptr_t>(memory.data());
-  const auto other_begin = reinterpret_cast<std::uintptr_t>(other.data());
+void require_apart(const char* name, std::span<const std::byte> memory, const char* other_name,
+                   std::span<const std::byte> other) {
+  const auto* const end = memory.data() + memory.size();
+  const auto* const other_end = other.data() + other.size();
   BASED_REQUIRE(
-      begin + memory.size_bytes() <= other_begin || other_begin + other.size_bytes() <= begin,
-      fmt::format("{} at {} and {} at {} overlap, {} bytes each", name, fmt::ptr(memory.data()),
-                  other_name, fmt::ptr(other.data()), memory.size_bytes()));
+      end <= other.data() || other_end <= memory.data(),
+      fmt::format("{} at {} and {} at {} overlap, {} and {} bytes", name, fmt::ptr(memory.data()),
+                  other_name, fmt::ptr(other.data()), memory.size(), other.size()));
 }
 
 }  // namespace based

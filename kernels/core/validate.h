@@ -31,8 +31,12 @@ void require_workspace(const void* workspace, std::size_t bytes, std::size_t nee
 void require_state(const char* name, const void* state, std::size_t bytes, std::size_t needed);
 void require_state(const char* name, std::span<const float> state, std::size_t needed);
 /// No byte belongs to both.
-void require_apart(const char* name, std::span<const float> memory, const char* other_name,
-                   std::span<const float> other);
+void require_apart(const char* name, std::span<const std::byte> memory, const char* other_name,
+                   std::span<const std::byte> other);
+inline void require_apart(const char* name, std::span<const float> memory, const char* other_name,
+                          std::span<const float> other) {
+  require_apart(name, std::as_bytes(memory), other_name, std::as_bytes(other));
+}
 
 /// The strides of a [B, H, N, dim] view, in elements.
 struct view_strides {
