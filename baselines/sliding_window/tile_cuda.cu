@@ -12,8 +12,8 @@
 #include <numbers>
 
 #include "baselines/sliding_window/sliding_window.h"
-#include "kernels/core/cuda_check.h"
 #include "kernels/core/implementation.h"
+#include "kernels/core/launch.h"
 #include "kernels/core/vector16.cuh"
 #include "kernels/ptx/cp_async.cuh"
 
@@ -164,11 +164,11 @@ constexpr int largest_window = 128;
 
 template <int dim, int slots>
 void launch(const tile_params& params, std::int64_t blocks, cuda_stream stream) {
-  constexpr int bytes = sizeof(tile_storage<dim, slots>);
-  BASED_CUDA(cudaFuncSetAttribute(tile_kernel<dim, slots>,
-                                  cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
-  tile_kernel<dim, slots><<<static_cast<unsigned>(blocks), threads, bytes, stream>>>(params);
-  BASED_CUDA_LAUNCHED();
+  launch_kernel(tile_kernel<dim, slots>,
+                {.grid = static_cast<unsigned>(blocks),
+                 .block = threads,
+                 .shared_bytes = sizeof(tile_storage<dim, slots>)},
+                stream, params);
 }
 
 constexpr int slots_of(const window_problem& problem) {

@@ -16,7 +16,7 @@
 #include "baselines/softmax_attention/softmax_attention.h"
 #include "baselines/staged_rows.cuh"
 #include "baselines/token_tiles.cuh"
-#include "kernels/core/cuda_check.h"
+#include "kernels/core/launch.h"
 #include "kernels/ptx/bf16x2.cuh"
 #include "kernels/ptx/ex2.cuh"
 #include "kernels/ptx/mma.cuh"
@@ -226,15 +226,18 @@ constexpr std::int64_t count_tiles(std::int64_t tokens, int tile) {
 template <int head_dim, bool causal>
 void launch(const attention_args<bf16>& args, cuda_stream stream) {
   const attention_problem& problem = args.problem;
-  const auto kernel = softmax_attention_kernel<head_dim, causal>;
-  constexpr int shared_bytes = sizeof(shared_storage<head_dim>);
-  BASED_CUDA(
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes));
   const token_tiles query_tiles({problem.batch, problem.heads, problem.seqlen}, query_tile);
-  kernel<<<query_tiles.count, threads, shared_bytes, stream>>>(
-      {args.q, args.k, args.v, args.o, query_tiles,
-       problem.softmax_scale() * std::numbers::log2e_v<float>});
-  BASED_CUDA_LAUNCHED();
+  const kernel_params params = {args.q,
+                                args.k,
+                                args.v,
+                                args.o,
+                                query_tiles,
+                                problem.softmax_scale() * std::numbers::log2e_v<float>};
+  launch_kernel(softmax_attention_kernel<head_dim, causal>,
+                {.grid = query_tiles.count,
+                 .block = threads,
+                 .shared_bytes = sizeof(shared_storage<head_dim>)},
+                stream, params);
 }
 
 void run(const attention_args<bf16>& args, cuda_stream stream) {

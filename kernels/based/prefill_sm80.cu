@@ -34,8 +34,8 @@
 
 #include "kernels/based/circulant.cuh"
 #include "kernels/based/key_moments_sm80.cuh"
-#include "kernels/core/cuda_check.h"
 #include "kernels/core/device_attribute.h"
+#include "kernels/core/launch.h"
 #include "kernels/ptx/reciprocal.cuh"
 #include "kernels/tile/barrier.cuh"
 #include "kernels/tile/block.cuh"
@@ -400,8 +400,8 @@ __device__ void work_out(shared_storage& shared, const parameters& p, int chunk,
   shared.read[chunk % 2].arrive();
 
   if constexpr (Normalize) {
-    warpgroup::scale_rows(o, {ptx::reciprocal(warp::sum_of_row(sums[0]) + p.eps),
-                              ptx::reciprocal(warp::sum_of_row(sums[1]) + p.eps)});
+    scale_rows(o, {ptx::reciprocal(warp::row_sum(sums[0]) + p.eps),
+                   ptx::reciprocal(warp::row_sum(sums[1]) + p.eps)});
   }
 #pragma unroll
   for (int d = 0; d < dim_blocks; ++d) {
@@ -513,11 +513,11 @@ void launch_prefill(const prefill_args<bf16>& args, cuda_stream stream) {
   p.eps = options.eps;
 
   const auto kernel = options.normalize ? prefill_sm80_kernel<true> : prefill_sm80_kernel<false>;
-  BASED_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                  sizeof(shared_storage)));
-  kernel<<<static_cast<unsigned>(shape.batch_heads()), threads, sizeof(shared_storage), stream>>>(
-      p);
-  BASED_CUDA_LAUNCHED();
+  launch_kernel(kernel,
+                {.grid = static_cast<unsigned>(shape.batch_heads()),
+                 .block = threads,
+                 .shared_bytes = sizeof(shared_storage)},
+                stream, p);
 }
 
 }  // namespace based::sm80

@@ -338,7 +338,7 @@ __device__ void run_output_warpgroup(shared_storage<Share>& shared, const parame
       const auto sum = [&](int row) {
         return o_and_sums.value[o.size + 2 * row] + earlier_sums.value[2 * row] + constant;
       };
-      warpgroup::scale_rows(o, {ptx::reciprocal(sum(0)), ptx::reciprocal(sum(1))});
+      scale_rows(o, {ptx::reciprocal(sum(0)), ptx::reciprocal(sum(1))});
     }
     warp::wait_stores_read();
     warp::store(output, to_bf16(o));

@@ -105,7 +105,7 @@ __device__ inline void start_state(state_accumulator& s_transposed, Storage& sha
     warpgroup::load_state(s_transposed, shared.initial_state(), p.scale);
     warpgroup::sync<state_barrier>();
   } else {
-    warpgroup::clear(s_transposed);
+    clear(s_transposed);
   }
 }
 

@@ -21,7 +21,7 @@
 #include "kernels/based/quad_features.cuh"
 #include "kernels/based/state_pass.cuh"
 #include "kernels/based/weights.cuh"
-#include "kernels/core/cuda_check.h"
+#include "kernels/core/launch.h"
 #include "kernels/ptx/reciprocal.cuh"
 #include "kernels/tile/barrier.cuh"
 #include "kernels/tile/block.cuh"
@@ -194,7 +194,7 @@ __global__ void __launch_bounds__(threads, shared_storage<Stateful>::ctas_per_mu
   accumulator_tile<64> scores;                       // A [64 x 64], not yet scaled
   accumulator_tile<Normalize ? 72 : 64> o_and_sums;  // O [64 x 64], the weights' sums [64 x 8]
   accumulator_tile<64>& o = first_columns<64>(o_and_sums);
-  warpgroup::clear(o_and_sums);
+  clear(o_and_sums);
   const polynomial weight(p.scale, weight_factor);
   const std::uint32_t mask = causal_mask();
   // W [64 x 64] of a chunk. Only that of the queries themselves needs a mask.
@@ -246,10 +246,10 @@ __global__ void __launch_bounds__(threads, shared_storage<Stateful>::ctas_per_mu
     const auto sum = [&](int row, float earlier) {
       return o_and_sums.value[o.size + 2 * row] + weight_factor * (earlier + p.eps);
     };
-    warpgroup::scale_rows(
-        o, {ptx::reciprocal(sum(0, earlier_sums.x)), ptx::reciprocal(sum(1, earlier_sums.y))});
+    scale_rows(o,
+               {ptx::reciprocal(sum(0, earlier_sums.x)), ptx::reciprocal(sum(1, earlier_sums.y))});
   } else {
-    warpgroup::scale_rows(o, {1 / weight_factor, 1 / weight_factor});
+    scale_rows(o, {1 / weight_factor, 1 / weight_factor});
   }
   output_tile& output = shared.output[warp];  // this warp's rows of O [16 x 64]
   warp::store(output, to_bf16(o));
@@ -279,12 +279,9 @@ void launch_quadratic(const prefill_args<bf16>& args, cuda_stream stream) {
           ? (stateful ? quadratic_kernel<true, true> : quadratic_kernel<true, false>)
           : (stateful ? quadratic_kernel<false, true> : quadratic_kernel<false, false>);
   const std::size_t bytes = stateful ? sizeof(stateful_storage) : sizeof(stateless_storage);
-  BASED_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                  static_cast<int>(bytes)));
   const dim3 ctas(static_cast<unsigned>(args.problem.shape.batch_heads()),
                   p.chunks + options.final_state);
-  kernel<<<ctas, threads, bytes, stream>>>(p);
-  BASED_CUDA_LAUNCHED();
+  launch_kernel(kernel, {.grid = ctas, .block = threads, .shared_bytes = bytes}, stream, p);
 }
 
 }  // namespace based::sm90

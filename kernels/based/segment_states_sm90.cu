@@ -10,7 +10,7 @@
 #include "kernels/based/prefill_sm90.cuh"
 #include "kernels/based/quad_features.cuh"
 #include "kernels/based/state_pass.cuh"
-#include "kernels/core/cuda_check.h"
+#include "kernels/core/launch.h"
 #include "kernels/tile/barrier.cuh"
 #include "kernels/tile/warpgroup.cuh"
 
@@ -52,7 +52,7 @@ __global__ void __launch_bounds__(threads, ctas_per_multiprocessor)
   for (int i = 0; warp == 0 && i < stages; ++i) load(i, i);
 
   state_accumulator s_transposed;  // S^T [64 x 160]
-  warpgroup::clear(s_transposed);
+  clear(s_transposed);
   moments_if<Moments> moments;
   moments.clear();
   add_chunks<0, 1>(s_transposed, moments, shared, shared.key_features, count, p.scale, warp,
@@ -68,11 +68,9 @@ __global__ void __launch_bounds__(threads, ctas_per_multiprocessor)
 void launch_segment_states(const parameters& p, std::int64_t batch_heads, bool moments,
                            cuda_stream stream) {
   const auto kernel = moments ? segment_states_kernel<true> : segment_states_kernel<false>;
-  BASED_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                  sizeof(shared_storage)));
   const dim3 ctas(static_cast<unsigned>(batch_heads), p.segments - 1);
-  kernel<<<ctas, threads, sizeof(shared_storage), stream>>>(p);
-  BASED_CUDA_LAUNCHED();
+  launch_kernel(kernel, {.grid = ctas, .block = threads, .shared_bytes = sizeof(shared_storage)},
+                stream, p);
 }
 
 }  // namespace based::sm90

@@ -106,11 +106,5 @@ __device__ inline void add_rows(float (&sums)[2], const operand_slice& x) {
   for (int i = 0; i < 4; ++i) sums[i % 2] += ptx::low_half(x.word[i]) + ptx::high_half(x.word[i]);
 }
 
-/// Sum over the four lanes that share a row.
-__device__ inline float sum_of_row(float part) {
-  part += __shfl_xor_sync(~0u, part, 1);
-  return part + __shfl_xor_sync(~0u, part, 2);
-}
-
 }  // namespace warp
 }  // namespace based

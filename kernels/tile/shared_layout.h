@@ -5,10 +5,12 @@
 // 128 bytes). A panel is Rows rows of that width, contiguous; panels follow one another. Within a
 // panel the 16-byte units of a row are permuted by the row, so that eight rows of a column, or a
 // row, meet every bank once: the pattern of the copy engine and of wgmma. PTX ISA, "Swizzling
-// modes" and "Asynchronous Warpgroup Level Matrix Shared Memory Layout".
+// modes", "Asynchronous Warpgroup Level Matrix Shared Memory Layout" and "Strides".
 #pragma once
 
 #include <cstdint>
+
+#include "kernels/ptx/major.h"
 
 namespace based {
 
@@ -39,15 +41,29 @@ struct shared_layout {
            swizzled(Swizzle, row * row_bytes + col % panel_cols * element_bytes);
   }
 
-  // As an operand of wgmma, K-major: a row is an M or N index, a column a K index; MN-major: the
-  // other way round. The next eight rows are `group_bytes` on, the next panel `panel_bytes`.
+  /// The next eight rows of a panel are this much further on.
   static constexpr int group_bytes = 8 * row_bytes;
+
+  /// Byte offset of the wgmma operand of K indices 16 step .. 16 step + 15. K-major: a row of the
+  /// tile is an M or N index, a column a K index; MN-major: the other way round.
+  static constexpr int operand_offset(ptx::major major, int step) {
+    return major == ptx::major::k ? offset(0, 16 * step) : offset(16 * step, 0);
+  }
 };
 
-/// A wgmma matrix descriptor is 64 bits: the tile's address / 16 in its lowest, the strides and the
-/// swizzle's mode above. This is the latter, without the address. The next panel is `PanelStride`
-/// bytes on.
-template <class Layout, int PanelStride = Layout::panel_bytes>
+/// A wgmma matrix descriptor is 64 bits: in the lowest 14 the tile's address / 16, above them two
+/// strides and the swizzle's mode. This is all but the address.
+///
+/// wgmma reads eight rows of a panel at a time, one "core matrix" or several side by side. Where
+/// the others are:
+///
+///   K-major, swizzled   eight rows on: stride; a K step lies within one panel
+///   K-major             eight rows on: stride; the next panel, eight K indices on: leading
+///   MN-major, swizzled  eight rows, K indices, on: stride; the next panel: leading
+///   MN-major            the next panel, eight M or N indices on: stride; eight rows on: leading
+///
+/// The next panel is `PanelStride` bytes on.
+template <class Layout, ptx::major Major, int PanelStride = Layout::panel_bytes>
 constexpr std::uint64_t descriptor_template() {
   constexpr auto encoded = [](int bytes) { return static_cast<std::uint64_t>(bytes) >> 4; };
   constexpr std::uint64_t modes[] = {1, 2, 3, 0};  // of 128, 64, 32 and 16 bytes
@@ -55,7 +71,10 @@ constexpr std::uint64_t descriptor_template() {
   for (int i = 0; i < 4; ++i) {
     if (Layout::row_bytes == 128 >> i) mode = modes[i];
   }
-  return encoded(PanelStride) << 16 | encoded(Layout::group_bytes) << 32 | mode << 62;
+  constexpr bool exchanged = Major == ptx::major::mn && Layout::row_bytes == 16;
+  const std::uint64_t leading = encoded(exchanged ? Layout::group_bytes : PanelStride);
+  const std::uint64_t stride = encoded(exchanged ? PanelStride : Layout::group_bytes);
+  return leading << 16 | stride << 32 | mode << 62;
 }
 
 }  // namespace based

@@ -1,9 +1,14 @@
-// Operations of one warp: bulk copies of tiles, and its place in the block.
+// Operations of one warp: its place in the block, bulk copies of tiles, stores of its rows, and
+// what its lanes have in common.
 #pragma once
 
+#include <cstdint>
+
+#include "kernels/ptx/stmatrix.cuh"
 #include "kernels/ptx/sync.cuh"
 #include "kernels/ptx/tma.cuh"
 #include "kernels/tile/barrier.cuh"
+#include "kernels/tile/register_tile.cuh"
 #include "kernels/tile/shared_tile.cuh"
 
 namespace based {
@@ -36,16 +41,22 @@ __device__ inline int pinned(int value) {
   return __shfl_sync(~0u, value, threadIdx.x % 32);
 }
 
-/// Starts the copies of tiles and lets `arrived` expect them: one arrival. Tokens past the end are
-/// zeros.
+/// Starts the copies of tiles, one a panel, and lets `arrived` expect them: one arrival. Tokens
+/// past the end are zeros. Called by: one warp
 template <class... Tiles>
 __device__ inline void load_async(barrier& arrived, tile_coordinates from,
                                   const tile_copy<Tiles>&... copies) {
   if (ptx::elect_lane()) {
     arrived.arrive_expect((Tiles::bytes + ...));
-    (ptx::bulk_tensor_load(copies.to.elements, &copies.from, arrived.word(), 0, from.token,
-                           from.head, from.batch),
-     ...);
+    const auto start = [&](auto& tile, const CUtensorMap& map) {
+#pragma unroll
+      for (int i = 0; i < tile.panels; ++i) {
+        const int col = i * tile.panel_cols;
+        ptx::bulk_tensor_load(tile.at(0, col), &map, arrived.word(), col, from.token, from.head,
+                              from.batch);
+      }
+    };
+    (start(copies.to, copies.from), ...);
   }
 }
 
@@ -59,13 +70,18 @@ __device__ inline void load_async(void* to, const T& from, barrier& arrived) {
   }
 }
 
-/// Starts the copy of a tile that this warp wrote, whose lanes have fenced that since. Tokens past
-/// the end are not written.
+/// Starts the copies of a tile, one a panel, that this warp wrote, whose lanes have fenced that
+/// since. Tokens past the end are not written.
+/// Called by: one warp
 template <class Tile>
 __device__ inline void store_async(const Tile& tile, const CUtensorMap& map, tile_coordinates to) {
   __syncwarp();
   if (ptx::elect_lane()) {
-    ptx::bulk_tensor_store(&map, tile.elements, 0, to.token, to.head, to.batch);
+#pragma unroll
+    for (int i = 0; i < Tile::panels; ++i) {
+      const int col = i * Tile::panel_cols;
+      ptx::bulk_tensor_store(&map, tile.at(0, col), col, to.token, to.head, to.batch);
+    }
     ptx::bulk_commit_group();
   }
 }
@@ -74,6 +90,41 @@ __device__ inline void store_async(const Tile& tile, const CUtensorMap& map, til
 __device__ inline void wait_stores_read() {
   if (ptx::elect_lane()) ptx::bulk_wait_group_read<0>();
   __syncwarp();
+}
+
+/// Stores this warp's sixteen rows of a warpgroup's tile to rows `first_row` .. of a shared tile.
+/// Called by: one warp
+template <int Cols, class Tile>
+__device__ inline void store(Tile& to, const operand_tile<Cols>& from, int first_row = 0) {
+  using layout = typename Tile::layout;
+  static_assert(Tile::rows % 16 == 0 && Tile::cols == Cols);
+  // Within a panel a step of 16 columns flips address bits that the tile's alignment leaves to the
+  // column.
+  const std::uint32_t address =
+      ptx::shared_address(to.at(first_row + lane() % 16, lane() / 16 * 8));
+#pragma unroll
+  for (int i = 0; i < from.slices; ++i) {
+    const int panel = 16 * i / layout::panel_cols * layout::panel_bytes;
+    const int within = layout::offset(0, 16 * i) - panel;
+    ptx::stmatrix_x4<false>((address ^ within) + panel, from.slice[i].word);
+  }
+}
+
+/// The largest or the sum of the values of the four lanes that share a row, in all four.
+/// Called by: one warp
+__device__ inline float row_max(float part) {
+  part = fmaxf(part, __shfl_xor_sync(~0u, part, 1));
+  return fmaxf(part, __shfl_xor_sync(~0u, part, 2));
+}
+__device__ inline float row_sum(float part) {
+  part += __shfl_xor_sync(~0u, part, 1);
+  return part + __shfl_xor_sync(~0u, part, 2);
+}
+__device__ inline row_values row_max(const row_values& parts) {
+  return {row_max(parts.value[0]), row_max(parts.value[1])};
+}
+__device__ inline row_values row_sum(const row_values& parts) {
+  return {row_sum(parts.value[0]), row_sum(parts.value[1])};
 }
 
 }  // namespace warp

@@ -333,7 +333,7 @@ __global__ void sum_rows_kernel(const bits* a, float* sums) {
   for (int i = 0; i < cols; i += block_size) {
     warp::add_rows(parts, read_block<operand_slice>(a + i, cols));
   }
-  for (int i = 0; i < 2; ++i) sums[32 * i + warp::lane()] = warp::sum_of_row(parts[i]);
+  for (int i = 0; i < 2; ++i) sums[32 * i + warp::lane()] = warp::row_sum(parts[i]);
 }
 
 TEST_F(mma_sync_test, sums_rows) {
@@ -362,7 +362,7 @@ __global__ void moments_kernel(const float* first_z, const bits* k, const bits* 
   moments.add(keys);
   float parts[2] = {0, 0};
   moments.add_weights(parts, read_block<operand_slice>(q, block_size));
-  for (int i = 0; i < 2; ++i) sums[32 * i + warp::lane()] = warp::sum_of_row(parts[i]);
+  for (int i = 0; i < 2; ++i) sums[32 * i + warp::lane()] = warp::row_sum(parts[i]);
   moments.add_count(-10);
   moments.store(z);
 }

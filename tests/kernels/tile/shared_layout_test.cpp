@@ -70,15 +70,16 @@ TEST(descriptor, encodes_strides_and_mode) {
   const auto field = [](std::uint64_t descriptor, int first) {
     return static_cast<int>(descriptor >> first & 0x3fff) << 4;
   };
-  constexpr std::uint64_t phi = descriptor_template<features>();
+  constexpr std::uint64_t phi = descriptor_template<features, ptx::major::mn>();
   EXPECT_EQ(field(phi, 16), 2048);
   EXPECT_EQ(field(phi, 32), 256);
   EXPECT_EQ(phi >> 62, 3u);
-  constexpr std::uint64_t v = descriptor_template<values>();
+  constexpr std::uint64_t v = descriptor_template<values, ptx::major::mn>();
   EXPECT_EQ(field(v, 32), 1024);
   EXPECT_EQ(v >> 62, 1u);
   EXPECT_EQ(v & 0x3fff, 0u);
-  constexpr std::uint64_t plain = descriptor_template<shared_layout<16, 48, swizzle::none>>();
+  constexpr std::uint64_t plain =
+      descriptor_template<shared_layout<16, 48, swizzle::none>, ptx::major::k>();
   EXPECT_EQ(field(plain, 16), 256);
   EXPECT_EQ(field(plain, 32), 128);
   EXPECT_EQ(plain >> 62, 0u);

@@ -376,7 +376,7 @@ __global__ void load_kernel(const bits* source, float* destination) {
   Tile& tile = *reinterpret_cast<Tile*>(shared_bytes);
   fill(tile, source);
   accumulator_tile<Tile::cols> loaded;
-  warpgroup::clear(loaded);
+  clear(loaded);
 #pragma unroll
   for (int step = 0; step < Tile::cols / 16; ++step) {
     const operand_slice slice = warpgroup::load(tile, step);
@@ -519,7 +519,7 @@ __global__ void mma_AB_beside_kernel(const bits* a, const bits* b, const bits* c
   fill(beside, c);
   const operand_tile<64> operand = load_operand<64>(a);
   accumulator_tile<72> product;
-  warpgroup::clear(product);
+  clear(product);
   warpgroup::mma_fence();
 #pragma unroll
   for (int i = 0; i < operand.slices; ++i) {
@@ -646,7 +646,7 @@ __global__ void scale_rows_kernel(const float* source, const float* factors, flo
   accumulator_tile<Cols> tile;
   fill(tile, source);
   const float* mine = factors + 16 * warpgroup::warp() + warp::lane() / 4;
-  warpgroup::scale_rows(first_columns<64>(tile), {mine[0], mine[8]});
+  scale_rows(first_columns<64>(tile), {mine[0], mine[8]});
   drain(tile, destination);
 }
 
@@ -677,7 +677,7 @@ __global__ void mma_AtB_kernel(const bits* a, const bits* b, float* d) {
   fill(tile_a, a);
   fill(tile_b, b);
   accumulator_tile<160> product;
-  warpgroup::clear(product);
+  clear(product);
   warpgroup::mma_fence();
   warpgroup::mma_AtB(product, tile_a, tile_b);
   warpgroup::mma_commit();
@@ -824,7 +824,7 @@ __global__ void state_kernel(const float* from, segment_state* partial, handed_s
   warpgroup::store_parts(partial->state, state);
   warpgroup::add_parts(state, partial->state);
   warpgroup::store_exact(handed->state, state);
-  warpgroup::clear(state);
+  clear(state);
   warpgroup::load_exact(state, handed->state);
   warpgroup::add_exact(state, handed->state);
   warpgroup::store_state(to, state, scale);
