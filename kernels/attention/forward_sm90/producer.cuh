@@ -1,88 +1,101 @@
-// The warp that fetches: queries of a block, then its keys and values tile by tile.
+// What a CTA works on, and the warp that fetches it: queries of a block, then its keys and values
+// tile by tile.
 #pragma once
 
 #include "kernels/attention/forward_sm90/config.cuh"
-#include "kernels/ptx/tma.cuh"
+#include "kernels/tile/warp.cuh"
 
 namespace based::attention_sm90 {
 
-/// Starts the copy of a tile, 64 columns at a time.
-/// Called by: one thread
-template <class Tile>
-__device__ inline void load_tile(Tile& tile, const CUtensorMap& map, barrier& loaded,
-                                 tile_coordinates from) {
-#pragma unroll
-  for (int col = 0; col < Tile::cols; col += Tile::layout::panel_cols) {
-    ptx::bulk_tensor_load(tile.at(0, col), &map, loaded.word(), col, from.token, from.head,
-                          from.batch);
+/// Writes the items of this CTA from round `first_round` on to its list, as many as there are and
+/// find room; returns their number.
+/// Called by: one block
+template <class Config, class Element>
+__device__ inline int fill_list(shared_storage<Config, Element>& shared, const parameters& p,
+                                int first_round) {
+  const int most = shared_storage<Config, Element>::listed;
+  int rounds = p.order.items() / gridDim.x;
+  rounds += position_in_round(rounds, blockIdx.x, gridDim.x) < p.order.items();
+  const int count = min(rounds - first_round, most);
+  for (int i = threadIdx.x; i < count; i += cta_threads<Config>) {
+    const block_item item =
+        p.order.item(position_in_round(first_round + i, blockIdx.x, gridDim.x));
+    const int query = item.block * block_queries<Config>;
+    const int groups =
+        min(Config::groups, (p.head.queries - query + group_queries - 1) / group_queries);
+    const tile_walk walk = walk_of(p.head, query, groups);
+    shared.list[i] = {.batch = item.batch,
+                      .head = item.head,
+                      .key_head = item.head / p.query_heads_per_key_head,
+                      .query = query,
+                      .groups = groups,
+                      .first_key = walk.first_key,
+                      .tiles = walk.tiles,
+                      .todo = (1u << groups) - 1};
   }
+  __syncthreads();
+  return count;
 }
 
-template <class Config>
+template <class Config, class Element>
 class producer {
-  static constexpr int stages = Config::stages;
-  using storage = shared_storage<Config>;
+  using storage = shared_storage<Config, Element>;
 
  public:
   __device__ producer(storage& shared, const parameters& p) : shared_(shared), p_(p) {}
 
-  /// Feeds the consumers with all items of this CTA: a list of them, then those of the list that
-  /// have to be redone, then the next.
-  /// Called by: one thread
-  __device__ void run() {
-    std::uint32_t settled_parity = 0;
-    for (int round = 0, list = 0;; list ^= 1) {
-      int listed = 0;
-      bool last = false;
-      for (; listed < storage::listed && !last; ++listed, ++round) {
-        const int position = position_in_round(round, blockIdx.x, gridDim.x);
-        last = position >= p_.order.items();
-        listed_item& entry = shared_.list[list][listed];
-        entry.at = last ? block_item{0, 0, -1} : p_.order.item(position);
-        entry.redo = 0;
-        load_item(entry.at);
-      }
-      shared_.settled.wait(settled_parity);
-      settled_parity ^= 1;
-      for (int i = 0; i < listed; ++i) {
-        if (shared_.list[list][i].redo != 0) load_item(shared_.list[list][i].at);
-      }
-      if (last) return;
+  /// Fetches what the list's items need that are still to do, as far ahead as there is room.
+  /// Called by: one warp
+  __device__ void fetch(int listed) {
+#pragma unroll 1
+    for (int i = 0; i < listed; ++i) {
+      const listed_item& item = shared_.list[i];
+      if (item.todo == 0 || item.tiles == 0) continue;
+      fetch_queries(item);
+      fetch_keys_and_values(item);
     }
   }
 
  private:
-  __device__ void load_item(const block_item& item) {
+  __device__ void fetch_queries(const listed_item& item) {
     barrier& loaded = shared_.queries_loaded[query_.buffer];
     shared_.queries_consumed[query_.buffer].wait(query_.parity ^ 1);
-    if (item.block < 0) {
-      loaded.arrive();
-      return;
+    if (ptx::elect_lane()) {
+      loaded.arrive_expect(item.groups * storage::tile::bytes);
+#pragma unroll 1
+      for (int g = 0; g < item.groups; ++g) {
+        load_panels(shared_.q[query_.buffer][g], p_.q, loaded,
+                    {item.batch, item.head, item.query + g * group_queries});
+      }
     }
-    const int query = item.block * block_queries<Config>;
-    const int groups = active_groups<Config>(p_.head, query);
-    loaded.arrive_expect(groups * storage::tile::bytes);
-    for (int g = 0; g < groups; ++g) {
-      load_tile(shared_.q[query_.buffer][g], p_.q, loaded,
-                {item.batch, item.head, query + g * group_queries});
-    }
+    __syncwarp();
     query_.advance();
+  }
 
-    const tile_walk walk = walk_of(p_.head, query, groups);
-    tile_coordinates at = {item.batch, item.head / p_.query_heads_per_key_head, walk.first_key};
-    for (int t = 0; t < walk.tiles; ++t, at.token -= tile_keys) {
-      shared_.consumed[stage_.buffer].wait(stage_.parity ^ 1);
-      shared_.keys_loaded[stage_.buffer].arrive_expect(storage::tile::bytes);
-      load_tile(shared_.k[stage_.buffer], p_.k, shared_.keys_loaded[stage_.buffer], at);
-      shared_.values_loaded[stage_.buffer].arrive_expect(storage::tile::bytes);
-      load_tile(shared_.v[stage_.buffer], p_.v, shared_.values_loaded[stage_.buffer], at);
+  __device__ void fetch_keys_and_values(const listed_item& item) {
+    tile_coordinates at = {item.batch, item.key_head, item.first_key};
+#pragma unroll 1
+    for (int t = 0; t < item.tiles; ++t, at.token -= tile_keys) {
+      const int stage = stage_.buffer;
+      shared_.consumed[stage].wait(stage_.parity ^ 1);
+      warp::load_async(shared_.keys_loaded[stage], at, tile_copy{shared_.k[stage], p_.k});
+      warp::load_async(shared_.values_loaded[stage], at, tile_copy{shared_.v[stage], p_.v});
       stage_.advance();
+    }
+  }
+
+  __device__ static void load_panels(typename storage::tile& tile, const CUtensorMap& map,
+                                     barrier& loaded, tile_coordinates from) {
+#pragma unroll
+    for (int col = 0; col < tile.cols; col += tile.panel_cols) {
+      ptx::bulk_tensor_load(tile.at(0, col), &map, loaded.word(), col, from.token, from.head,
+                            from.batch);
     }
   }
 
   storage& shared_;
   const parameters& p_;
-  ring_position<stages> stage_;
+  ring_position<Config::stages> stage_;
   ring_position<storage::query_buffers> query_;
 };
 
