@@ -3,6 +3,7 @@
 
 #include "kernels/attention/forward_sm90/consumer.cuh"
 #include "kernels/attention/forward_sm90/producer.cuh"
+#include "kernels/tile/block.cuh"
 
 namespace based::attention_sm90 {
 
@@ -24,26 +25,34 @@ __global__ void __launch_bounds__(cta_threads<Config>, 1)
     }
     ptx::fence_mbarrier_init();
   }
+  if constexpr (Config::sums_by_product) {
+    block::fill(shared.ones, two_ones<Element>);
+    ptx::fence_proxy_async();
+  }
   __syncthreads();
 
   const int warp = warp::uniform_index();
-  const int group = warp / warpgroup::warps;
-  if (group == Config::groups) {
+  if (warp >= Config::groups * warpgroup::warps) {
     ptx::decrease_registers<Config::producer_registers>();
     producer<Config, Element> role(shared, p);
-    for (int round = 0, listed; (listed = fill_list(shared, p, round)) > 0; round += listed) {
-      if (warp % warpgroup::warps == 0) role.fetch(listed);
+    const bool fetches = warp == Config::groups * warpgroup::warps;
+    for (bool more = true; more;) {
+      if (fetches) more = role.fetch_new_items();
+      more = __syncthreads_or(fetches && more);
+      if (fetches) role.fetch_undone_items();
       __syncthreads();
-      if (warp % warpgroup::warps == 0) role.fetch(listed);
+      if (fetches) role.fetch_undone_items();
       __syncthreads();
     }
   } else {
     ptx::increase_registers<Config::consumer_registers>();
     consumer<Config, Element> role(shared, p, warp);
-    for (int round = 0, listed; (listed = fill_list(shared, p, round)) > 0; round += listed) {
-      role.template work_on_list<maximum::frozen>(listed);
+    for (bool more = true; more;) {
+      role.work_on_new_items();
+      more = __syncthreads_or(false);
+      role.template work_on_undone_items<attempt::online>();
       __syncthreads();
-      role.template work_on_list<maximum::online>(listed);
+      role.template work_on_undone_items<attempt::careful>();
       __syncthreads();
     }
   }

@@ -7,36 +7,6 @@
 
 namespace based::attention_sm90 {
 
-/// Writes the items of this CTA from round `first_round` on to its list, as many as there are and
-/// find room; returns their number.
-/// Called by: one block
-template <class Config, class Element>
-__device__ inline int fill_list(shared_storage<Config, Element>& shared, const parameters& p,
-                                int first_round) {
-  const int most = shared_storage<Config, Element>::listed;
-  int rounds = p.order.items() / gridDim.x;
-  rounds += position_in_round(rounds, blockIdx.x, gridDim.x) < p.order.items();
-  const int count = min(rounds - first_round, most);
-  for (int i = threadIdx.x; i < count; i += cta_threads<Config>) {
-    const block_item item =
-        p.order.item(position_in_round(first_round + i, blockIdx.x, gridDim.x));
-    const int query = item.block * block_queries<Config>;
-    const int groups =
-        min(Config::groups, (p.head.queries - query + group_queries - 1) / group_queries);
-    const tile_walk walk = walk_of(p.head, query, groups);
-    shared.list[i] = {.batch = item.batch,
-                      .head = item.head,
-                      .key_head = item.head / p.query_heads_per_key_head,
-                      .query = query,
-                      .groups = groups,
-                      .first_key = walk.first_key,
-                      .tiles = walk.tiles,
-                      .todo = (1u << groups) - 1};
-  }
-  __syncthreads();
-  return count;
-}
-
 template <class Config, class Element>
 class producer {
   using storage = shared_storage<Config, Element>;
@@ -44,26 +14,74 @@ class producer {
  public:
   __device__ producer(storage& shared, const parameters& p) : shared_(shared), p_(p) {}
 
-  /// Fetches what the list's items need that are still to do, as far ahead as there is room.
+  /// Fills the list with this CTA's next items, and fetches what they need, as far ahead as there is
+  /// room. Returns whether there may be more.
   /// Called by: one warp
-  __device__ void fetch(int listed) {
+  __device__ bool fetch_new_items() {
 #pragma unroll 1
-    for (int i = 0; i < listed; ++i) {
-      const listed_item& item = shared_.list[i];
-      if (item.todo == 0 || item.tiles == 0) continue;
-      fetch_queries(item);
-      fetch_keys_and_values(item);
+    for (int i = 0; i < storage::listed; ++i) {
+      const int position = next_position();
+      const bool is_one = position < p_.order.items();
+      list_item(shared_.list[i], is_one ? position : -1);
+      fetch(shared_.list[i]);
+      if (!is_one) return false;
+    }
+    return true;
+  }
+
+  /// Fetches once more what those items of the list need that are not done.
+  /// Called by: one warp
+  __device__ void fetch_undone_items() {
+#pragma unroll 1
+    for (int i = 0; i < storage::listed && shared_.list[i].groups > 0; ++i) {
+      if (shared_.list[i].todo != 0) fetch(shared_.list[i]);
     }
   }
 
  private:
+  /// The first item of each CTA is known, the others it takes by its number or by tickets.
+  __device__ int next_position() {
+    const int round = round_++;
+    if (round == 0 || p_.tickets == nullptr) {
+      return position_in_round(round, blockIdx.x, gridDim.x);
+    }
+    int ticket = 0;
+    if (warp::lane() == 0) ticket = atomicAdd(p_.tickets, 1);
+    return gridDim.x + __shfl_sync(~0u, ticket, 0);
+  }
+
+  /// A negative position is the end.
+  __device__ void list_item(listed_item& entry, int position) {
+    listed_item item = {};
+    if (position >= 0) {
+      const block_item at = p_.order.item(position);
+      item.batch = at.batch;
+      item.head = at.head;
+      item.key_head = at.head / p_.query_heads_per_key_head;
+      item.query = at.block * block_queries<Config>;
+      item.groups =
+          min(Config::groups, (p_.head.queries - item.query + group_queries - 1) / group_queries);
+      const tile_walk walk = walk_of(p_.head, item.query, item.groups);
+      item.first_key = walk.first_key;
+      item.tiles = walk.tiles;
+      item.todo = (1u << item.groups) - 1;
+    }
+    if (warp::lane() == 0) entry = item;
+    __syncwarp();
+  }
+
+  __device__ void fetch(const listed_item& item) {
+    fetch_queries(item);
+    fetch_keys_and_values(item);
+  }
+
   __device__ void fetch_queries(const listed_item& item) {
     barrier& loaded = shared_.queries_loaded[query_.buffer];
     shared_.queries_consumed[query_.buffer].wait(query_.parity ^ 1);
     if (ptx::elect_lane()) {
-      loaded.arrive_expect(item.groups * storage::tile::bytes);
+      loaded.arrive_expect(item.tiles > 0 ? item.groups * storage::tile::bytes : 0);
 #pragma unroll 1
-      for (int g = 0; g < item.groups; ++g) {
+      for (int g = 0; g < item.groups && item.tiles > 0; ++g) {
         load_panels(shared_.q[query_.buffer][g], p_.q, loaded,
                     {item.batch, item.head, item.query + g * group_queries});
       }
@@ -97,6 +115,7 @@ class producer {
   const parameters& p_;
   ring_position<Config::stages> stage_;
   ring_position<storage::query_buffers> query_;
+  int round_ = 0;
 };
 
 }  // namespace based::attention_sm90

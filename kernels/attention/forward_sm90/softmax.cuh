@@ -21,17 +21,17 @@ __device__ inline int thread_row(int which) {
 /// Called by: one warpgroup
 __device__ inline void mask(score_tile& scores, const head_shape& head, int walk_first_key, int t) {
   const int first_key = walk_first_key - t * tile_keys;
-  int begin[2], end[2];  // of the columns that may be seen
+  const int first_col = warp::lane() % 4 * 2;
+  int begin[2], end[2];  // of the columns that may be seen, counted from the thread's first
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     const int diagonal = thread_row(r) + t * tile_keys;
-    begin[r] = head.causal ? max(-first_key, diagonal - head.window + 1) : 0;
-    end[r] = head.causal ? diagonal + 1 : head.keys - first_key;
+    begin[r] = (head.causal ? max(-first_key, diagonal - head.window + 1) : 0) - first_col;
+    end[r] = (head.causal ? diagonal + 1 : head.keys - first_key) - first_col;
   }
-  const int first_col = warp::lane() % 4 * 2;
 #pragma unroll
   for (int i = 0; i < scores.size; ++i) {
-    const int col = first_col + i / 4 * 8 + i % 2, row = i % 4 / 2;
+    const int col = i / 4 * 8 + i % 2, row = i % 4 / 2;
     if (col < begin[row] || col >= end[row]) scores.value[i] = -INFINITY;
   }
 }
