@@ -15,6 +15,7 @@
 #include "kernels/based/features.h"
 #include "kernels/core/bf16.h"
 #include "kernels/core/cuda_check.h"
+#include "kernels/core/element_type.h"
 #include "kernels/core/tensor_view.h"
 
 namespace based {

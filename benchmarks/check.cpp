@@ -1,5 +1,5 @@
 // based_check: runs the registered implementations of Based prefill on a case file
-// (benchmarks/harness/case_file.h) and compares with the output that the file holds.
+// (benchmarks/case_file.h) and compares with the output that the file holds.
 //
 // A file may ask for some orders of the polynomial only. No implementation computes these, but each
 // computes o(s) = o_0 + s o_1 + s^2 o_2 for any scale s, so that runs at s, -s and 0 give them:
@@ -22,7 +22,7 @@
 
 #include "baselines/reference/prefill.h"
 #include "benchmarks/harness/backend.h"
-#include "benchmarks/harness/case_file.h"
+#include "benchmarks/case_file.h"
 #include "kernels/core/error.h"
 
 namespace based {

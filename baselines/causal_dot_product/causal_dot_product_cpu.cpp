@@ -85,6 +85,7 @@ void prefill(const prefill_args<float>& args) {
 const registration<based_prefill> registered{{
     .name = "causal_dot_product",
     .summary = "token-serial recurrence over 273 mapped features, after Fast Transformers",
+    .role = implementation_role::baseline,
     .tolerance = cpu::tolerance,
     .workspace_bytes = workspace_bytes,
     .executed_flops =

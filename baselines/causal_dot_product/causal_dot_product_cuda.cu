@@ -403,6 +403,8 @@ constexpr double tolerance = 5e-3;  // fp32 throughout: the rounding of the bf16
 const registration<based_prefill> registered_273{
     {.name = "causal_dot_product",
      .summary = "Fast Transformers' kernel for more than 256 features, on the papers' 273",
+     .role = implementation_role::baseline,
+     .reimplements = {"fast_transformers_273"},
      .tolerance = tolerance,
      .unsupported = unsupported,
      .workspace_bytes = workspace_bytes<feature_layout::expanded>,
@@ -412,6 +414,8 @@ const registration<based_prefill> registered_273{
 const registration<based_prefill> registered_153{
     {.name = "causal_dot_product_153",
      .summary = "Fast Transformers' kernels for at most 256 features, on the 153 distinct ones",
+     .role = implementation_role::baseline,
+     .reimplements = {"fast_transformers_153"},
      .tolerance = tolerance,
      .unsupported = unsupported,
      .workspace_bytes = workspace_bytes<feature_layout::compact>,

@@ -65,6 +65,7 @@ double executed_flops(const prefill_problem& problem) {
 const registration<based_prefill> registered{{
     .name = "chunked_parallel",
     .summary = "quadratic tiles of weights, parallel over queries, after FLA's parallel form",
+    .role = implementation_role::baseline,
     .tolerance = cpu::tolerance,
     .unsupported = unsupported,
     .executed_flops = executed_flops,

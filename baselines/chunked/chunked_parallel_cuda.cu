@@ -168,6 +168,8 @@ double executed_flops(const prefill_problem& problem) {
 const registration<based_prefill> registered{
     {.name = "chunked_parallel",
      .summary = "flash-linear-attention's parallel: quadratic, tiles of 128 queries and 32 keys",
+     .role = implementation_role::baseline,
+     .reimplements = {"fla_parallel_based"},
      .tolerance = 5e-3,
      .unsupported = no_states,
      .workspace_bytes = fp32_output_bytes,

@@ -105,6 +105,7 @@ double executed_flops(const prefill_problem& problem) {
 const registration<based_prefill> registered{{
     .name = "chunked_recurrent",
     .summary = "serial over chunks with the state of 273 features carried, after FLA's fused_chunk",
+    .role = implementation_role::baseline,
     .tolerance = cpu::tolerance,
     .executed_flops = executed_flops,
     .run = prefill,

@@ -215,6 +215,8 @@ double executed_flops(const prefill_problem& problem) {
 const registration<based_prefill> registered{
     {.name = "chunked_recurrent",
      .summary = "flash-linear-attention's fused_chunk: serial 16-token chunks, 273 features",
+     .role = implementation_role::baseline,
+     .reimplements = {"fla_fused_chunk_based"},
      .tolerance = 5e-3,
      .unsupported = no_states,
      .workspace_bytes = fp32_output_bytes,

@@ -161,7 +161,9 @@ unsupported_reason unsupported(const decode_problem& problem) {
 const registration<based_decode> registered{{
     .name = "expanded",
     .summary = "the Based authors' kernel: 320 bf16 rows streamed through shared memory",
+    .role = implementation_role::baseline,
     .tolerance = tolerance,
+    .adapt = [](decode_problem& problem) { problem.layout = decode_layout::padded; },
     .unsupported = unsupported,
     .executed_flops = executed_flops,
     .run = run,

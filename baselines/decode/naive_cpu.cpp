@@ -66,7 +66,9 @@ unsupported_reason unsupported(const decode_problem& problem) {
 const registration<based_decode> registered{{
     .name = "naive",
     .summary = "state updates and contraction, a pass each",
+    .role = implementation_role::baseline,
     .tolerance = cpu::tolerance,
+    .adapt = [](decode_problem& problem) { problem.layout = decode_layout::padded; },
     .unsupported = unsupported,
     .executed_flops = executed_flops,
     .run = run,

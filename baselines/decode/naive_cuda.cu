@@ -149,7 +149,10 @@ unsupported_reason unsupported(const decode_problem& problem) {
 const registration<based_decode> registered{{
     .name = "naive",
     .summary = "eager PyTorch: state updates and contraction, a kernel each",
+    .role = implementation_role::baseline,
+    .reimplements = {"torch_bmm"},
     .tolerance = tolerance,
+    .adapt = [](decode_problem& problem) { problem.layout = decode_layout::padded; },
     .unsupported = unsupported,
     .executed_flops = executed_flops,
     .run = run,

@@ -147,6 +147,7 @@ void prefill(const prefill_args<float>& args) {
 const registration<based_prefill> registered{{
     .name = "naive",
     .summary = "feature maps and the running sum of the KV state materialised, 273 features",
+    .role = implementation_role::baseline,
     .tolerance = cpu::tolerance,
     .workspace_bytes = workspace_bytes,
     .executed_flops = executed_flops,

@@ -284,6 +284,8 @@ void run(const prefill_args<bf16>& args, cuda_stream stream) {
 const registration<based_prefill> registered{
     {.name = "naive",
      .summary = "eager PyTorch in bf16: every intermediate of 273 features a tensor in memory",
+     .role = implementation_role::baseline,
+     .reimplements = {"pytorch_naive"},
      .tolerance = cuda_tolerance,
      .unsupported = unsupported,
      .workspace_bytes = workspace_bytes,

@@ -1,5 +1,10 @@
 #include "baselines/reference/decode.h"
 
+#include <algorithm>
+#include <string>
+
+#include "baselines/reference/comparison.h"
+
 namespace based::reference {
 namespace {
 
@@ -70,3 +75,50 @@ std::vector<float> padded_key_features(const float* x) {
 }
 
 }  // namespace based::reference
+
+namespace based {
+
+void based_decode::arrange(const decode_problem& p, tensor_access& tensors) {
+  const std::int64_t heads = p.batch_heads();
+  for (std::int64_t head = 0; p.normalize && head < heads; ++head) {
+    tensors.put("z", head * state_rows(p.layout), {&earlier_tokens, 1});
+  }
+  if (p.layout == decode_layout::compact) return;
+  const auto map = [&](std::string_view name, auto features) {
+    std::vector<float> rows = tensors.get(name, 0, heads * padded_features);
+    for (auto row = rows.begin(); row != rows.end(); row += padded_features) {
+      const std::vector<float> mapped = features(&*row);
+      std::copy(mapped.begin(), mapped.end(), row);
+    }
+    tensors.put(name, 0, rows);
+  };
+  map("q", [&](const float* x) { return reference::padded_query_features(x, p.scale); });
+  map("k", [](const float* x) { return reference::padded_key_features(x); });
+}
+
+verification based_decode::compare(const decode_problem& p, const tensor_access& tensors,
+                                   const sampling& sampled) {
+  const int rows = state_rows(p.layout), dim = query_dim(p.layout);
+  const std::int64_t per_state = std::int64_t{rows} * value_dim;
+  const sampled_part part =
+      sample_part(p.batch_heads(), 1, 4.0 * static_cast<double>(per_state), sampled);
+  worst_error worst;
+  for (const std::int64_t head : part.heads) {
+    const auto q = tensors.get("q", head * dim, dim), k = tensors.get("k", head * dim, dim);
+    const auto v = tensors.get("v", head * value_dim, value_dim);
+    const auto kv = tensors.before("kv", head * per_state, per_state);
+    const auto z = tensors.before("z", head * rows, rows);
+    const reference::decode_result step = reference::decode_step(
+        p, {q.data(), k.data(), v.data(), kv.data(), p.normalize ? z.data() : nullptr});
+    worst["o"].add_all(tensors.get("o", head * value_dim, value_dim), step.o);
+    worst["kv"].add_all(tensors.get("kv", head * per_state, per_state), step.kv);
+    if (p.normalize) worst["z"].add_all(tensors.get("z", head * rows, rows), step.z);
+  }
+  return worst.found();
+}
+
+namespace {
+const operation_registration<based_decode> registered;
+}  // namespace
+
+}  // namespace based

@@ -6,6 +6,7 @@
 #include <array>
 #include <cstddef>
 
+#include "baselines/reference/comparison.h"
 #include "kernels/based/features.h"
 #include "kernels/core/error.h"
 
@@ -109,3 +110,53 @@ void final_state(const prefill_head& head, const prefill_options& options, std::
 }
 
 }  // namespace based::reference
+
+namespace based {
+
+void based_prefill::arrange(const prefill_problem& p, tensor_access& tensors) {
+  if (!p.options.initial_state || !p.options.normalize) return;
+  for (std::int64_t head = 0; head < p.shape.batch_heads(); ++head) {
+    tensors.put("initial_state.z", head * compact_features, {&earlier_tokens, 1});
+  }
+}
+
+verification based_prefill::compare(const prefill_problem& p, const tensor_access& tensors,
+                                    const sampling& sampled) {
+  const prefill_options& options = p.options;
+  const std::int64_t seqlen = p.shape.seqlen;
+  const sampled_part part = sample_part(p.shape.batch_heads(), seqlen, pair_flops, sampled);
+  worst_error worst;
+  error_norm &o_error = worst["o"], &kv_error = worst["final_state.kv"],
+             &z_error = worst["final_state.z"];
+  std::vector<double> o(part.rows.size() * value_dim);
+  std::vector<double> kv(compact_features * value_dim);
+  std::vector<double> z(options.normalize ? compact_features : 0);
+  for (const std::int64_t head : part.heads) {
+    const auto of_head = [&](std::string_view name, std::int64_t per_head) {
+      return tensors.get(name, head * per_head, per_head);
+    };
+    const auto q = of_head("q", seqlen * feature_dim), k = of_head("k", seqlen * feature_dim);
+    const auto v = of_head("v", seqlen * value_dim), got = of_head("o", seqlen * value_dim);
+    const auto initial_kv = of_head("initial_state.kv", compact_features * value_dim);
+    const auto initial_z = of_head("initial_state.z", compact_features);
+    const reference::prefill_head inputs = {.seqlen = seqlen,
+                                            .q = q.data(),
+                                            .k = k.data(),
+                                            .v = v.data(),
+                                            .initial_kv = initial_kv.data(),
+                                            .initial_z = initial_z.data()};
+    reference::prefill_rows(inputs, options, part.rows, o);
+    o_error.add_rows(got, o, part.rows, value_dim);
+    if (!options.final_state) continue;
+    reference::final_state(inputs, options, kv, z);
+    kv_error.add_all(of_head("final_state.kv", compact_features * value_dim), kv);
+    if (options.normalize) z_error.add_all(of_head("final_state.z", compact_features), z);
+  }
+  return worst.found();
+}
+
+namespace {
+const operation_registration<based_prefill> registered;
+}  // namespace
+
+}  // namespace based

@@ -72,6 +72,7 @@ void run(const window_args<float>& args) {
 const registration<window_decode> registered{{
     .name = "naive",
     .summary = "append, scores, softmax and weighted sum, a pass each",
+    .role = implementation_role::baseline,
     .tolerance = cpu::tolerance,
     .workspace_bytes = workspace_bytes,
     .executed_flops =

@@ -180,6 +180,8 @@ void run(const window_args<bf16>& args, cuda_stream stream) {
 const registration<window_decode> registered{{
     .name = "naive",
     .summary = "eager PyTorch in bf16: append, scores, softmax and weighted sum, a kernel each",
+    .role = implementation_role::baseline,
+    .reimplements = {"torch_einsum"},
     .tolerance = naive_tolerance,
     .unsupported = [](const window_problem& problem) -> unsupported_reason {
       if (problem.batch_heads() <= std::numeric_limits<std::int32_t>::max()) return {};

@@ -205,6 +205,7 @@ void run(const window_args<bf16>& args, cuda_stream stream) {
 const registration<window_decode> registered{{
     .name = "tile",
     .summary = "the Based authors' kernel: four warps a head, K and V staged in shared memory",
+    .role = implementation_role::baseline,
     .tolerance = tile_tolerance,
     .unsupported = [](const window_problem& problem) -> unsupported_reason {
       if (problem.window > largest_window) return "a window of more than 128";

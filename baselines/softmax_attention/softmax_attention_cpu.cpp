@@ -143,9 +143,10 @@ double executed_flops(const attention_problem& problem) {
          (4.0 * problem.head_dim + softmax);
 }
 
-const registration<softmax_attention> registered{{
+const registration<attention> registered{{
     .name = "softmax_attention",
     .summary = "tiled with online softmax",
+    .role = implementation_role::baseline,
     .tolerance = cpu::tolerance,
     .executed_flops = executed_flops,
     .run = run,

@@ -227,12 +227,9 @@ template <int head_dim, bool causal>
 void launch(const attention_args<bf16>& args, cuda_stream stream) {
   const attention_problem& problem = args.problem;
   const token_tiles query_tiles({problem.batch, problem.heads, problem.seqlen}, query_tile);
-  const kernel_params params = {args.q,
-                                args.k,
-                                args.v,
-                                args.o,
-                                query_tiles,
-                                problem.softmax_scale() * std::numbers::log2e_v<float>};
+  const kernel_params params = {
+      args.q, args.k,      args.v,
+      args.o, query_tiles, problem.softmax_scale() * std::numbers::log2e_v<float>};
   launch_kernel(softmax_attention_kernel<head_dim, causal>,
                 {.grid = query_tiles.count,
                  .block = threads,
@@ -271,9 +268,11 @@ double executed_flops(const attention_problem& problem) {
          problem.head_dim;
 }
 
-const registration<softmax_attention> registered{
+const registration<attention> registered{
     {.name = "softmax_attention",
      .summary = "FlashAttention-2's algorithm on mma.sync: online softmax, tiles in registers",
+     .role = implementation_role::baseline,
+     .reimplements = {"torch_sdpa_flash2", "flash_attention_2"},
      .tolerance = 5e-3,
      .unsupported = unsupported,
      .executed_flops = executed_flops,

@@ -13,14 +13,11 @@
 #include <variant>
 #include <vector>
 
-#include "benchmarks/harness/random.h"
+#include "kernels/core/element_type.h"
 #include "kernels/core/implementation.h"
+#include "kernels/core/random.h"
 
 namespace based {
-
-enum class element_type { f32, bf16 };
-template <class T>
-inline constexpr element_type element_of = sizeof(T) == 2 ? element_type::bf16 : element_type::f32;
 
 /// Cold: the device's last-level cache holds none of the row's tensors. Hot: as the previous call
 /// left it.

@@ -118,15 +118,12 @@ class cpu_backend final : public backend {
   void poison(void* data, std::size_t bytes) override { std::memset(data, 0xff, bytes); }
 
   void fill(void* data, element_type type, std::int64_t count, random_stream values) override {
-    if (type == element_type::f32) {
-      fill_as<float>(data, count, values);
-    } else {
-      fill_as<bf16>(data, count, values);
-    }
+    with_type_of(type, [&]<class T>(std::type_identity<T>) { fill_as<T>(data, count, values); });
   }
 
   std::int64_t count_nonfinite(const void* data, element_type type, std::int64_t count) override {
-    return type == element_type::f32 ? count_as<float>(data, count) : count_as<bf16>(data, count);
+    return with_type_of(type,
+                        [&]<class T>(std::type_identity<T>) { return count_as<T>(data, count); });
   }
 
   void synchronize() override {}

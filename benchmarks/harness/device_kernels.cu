@@ -58,24 +58,18 @@ void launch_spin(double seconds, cuda_stream stream) {
 
 void launch_fill(void* data, element_type type, std::int64_t count, random_stream values,
                  cuda_stream stream) {
-  if (type == element_type::f32) {
-    fill_kernel<<<grid(count), block_threads, 0, stream>>>(static_cast<float*>(data), count,
-                                                           values);
-  } else {
-    fill_kernel<<<grid(count), block_threads, 0, stream>>>(static_cast<bf16*>(data), count, values);
-  }
+  with_type_of(type, [&]<class T>(std::type_identity<T>) {
+    fill_kernel<<<grid(count), block_threads, 0, stream>>>(static_cast<T*>(data), count, values);
+  });
   BASED_CUDA_LAUNCHED();
 }
 
 void launch_count_nonfinite(const void* data, element_type type, std::int64_t count,
                             unsigned long long* result, cuda_stream stream) {
-  if (type == element_type::f32) {
-    count_nonfinite_kernel<<<grid(count), block_threads, 0, stream>>>(
-        static_cast<const float*>(data), count, result);
-  } else {
-    count_nonfinite_kernel<<<grid(count), block_threads, 0, stream>>>(
-        static_cast<const bf16*>(data), count, result);
-  }
+  with_type_of(type, [&]<class T>(std::type_identity<T>) {
+    count_nonfinite_kernel<<<grid(count), block_threads, 0, stream>>>(static_cast<const T*>(data),
+                                                                      count, result);
+  });
   BASED_CUDA_LAUNCHED();
 }
 

@@ -9,7 +9,7 @@
 #include <regex>
 #include <sstream>
 
-#include "benchmarks/harness/suite_options.h"
+#include "benchmarks/harness/usage_error.h"
 
 namespace based {
 namespace {
@@ -63,7 +63,9 @@ void row_log::add(const row_spec& spec, row_record record) {
     row.identity = {{"row", spec.name()},
                     {"operation", spec.operation},
                     {"implementation", spec.implementation},
+                    {"role", to_string(spec.role)},
                     {"device", to_string(spec.device)}};
+    if (!spec.reimplements.empty()) row.identity["reimplements"] = spec.reimplements;
     ordered_json& params = row.identity["params"] = ordered_json::object();
     for (const auto& [key, value] : spec.parameters) {
       std::visit([&, k = key](const auto& v) { params[k] = v; }, value);

@@ -6,9 +6,7 @@ namespace based {
 
 std::string row_spec::name() const {
   std::string text = fmt::format("{}/{}/{}", operation, implementation, to_string(device));
-  for (const auto& [key, value] : parameters) {
-    std::visit([&, &name = key](const auto& v) { text += fmt::format("/{}:{}", name, v); }, value);
-  }
+  for (const auto& [key, value] : parameters) text += fmt::format("/{}:{}", key, to_string(value));
   return text;
 }
 

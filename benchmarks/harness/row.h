@@ -1,15 +1,16 @@
-// One row: one implementation of one operation at one shape on one device. A study describes its
-// rows to the harness through these types; the harness verifies and times them.
+// One row: one implementation of one operation at one shape on one device, as the harness verifies
+// and times it.
 #pragma once
 
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
-#include <variant>
 #include <vector>
 
 #include "benchmarks/harness/backend.h"
+#include "kernels/core/operation.h"
 
 namespace based {
 
@@ -25,27 +26,20 @@ struct row_work {
   double state_bytes;  ///< recurrent state per sequence; 0: the operation has none
 };
 
-using row_parameter = std::pair<std::string, std::variant<std::int64_t, std::string>>;
-
 struct row_spec {
   std::string operation;       ///< "prefill"
   std::string implementation;  ///< "based"
   device_kind device;
-  std::vector<row_parameter> parameters;  ///< {"B", 16}, {"H", 16}, {"N", 8192}
+  operation_parameters parameters;  ///< {"B", 16}, {"H", 16}, {"N", 8192}
   row_work work;
   double tolerance;
   unsupported_reason unsupported;
   std::string label;  ///< which variant runs; empty: there is one
+  implementation_role role = implementation_role::ours;
+  std::vector<std::string_view> reimplements = {};  ///< originals, by the names of their own rows
 
   /// operation/implementation/device/B:16/H:16/N:8192
   std::string name() const;
-};
-
-/// The error of one run against the float64 reference.
-struct verification {
-  double relative_error;       ///< norm(o - reference) / norm(reference) over the compared part
-  std::int64_t nonfinite = 0;  ///< elements of the whole output not written or not finite
-  std::string where;           ///< what the largest error belongs to: "o", "final_state.kv"
 };
 
 /// A row with its tensors allocated and filled, on its device.

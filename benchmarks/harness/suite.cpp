@@ -11,6 +11,9 @@
 
 #include "benchmarks/harness/revision.h"
 #include "benchmarks/harness/row_fixture.h"
+#include "benchmarks/harness/rows.h"
+#include "benchmarks/harness/suite_options.h"
+#include "benchmarks/harness/usage_error.h"
 #include "kernels/core/error.h"
 
 namespace based {
@@ -53,37 +56,7 @@ void open_devices(const suite_options& options, run_state& run,
   }
 }
 
-std::vector<std::unique_ptr<row>> all_rows(const suite_options& options, const run_state& run,
-                                           std::span<const study> studies) {
-  std::vector<std::unique_ptr<row>> rows;
-  for (const auto& [kind, device] : run.devices) {
-    for (const study& make : studies) {
-      auto added = make(kind, options);
-      std::move(added.begin(), added.end(), std::back_inserter(rows));
-    }
-  }
-  // An implementation that no row has is a mistake in its name.
-  for (const std::string& name : options.implementations) {
-    std::set<std::string> known;
-    bool found = false;
-    for (const auto& made : rows) found |= made->spec().implementation == name;
-    if (found) continue;
-    suite_options everything = options;
-    everything.implementations.clear();
-    for (const auto& [kind, device] : run.devices) {
-      for (const study& make : studies) {
-        for (const auto& made : make(kind, everything)) known.insert(made->spec().implementation);
-      }
-    }
-    throw usage_error(fmt::format("--implementation: '{}' is not known on {}; there is {}", name,
-                                  run.devices.size() == 1 ? to_string(run.devices.begin()->first)
-                                                          : std::string_view("these devices"),
-                                  fmt::join(known, ", ")));
-  }
-  return rows;
-}
-
-int run_rows(int argc, char** argv, std::span<const study> studies) {
+int run_rows(int argc, char** argv) {
   std::optional<parsed_command_line> parsed = parse_command_line(argc, argv);
   if (!parsed) return exit_ok;
   const suite_options& options = parsed->options;
@@ -113,12 +86,18 @@ int run_rows(int argc, char** argv, std::span<const study> studies) {
       {"argv", fmt::format("{}", fmt::join(argv + 1, argv + argc, " "))}};
   open_devices(options, run, context);
 
-  std::vector<std::unique_ptr<row>> rows = all_rows(options, run, studies);
+  std::vector<device_kind> devices;
+  for (const auto& [kind, device] : run.devices) devices.push_back(kind);
+  std::vector<std::unique_ptr<row>> rows = make_rows(devices, options);
   std::erase_if(rows, [&](const auto& made) { return !matches(filter, made->spec().name()); });
   if (rows.empty()) {
     throw usage_error(fmt::format(
         "--benchmark_filter: '{}' matches no row of this sweep; --benchmark_list_tests lists them",
         filter));
+  }
+  for (const std::string& flag : unused_axes(rows, options)) {
+    std::cerr << fmt::format("based_bench: --{} is not used: no operation of these rows has it\n",
+                             flag);
   }
   if (!options.list_only) {
     for (const auto& [kind, device] : run.devices) context.merge(device->context());
@@ -169,15 +148,13 @@ int run_rows(int argc, char** argv, std::span<const study> studies) {
 
 }  // namespace
 
-bool selected(std::string_view name, const std::vector<std::string>& implementations) {
-  return implementations.empty() ||
-         std::find(implementations.begin(), implementations.end(), name) != implementations.end();
-}
-
-int run_suite(int argc, char** argv, std::span<const study> studies) {
+int run_suite(int argc, char** argv) {
   try {
-    return run_rows(argc, argv, studies);
+    return run_rows(argc, argv);
   } catch (const usage_error& error) {
+    std::cerr << "based_bench: " << error.what() << "\n";
+    return exit_usage;
+  } catch (const invalid_argument& error) {  // of a value on an axis
     std::cerr << "based_bench: " << error.what() << "\n";
     return exit_usage;
   } catch (const std::exception& error) {

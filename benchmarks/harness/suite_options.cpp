@@ -2,14 +2,18 @@
 
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
 #include <cmath>
 #include <functional>
 #include <iostream>
-#include <map>
 
+#include "benchmarks/harness/rows.h"
+#include "benchmarks/harness/sweep.h"
+#include "benchmarks/harness/usage_error.h"
 #include "kernels/core/error.h"
+#include "kernels/core/operation.h"
 
 namespace based {
 namespace {
@@ -27,27 +31,6 @@ std::vector<device_kind> parse_devices(const std::string& text) {
     }
   }
   return devices;
-}
-
-std::vector<bool> parse_switches(const std::string& flag, const std::string& text) {
-  std::vector<bool> values;
-  for (const std::string& part : split(text)) {
-    if (part != "0" && part != "1") {
-      throw usage_error(fmt::format("{}: '{}' is not 0 or 1", flag, part));
-    }
-    values.push_back(part == "1");
-  }
-  return values;
-}
-
-std::vector<std::string> parse_states(const std::string& text) {
-  std::vector<std::string> states = split(text);
-  for (const std::string& part : states) {
-    if (part != "bf16" && part != "f32") {
-      throw usage_error(fmt::format("--state: '{}' is not bf16 or f32", part));
-    }
-  }
-  return states;
 }
 
 burst_mode parse_burst(const std::string& text) {
@@ -71,6 +54,24 @@ double parse_seconds(const std::string& flag, std::string text) {
   return seconds;
 }
 
+/// An axis in --help: what it is, of which operations, its values and its default sweeps.
+std::string axis_help(const shared_axis& axis) {
+  const axis_info& info = axis.info;
+  std::string text(info.help);
+  if (axis.operations.size() < operations().size()) {
+    text += fmt::format(" ({})", fmt::join(axis.operations, ", "));
+  }
+  if (info.domain.of == axis_domain::kind::options) {
+    text +=
+        fmt::format(": none, all, or some of {} joined by +", fmt::join(info.domain.names, ", "));
+  } else if (!info.domain.names.empty()) {
+    text += fmt::format(": {}", fmt::join(info.domain.names, ", "));
+  } else if (info.domain.of == axis_domain::kind::whole_number) {
+    text += ", as 1,4,16 or 1:256:*2";
+  }
+  return text;
+}
+
 /// If `argument` is --name=value, its value.
 std::optional<std::string> value_of(const std::string& argument, std::string_view name) {
   const std::string start = fmt::format("--{}=", name);
@@ -80,28 +81,12 @@ std::optional<std::string> value_of(const std::string& argument, std::string_vie
 
 }  // namespace
 
-sweep suite_options::sweep_of(device_kind device, phase of) const {
-  sweep shapes = default_sweep(device, of);
-  if (!batch.empty()) shapes.batch = batch;
-  if (!heads.empty()) shapes.heads = heads;
-  if (!seqlen.empty() && of == phase::prefill) shapes.seqlen = seqlen;
-  return shapes;
-}
-
 std::optional<parsed_command_line> parse_command_line(int argc, char** argv) {
   CLI::App app{"based_bench: linear attention, verified and timed"};
   app.allow_extras();
   app.set_help_flag("--help,-h", "Print this help and Google Benchmark's");
 
   suite_options options;
-  const auto axis = [&app](const std::string& flag, std::vector<std::int64_t>& values,
-                           const std::string& text) {
-    app.add_option_function<std::string>(
-           flag, [flag, &values](const std::string& value) { values = parse_axis(flag, value); },
-           text)
-        ->type_name("LIST")
-        ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
-  };
   const auto text_option = [&app](const std::string& flag,
                                   const std::function<void(const std::string&)>& set,
                                   const std::string& type, const std::string& text) {
@@ -109,9 +94,12 @@ std::optional<parsed_command_line> parse_command_line(int argc, char** argv) {
         ->type_name(type)
         ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   };
-  axis("--batch", options.batch, "Batch sizes, as 1,4,16 or 1:256:*2");
-  axis("--heads", options.heads, "Numbers of heads, likewise");
-  axis("--seqlen", options.seqlen, "Sequence lengths, likewise");
+  for (const shared_axis& axis : all_axes()) {
+    const std::string flag(axis.info.flag);
+    text_option(
+        "--" + flag, [&options, flag](const std::string& text) { options.axes[flag] = text; },
+        "LIST", axis_help(axis));
+  }
   text_option(
       "--device", [&](const std::string& text) { options.devices = parse_devices(text); }, "LIST",
       "cpu, cuda or cpu,cuda; default: cuda where there is a GPU, else cpu");
@@ -119,26 +107,12 @@ std::optional<parsed_command_line> parse_command_line(int argc, char** argv) {
       "--implementation", [&](const std::string& text) { options.implementations = split(text); },
       "LIST", "Names of implementations; default: all");
   text_option(
-      "--options", [&](const std::string& text) { options.options = split(text); }, "LIST",
-      "Options of Based, each none, all, or some of normalize, initial_state, final_state joined "
-      "by +; default: none");
-  text_option(
       "--variant", [&](const std::string& text) { options.variants = split(text); }, "LIST",
       "Force these variants of implementations that have several; default: they choose");
-  axis("--head-dim", options.head_dim,
-       "Head dimensions of softmax attention: 64, 128; default: 64");
   text_option(
-      "--causal",
-      [&](const std::string& text) { options.causal = parse_switches("--causal", text); }, "LIST",
-      "Masks of softmax attention: 0, 1; default: 1");
-  axis("--window", options.window, "Windows of the sliding window; default: 64,128");
-  text_option(
-      "--append",
-      [&](const std::string& text) { options.append = parse_switches("--append", text); }, "LIST",
-      "Whether the sliding window appends its token, 0, 1; default: 1");
-  text_option(
-      "--state", [&](const std::string& text) { options.state = parse_states(text); }, "LIST",
-      "Element types of the decode state, bf16, f32; default: both");
+      "--type", [&](const std::string& text) { options.types = split(text); }, "LIST",
+      "Element types, f32, bf16 or fp16, of implementations that have several; default: each one's "
+      "usual one");
   text_option(
       "--seed",
       [&](const std::string& text) {
@@ -167,6 +141,10 @@ std::optional<parsed_command_line> parse_command_line(int argc, char** argv) {
       "Set up and verify each row, then make exactly one call of it between the profiler's "
       "start and stop, in an NVTX range of the row's name");
 
+  bool describe = false;
+  app.add_flag("--describe", describe,
+               "Print the operations, their axes and implementations as JSON, and measure nothing");
+
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp&) {
@@ -178,10 +156,9 @@ std::optional<parsed_command_line> parse_command_line(int argc, char** argv) {
   } catch (const invalid_argument& error) {
     throw usage_error(std::string(error.what()));
   }
-  for (std::int64_t dim : options.head_dim) {
-    if (dim != 64 && dim != 128) {
-      throw usage_error(fmt::format("--head-dim: '{}' is not 64 or 128", dim));
-    }
+  if (describe) {
+    std::cout << description() << "\n";
+    return std::nullopt;
   }
   if (options.resume && std::filesystem::is_directory(*options.resume)) {
     *options.resume /= "results.json";

@@ -73,16 +73,4 @@ std::vector<std::int64_t> parse_axis(std::string_view flag, std::string_view tex
   return values;
 }
 
-sweep default_sweep(device_kind device, phase of) {
-  const bool gpu = device == device_kind::cuda;
-  if (of == phase::decode) {
-    if (gpu) return {.batch = {1, 8, 16, 32, 64, 128, 256}, .heads = {16}, .seqlen = {1}};
-    return {.batch = {1, 8, 32}, .heads = {4}, .seqlen = {1}};
-  }
-  if (gpu) {
-    return {.batch = {1, 4, 16}, .heads = {16}, .seqlen = {1024, 2048, 4096, 8192, 16384, 32768}};
-  }
-  return {.batch = {1}, .heads = {4}, .seqlen = {256, 512, 1024, 2048, 4096}};
-}
-
 }  // namespace based

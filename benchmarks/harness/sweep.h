@@ -1,12 +1,10 @@
-// The shapes that the command line asks for: lists and ranges of batch, heads and sequence length.
+// Lists and ranges of whole numbers, as the command line has them.
 #pragma once
 
 #include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include "kernels/core/implementation.h"
 
 namespace based {
 
@@ -17,16 +15,5 @@ std::vector<std::int64_t> parse_axis(std::string_view flag, std::string_view tex
 
 /// Splits at commas; empty parts are kept, for the caller to refuse.
 std::vector<std::string> split(std::string_view text, char separator = ',');
-
-struct sweep {
-  std::vector<std::int64_t> batch, heads, seqlen;
-};
-
-/// What an operation works on: whole sequences, or the next token of each.
-enum class phase { prefill, decode };
-
-/// What a device's sweep is where the command line names none: the papers' shapes on a GPU, sizes
-/// that a few CPU cores finish on the CPU. A decode step has no sequence length; its axis is {1}.
-sweep default_sweep(device_kind device, phase of);
 
 }  // namespace based

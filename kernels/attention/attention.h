@@ -1,28 +1,38 @@
-// The operation "softmax attention" over a whole sequence, the baseline of every linear attention:
+// The operation "attention": softmax attention over a whole sequence, the strongest opponent of
+// every linear attention.
 //
 //   o_i = sum_j softmax_j(scale q_i . k_j) v_j
 //
 // over the keys j that query i may see. With N queries and Nkv keys, aligned at their ends, these
 // are all; where causal, j <= i + Nkv - N; with a window of W keys, of these the last W, itself
-// included: j > i + Nkv - N - W. A query that may see no key (causal, and i < N - Nkv) has o = 0 and
-// a log-sum-exp of -inf.
+// included: j > i + Nkv - N - W. A query that may see no key (causal, and i < N - Nkv) has o = 0
+// and a log-sum-exp of -inf.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string_view>
 
-#include "kernels/core/implementation.h"
+#include "kernels/core/operation.h"
 #include "kernels/core/tensor_view.h"
 
 namespace based {
 
+/// What a sweep's queries and keys look like beyond being random: inputs on which an implementation
+/// that guesses the largest score of a row from some of its keys guesses wrong.
+enum class attention_inputs {
+  normal,
+  sink,    ///< the first key is 40 times as large
+  growing  ///< keys grow along the sequence, to 16 times
+};
+
 struct attention_problem {
-  std::int64_t batch;
-  std::int64_t heads;
-  std::int64_t seqlen;
+  std::int64_t batch = 1;
+  std::int64_t heads = 1;
+  std::int64_t seqlen = 1;
   int head_dim = 64;  ///< 64 or 128, of queries, keys and values
   bool causal = true;
   std::int64_t kv_heads = 0;   ///< of keys and values, of which `heads` is a multiple; 0: `heads`
@@ -30,23 +40,37 @@ struct attention_problem {
   std::int64_t window = 0;     ///< keys that a query may see, where causal; 0: no limit
   float scale = 0;             ///< of the scores; 0: 1/sqrt(head_dim)
   bool lse = false;            ///< the log-sum-exp of each query's scaled scores is wanted
-  std::string_view variant{};  ///< to force one of an implementation's; empty: it chooses
+  std::string_view variant = {};  ///< forces one of an implementation's; empty: it chooses
+  attention_inputs inputs = attention_inputs::normal;  ///< of a sweep; no implementation reads it
 
-  std::int64_t key_heads() const { return kv_heads == 0 ? heads : kv_heads; }
-  std::int64_t keys() const { return kv_seqlen == 0 ? seqlen : kv_seqlen; }
+  constexpr std::int64_t key_heads() const { return kv_heads == 0 ? heads : kv_heads; }
+  constexpr std::int64_t keys() const { return kv_seqlen == 0 ? seqlen : kv_seqlen; }
   float softmax_scale() const {
     return scale == 0 ? 1.0f / std::sqrt(static_cast<float>(head_dim)) : scale;
   }
-  /// Of a query at i: it may see keys first_key(i) .. last_key(i), none where that is empty.
-  std::int64_t last_key(std::int64_t i) const {
+  /// Query i may see keys first_key(i) .. last_key(i), none where that is empty.
+  constexpr std::int64_t last_key(std::int64_t i) const {
     return causal ? i + keys() - seqlen : keys() - 1;
   }
-  std::int64_t first_key(std::int64_t i) const {
+  constexpr std::int64_t first_key(std::int64_t i) const {
     return window == 0 || last_key(i) < window ? 0 : last_key(i) - window + 1;
+  }
+  /// Pairs of a query and a key that it sees, of one head.
+  double pairs() const {
+    const auto queries = static_cast<double>(seqlen), all = static_cast<double>(keys());
+    if (!causal) return queries * all;
+    const auto limit = static_cast<double>(window == 0 ? keys() : std::min(window, keys()));
+    // The last queries see `limit` keys each; those before them one fewer each, down to the first.
+    const double seen_first = std::max(all - queries + 1, 0.0);
+    const double rising =
+        std::min(queries - std::max(queries - all, 0.0), std::max(limit - seen_first, 0.0));
+    const double start = std::max(seen_first, 1.0);
+    const double whole = queries - std::max(queries - all, 0.0) - rising;
+    return rising * (2 * start + rising - 1) / 2 + whole * limit;
   }
 };
 
-/// Tensors are on the implementation's device: T is float on the CPU, bf16 or fp16 on CUDA.
+/// T is float on the CPU, bf16 or fp16 on CUDA; tensors are on the implementation's device.
 template <class T>
 struct attention_args {
   attention_problem problem;
@@ -56,14 +80,90 @@ struct attention_args {
   sequence_view<T> o;        ///< [B, H, N, Dh], apart from the others
   void* workspace = nullptr;
   std::size_t workspace_bytes = 0;
-  std::span<float> lse{};  ///< [B, H, N], contiguous, natural logarithms; unused where not wanted
+  std::span<float> lse = {};  ///< [B, H, N], contiguous, natural logarithms; where it is wanted
 };
 
-struct softmax_attention {
-  static constexpr std::string_view name = "prefill";  // its rows stand beside Based's
+/// The operation's one description (operation.h).
+struct attention {
+  static constexpr std::string_view name = "attention";
   using problem = attention_problem;
   template <class T>
   using args = attention_args<T>;
+
+  static constexpr float qkv_stddev = 1.0f;  // scores of deviation 1 after 1/sqrt(Dh)
+
+  static std::vector<axis<problem>> axes() {
+    return {
+        number_axis<problem>(
+            {.flag = "batch", .label = "B", .help = "Batch sizes", .cpu = "1", .cuda = "1,4,16"},
+            [](auto& p) -> auto& { return p.batch; }),
+        number_axis<problem>(
+            {.flag = "heads", .label = "H", .help = "Numbers of heads", .cpu = "4", .cuda = "16"},
+            [](auto& p) -> auto& { return p.heads; }),
+        number_axis<problem>(
+            {.flag = "seqlen",
+             .label = "N",
+             .help = "Sequence lengths",
+             .cpu = "256:4096:*2",
+             .cuda = "1024:32768:*2",
+             .tested = "1,63,64,65,1000,4097"},
+            [](auto& p) -> auto& { return p.seqlen; }),
+        choice_axis<problem, int>(
+            {.flag = "head-dim", .label = "Dh", .help = "Head dimensions"},
+            {{"64", 64}, {"128", 128}}, [](auto& p) -> auto& { return p.head_dim; }),
+        choice_axis<problem, bool>(
+            {.flag = "causal", .label = "causal", .help = "Whether attention is causal"},
+            {{"0", false}, {"1", true}}, [](auto& p) -> auto& { return p.causal; })};
+  }
+
+  static std::vector<tensor_spec> tensors(const problem& p, element_type io) {
+    using enum tensor_role;
+    const auto sequence = [&](std::string_view name, tensor_role role, std::int64_t heads,
+                              std::int64_t tokens) {
+      return tensor_spec{name, role, io, {p.batch, heads, tokens, p.head_dim}, qkv_stddev, true};
+    };
+    std::vector<tensor_spec> all = {
+        sequence("q", input, p.heads, p.seqlen), sequence("k", input, p.key_heads(), p.keys()),
+        sequence("v", input, p.key_heads(), p.keys()), sequence("o", output, p.heads, p.seqlen)};
+    if (p.lse) {
+      all.push_back({.name = "lse",
+                     .role = output,
+                     .type = element_type::f32,
+                     .shape = {p.batch, p.heads, p.seqlen},
+                     .may_be_infinite = true});
+    }
+    return all;
+  }
+
+  static operation_work work(const problem& p) {
+    const double head_flops = 4.0 * p.pairs() * p.head_dim;
+    // The sources halve all pairs where causal, and count no diagonal.
+    const double nominal =
+        p.causal && p.window == 0 && p.keys() == p.seqlen
+            ? 2.0 * static_cast<double>(p.seqlen) * static_cast<double>(p.seqlen) * p.head_dim
+            : head_flops;
+    const auto heads = static_cast<double>(p.batch * p.heads);
+    return {.nominal_flops = heads * nominal,
+            .least_flops = heads * std::min(nominal, head_flops),
+            .tokens = static_cast<double>(p.batch * p.seqlen),
+            // The KV cache, in bf16, that a decoder would keep.
+            .state_bytes = 2.0 * static_cast<double>(p.window == 0 ? p.keys() : p.window) *
+                           static_cast<double>(p.key_heads()) * p.head_dim * sizeof(bf16)};
+  }
+
+  template <class T>
+  static args<T> bind(const problem& p, const placed_tensors& tensors) {
+    return {.problem = p,
+            .q = tensors.sequence<const T>("q"),
+            .k = tensors.sequence<const T>("k"),
+            .v = tensors.sequence<const T>("v"),
+            .o = tensors.sequence<T>("o"),
+            .lse = tensors.elements<float>("lse")};
+  }
+
+  static void arrange(const problem& p, tensor_access& tensors);
+  static verification compare(const problem& p, const tensor_access& tensors,
+                              const sampling& sampled);
 };
 
 /// As validate() of prefill.h.

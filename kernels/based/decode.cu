@@ -242,6 +242,7 @@ double executed_flops(const decode_problem& problem) {
 const registration<based_decode> registered{{
     .name = "based",
     .summary = "one pass over the compact state, features formed in the kernel",
+    .role = implementation_role::ours,
     .tolerance = 5e-3,
     .unsupported = unsupported,
     .executed_flops = executed_flops,

@@ -11,7 +11,7 @@
 #include <string_view>
 
 #include "kernels/based/features.h"
-#include "kernels/core/implementation.h"
+#include "kernels/core/operation.h"
 #include "kernels/core/tensor_view.h"
 
 namespace based {
@@ -35,8 +35,8 @@ constexpr std::size_t state_element_bytes(state_type type) {
 }
 
 struct decode_problem {
-  std::int64_t batch;
-  std::int64_t heads;
+  std::int64_t batch = 1;
+  std::int64_t heads = 1;
   state_type state = state_type::f32;  ///< of S; z is fp32 always, for it counts tokens
   decode_layout layout = decode_layout::compact;
   float scale = 0.25f;     ///< 1/sqrt(16); a padded query carries it
@@ -70,11 +70,95 @@ struct decode_args {
   std::size_t workspace_bytes = 0;
 };
 
+/// The operation's one description (operation.h).
 struct based_decode {
   static constexpr std::string_view name = "decode";
   using problem = decode_problem;
   template <class T>
   using args = decode_args<T>;
+
+  static constexpr float qk_stddev = 0.25f;  // as prefill's
+  static constexpr float v_stddev = 1.0f;
+  static constexpr float state_stddev = 0.5f;
+  static constexpr float earlier_tokens = 64;  // z[0]: keeps the denominator positive
+
+  static std::vector<axis<problem>> axes() {
+    return {
+        number_axis<problem>(
+            {.flag = "batch",
+             .label = "B",
+             .help = "Batch sizes",
+             .cpu = "1,8,32",
+             .cuda = "1,8,16,32,64,128,256"},
+            [](auto& p) -> auto& { return p.batch; }),
+        number_axis<problem>(
+            {.flag = "heads", .label = "H", .help = "Numbers of heads", .cpu = "4", .cuda = "16"},
+            [](auto& p) -> auto& { return p.heads; }),
+        choice_axis<problem, state_type>(
+            {.flag = "state",
+             .label = "state",
+             .help = "Element types of the state",
+             .cpu = "bf16,f32",
+             .cuda = "bf16,f32"},
+            {{"bf16", state_type::bf16}, {"f32", state_type::f32}},
+            [](auto& p) -> auto& { return p.state; }),
+        real_axis<problem>(
+            {.flag = "scale",
+             .label = "scale",
+             .help = "Scale of q.k",
+             .usual = double{decode_problem{}.scale}},
+            [](auto& p) -> auto& { return p.scale; }),
+        options_axis<problem>(
+            {.flag = "options", .label = "options", .help = "What is asked for beyond o"},
+            {{"normalize", [](problem& p) -> bool& { return p.normalize; }}})};
+  }
+
+  static std::vector<tensor_spec> tensors(const problem& p, element_type io) {
+    using enum tensor_role;
+    const int rows = state_rows(p.layout), dim = query_dim(p.layout);
+    const element_type state = p.state == state_type::bf16 ? element_type::bf16 : element_type::f32;
+    const auto token = [&](std::string_view name, tensor_role role, int width, float stddev) {
+      return tensor_spec{name, role, io, {p.batch, p.heads, 1, width}, stddev, true};
+    };
+    std::vector<tensor_spec> all = {
+        token("q", input, dim, qk_stddev),
+        token("k", input, dim, qk_stddev),
+        token("v", input, value_dim, v_stddev),
+        token("o", output, value_dim, 0),
+        {"kv", updated, state, {p.batch, p.heads, rows, value_dim}, state_stddev}};
+    if (p.normalize) {
+      all.push_back({"z", updated, element_type::f32, {p.batch, p.heads, rows}, state_stddev});
+    }
+    return all;
+  }
+
+  static operation_work work(const problem& p) {
+    const auto heads = static_cast<double>(p.batch_heads());
+    return {.nominal_flops = heads * expanded_features * (2 + 4 * value_dim),
+            .least_flops = heads * compact_features * 4.0 * value_dim,
+            .tokens = static_cast<double>(p.batch),
+            .state_bytes =
+                static_cast<double>(p.kv_bytes() + p.z_bytes()) / static_cast<double>(p.batch)};
+  }
+
+  template <class T>
+  static args<T> bind(const problem& p, const placed_tensors& tensors) {
+    const auto kv = tensors.elements<std::byte>("kv"), z = tensors.elements<std::byte>("z");
+    return {.problem = p,
+            .q = tensors.sequence<const T>("q"),
+            .k = tensors.sequence<const T>("k"),
+            .v = tensors.sequence<const T>("v"),
+            .o = tensors.sequence<T>("o"),
+            .kv = kv.data(),
+            .kv_bytes = kv.size(),
+            .z = tensors.elements<float>("z").data(),
+            .z_bytes = z.size()};
+  }
+
+  /// The q and k of a padded row are features, not random numbers; z counts tokens.
+  static void arrange(const problem& p, tensor_access& tensors);
+  static verification compare(const problem& p, const tensor_access& tensors,
+                              const sampling& sampled);
 };
 
 /// As validate() of prefill.h; a state that is missing or not of the problem's size is refused too.

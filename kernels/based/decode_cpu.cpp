@@ -82,6 +82,7 @@ double executed_flops(const decode_problem& problem) {
 const registration<based_decode> registered{{
     .name = "based",
     .summary = "one pass over the compact state, one task a head",
+    .role = implementation_role::ours,
     .tolerance = cpu::tolerance,
     .unsupported = unsupported,
     .executed_flops = executed_flops,

@@ -11,15 +11,15 @@
 #include <string_view>
 
 #include "kernels/based/state_view.h"
-#include "kernels/core/implementation.h"
+#include "kernels/core/operation.h"
 #include "kernels/core/tensor_view.h"
 
 namespace based {
 
 struct prefill_shape {
-  std::int64_t batch;
-  std::int64_t heads;
-  std::int64_t seqlen;
+  std::int64_t batch = 1;
+  std::int64_t heads = 1;
+  std::int64_t seqlen = 1;
 
   constexpr std::int64_t batch_heads() const { return batch * heads; }
   constexpr std::int64_t tokens() const { return batch * heads * seqlen; }  ///< token-heads
@@ -34,7 +34,7 @@ struct prefill_options {
 };
 
 struct prefill_problem {
-  prefill_shape shape;
+  prefill_shape shape = {};
   prefill_options options = {};
   std::string_view variant = {};  ///< forces one variant of an implementation; empty: it chooses
 };
@@ -53,11 +53,106 @@ struct prefill_args {
   std::size_t workspace_bytes = 0;
 };
 
+/// The operation's one description (operation.h).
 struct based_prefill {
   static constexpr std::string_view name = "prefill";
   using problem = prefill_problem;
   template <class T>
   using args = prefill_args<T>;
+
+  // Inputs are drawn as the sources' test generators draw them: q and k of deviation 1/4, so that
+  // |s| = |q.k|/4 stays below 1, where a Taylor expansion of exp makes sense; v of deviation 1. An
+  // initial state is roughly as earlier tokens would leave it: their number in z[0], the rest
+  // random. What matters is that it is no special case and keeps the denominator positive.
+  static constexpr float qk_stddev = 0.25f;
+  static constexpr float v_stddev = 1.0f;
+  static constexpr float state_stddev = 0.5f;
+  static constexpr float earlier_tokens = 64;
+
+  /// What the quadratic form spends on one (query, key) pair.
+  static constexpr double pair_flops = 2 * feature_dim + 2 * value_dim + 3;
+
+  static std::vector<axis<problem>> axes() {
+    return {
+        number_axis<problem>(
+            {.flag = "batch", .label = "B", .help = "Batch sizes", .cpu = "1", .cuda = "1,4,16"},
+            [](auto& p) -> auto& { return p.shape.batch; }),
+        number_axis<problem>(
+            {.flag = "heads", .label = "H", .help = "Numbers of heads", .cpu = "4", .cuda = "16"},
+            [](auto& p) -> auto& { return p.shape.heads; }),
+        number_axis<problem>(
+            {.flag = "seqlen",
+             .label = "N",
+             .help = "Sequence lengths",
+             .cpu = "256:4096:*2",
+             .cuda = "1024:32768:*2",
+             .tested = "1,63,64,65,1000,4097"},
+            [](auto& p) -> auto& { return p.shape.seqlen; }),
+        real_axis<problem>(
+            {.flag = "scale",
+             .label = "scale",
+             .help = "Scale of q.k",
+             .tested = "0.5,-0.25,0",
+             .usual = double{prefill_options{}.scale}},
+            [](auto& p) -> auto& { return p.options.scale; }),
+        options_axis<problem>(
+            {.flag = "options", .label = "options", .help = "What is asked for beyond o"},
+            {{"final_state", [](problem& p) -> bool& { return p.options.final_state; }},
+             {"initial_state", [](problem& p) -> bool& { return p.options.initial_state; }},
+             {"normalize", [](problem& p) -> bool& { return p.options.normalize; }}})};
+  }
+
+  static std::vector<tensor_spec> tensors(const problem& p, element_type io) {
+    using enum tensor_role;
+    const auto& [batch, heads, seqlen] = p.shape;
+    const auto sequence = [&](std::string_view name, tensor_role role, int dim, float stddev) {
+      return tensor_spec{name, role, io, {batch, heads, seqlen, dim}, stddev, true};
+    };
+    std::vector<tensor_spec> all = {
+        sequence("q", input, feature_dim, qk_stddev), sequence("k", input, feature_dim, qk_stddev),
+        sequence("v", input, value_dim, v_stddev), sequence("o", output, value_dim, 0)};
+    const auto add_state = [&](std::string_view kv, std::string_view z, tensor_role role) {
+      constexpr element_type f32 = element_type::f32;
+      all.push_back({kv, role, f32, {batch, heads, compact_features, value_dim}, state_stddev});
+      if (p.options.normalize) {
+        all.push_back({z, role, f32, {batch, heads, compact_features}, state_stddev});
+      }
+    };
+    if (p.options.initial_state) add_state("initial_state.kv", "initial_state.z", input);
+    if (p.options.final_state) add_state("final_state.kv", "final_state.z", output);
+    return all;
+  }
+
+  static operation_work work(const problem& p) {
+    const auto tokens = static_cast<double>(p.shape.tokens());
+    const int state_columns = value_dim + (p.options.normalize ? 1 : 0);
+    // A recurrence reads and updates 153 x 64 state elements a token; a short sequence is cheaper
+    // in the quadratic form.
+    const double recurrent = 4.0 * compact_features * value_dim;
+    const double quadratic = static_cast<double>(p.shape.seqlen + 1) / 2 * pair_flops;
+    return {.nominal_flops = tokens * expanded_features * (2 + 4 * value_dim),
+            .least_flops = tokens * std::min(recurrent, quadratic),
+            .tokens = static_cast<double>(p.shape.batch * p.shape.seqlen),
+            .state_bytes = static_cast<double>(p.shape.heads) * compact_features * state_columns *
+                           sizeof(float)};
+  }
+
+  template <class T>
+  static args<T> bind(const problem& p, const placed_tensors& tensors) {
+    return {.problem = p,
+            .q = tensors.sequence<const T>("q"),
+            .k = tensors.sequence<const T>("k"),
+            .v = tensors.sequence<const T>("v"),
+            .o = tensors.sequence<T>("o"),
+            .initial_state = {tensors.elements<const float>("initial_state.kv"),
+                              tensors.elements<const float>("initial_state.z")},
+            .final_state = {tensors.elements<float>("final_state.kv"),
+                            tensors.elements<float>("final_state.z")}};
+  }
+
+  static void arrange(const problem& p, tensor_access& tensors);
+  static verification compare(const problem& p, const tensor_access& tensors,
+                              const sampling& sampled);
 };
 
 /// Throws invalid_argument for a shape, pointer, alignment (16 bytes), stride, state's size,

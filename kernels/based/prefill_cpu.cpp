@@ -153,6 +153,7 @@ double executed_flops(const prefill_problem& problem) {
 const registration<based_prefill> registered{{
     .name = "based",
     .summary = "chunked over the 153 distinct features, state carried across chunks",
+    .role = implementation_role::ours,
     .tolerance = cpu::tolerance,
     .executed_flops = executed_flops,
     .run = prefill,

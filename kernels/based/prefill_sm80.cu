@@ -28,8 +28,6 @@
 // beginning is stored once more behind its end.
 #include "kernels/based/prefill_sm80.h"
 
-#include <limits>
-#include <string>
 #include <type_traits>
 
 #include "kernels/based/circulant.cuh"
@@ -50,13 +48,10 @@ using ptx::multiply_bf16x2;
 using ptx::two_halves;
 using ptx::two_ones;
 
-constexpr int chunk_tokens = 64;
-constexpr int blocks = chunk_tokens / 16;   // of sixteen tokens
 constexpr int dim_blocks = value_dim / 16;  // of sixteen of the values' dimensions
 constexpr int threads = 2 * warpgroup::threads;
 constexpr int repeated = feature_dim / 2;  // dims of k: rotations reach seven further
 constexpr int ctas_per_multiprocessor = 2;
-constexpr int stages = 3;  // chunks: one worked on, the others on their way
 constexpr int loads_barrier = 1, keys_barrier = 2;  // the named barriers of the state warps
 
 using token_tile = padded_tile<chunk_tokens, feature_dim>;           // Q, K [64 x 16]
@@ -448,9 +443,11 @@ __global__ void __launch_bounds__(threads, ctas_per_multiprocessor)
   }
 }
 
-constexpr int least_major_capability = 8;  // mma.sync of bf16, cp.async
-constexpr std::int64_t max_ctas = std::numeric_limits<std::int32_t>::max();
-constexpr std::int64_t max_seqlen = max_ctas - stages * chunk_tokens;  // tokens are int
+unsupported_reason unsupported(const prefill_problem& problem) {
+  return unsupported_on(
+      problem,
+      device_attribute(cudaDevAttrComputeCapabilityMajor).value_or(least_major_capability));
+}
 
 void run(const prefill_args<bf16>& args, cuda_stream stream) {
   validate(args, 0);
@@ -460,6 +457,7 @@ void run(const prefill_args<bf16>& args, cuda_stream stream) {
 const registration<based_prefill> registered{{
     .name = "based_sm80",
     .summary = "mma.sync over the 153 distinct features, state in registers (Ampere and later)",
+    .role = implementation_role::ours,
     .tolerance = 5e-3,  // two roundings to bf16: a short sequence averages over none
     .unsupported = unsupported,
     .executed_flops = executed_flops,
@@ -467,38 +465,6 @@ const registration<based_prefill> registered{{
 }};
 
 }  // namespace
-
-unsupported_reason unsupported_on(int major_capability) {
-  if (major_capability >= least_major_capability) return std::nullopt;
-  return "the device has compute capability " + std::to_string(major_capability) +
-         ".x, this kernel needs " + std::to_string(least_major_capability) + ".0 (Ampere)";
-}
-
-unsupported_reason unsupported(const prefill_problem& problem) {
-  if (const auto major = device_attribute(cudaDevAttrComputeCapabilityMajor)) {
-    if (auto reason = unsupported_on(*major)) return reason;
-  }
-  if (problem.shape.batch_heads() > max_ctas) {
-    return "batch x heads is more than " + std::to_string(max_ctas);
-  }
-  if (problem.shape.seqlen > max_seqlen) {
-    return "seqlen is more than " + std::to_string(max_seqlen);
-  }
-  return {};
-}
-
-double executed_flops(const prefill_problem& problem) {
-  constexpr double block_product = 2.0 * 16 * 16 * 16;
-  constexpr int weight_blocks = blocks * (blocks + 1) / 2;
-  constexpr int scores = weight_blocks;
-  constexpr int intra_chunk = weight_blocks * value_dim / 16;
-  constexpr int state_product = blocks * circulant::slices * value_dim / 16;
-  // By each output warp: M x of its rows, and the sums K^T [K 1] of all blocks, the ones 8 columns.
-  constexpr double moments = blocks * (1 + blocks * 1.5);
-  const double chunks = static_cast<double>((problem.shape.seqlen - 1) / chunk_tokens + 1);
-  return problem.shape.batch_heads() * chunks * block_product *
-         (scores + intra_chunk + 2 * state_product + (problem.options.normalize ? moments : 0));
-}
 
 void launch_prefill(const prefill_args<bf16>& args, cuda_stream stream) {
   const prefill_shape& shape = args.problem.shape;

@@ -5,9 +5,13 @@
 
 namespace based::sm80 {
 
-/// Why a problem is none for this kernel, or the current device, if there is one.
-unsupported_reason unsupported(const prefill_problem& problem);
-unsupported_reason unsupported_on(int major_capability);  ///< a device's
+inline constexpr int least_major_capability = 8;  ///< mma.sync of bf16, cp.async
+
+inline constexpr int chunk_tokens = 64;  ///< tokens that are worked on together
+inline constexpr int stages = 3;         ///< chunks: one worked on, the others on their way
+
+/// Why this kernel cannot run a problem on a device of that major compute capability.
+unsupported_reason unsupported_on(const prefill_problem& problem, int major_capability);
 
 /// Enqueues the prefill: one CTA a head. `args` are validated; no workspace.
 void launch_prefill(const prefill_args<bf16>& args, cuda_stream stream);

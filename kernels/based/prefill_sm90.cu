@@ -664,6 +664,12 @@ launchable choose(bool normalize, bool stateful) {
           normalize ? cta_threads<Share, true>() : cta_threads<Share, false>()};
 }
 
+/// Of a grid of so many CTAs.
+launchable choose_share(std::int64_t ctas, bool normalize, bool stateful) {
+  return ctas <= multiprocessors() ? choose<whole_multiprocessor>(normalize, stateful)
+                                   : choose<half_multiprocessor>(normalize, stateful);
+}
+
 void require_segments(const parameters& p, int least, int most) {
   BASED_REQUIRE(p.segments >= least && p.segments <= std::min(most, p.chunks),
                 std::to_string(p.chunks) + " chunks cannot be cut into " +
@@ -713,7 +719,7 @@ double flops(const prefill_problem& problem, std::int64_t repeated, std::int64_t
 
 }  // namespace
 
-std::size_t workspace_bytes(const prefill_shape& shape, int segments) {
+std::size_t split_workspace_bytes(const prefill_shape& shape, int segments) {
   return shape.batch_heads() * (segments - 1) * sizeof(segment_state);
 }
 
@@ -721,17 +727,23 @@ std::size_t balanced_workspace_bytes(int places) {
   return places * sizeof(handed_state) + sizeof(std::uint32_t);
 }
 
-double executed_flops(const prefill_problem& problem, int segments) {
-  const std::int64_t chunks = chunks_of(problem.shape);
-  const bool stateful = has_state(problem.options) || segments > 1;
-  return flops(problem, chunks * (segments - 1) / segments, stateful ? 0 : 1);
+double whole_flops(const prefill_problem& problem) {
+  return flops(problem, 0, has_state(problem.options) ? 0 : 1);
 }
 
-double recomputing_flops(const prefill_problem& problem, int segments) {
+double split_flops(const prefill_problem& problem, int segments) {
+  return flops(problem, chunks_of(problem.shape) * (segments - 1) / segments, 0);
+}
+
+double recompute_flops(const prefill_problem& problem, int segments) {
   const int chunks = static_cast<int>(chunks_of(problem.shape));
-  int recomputed = 0;
-  for (int i = 0; i < segments; ++i) recomputed += recomputing_begin(chunks, segments, i);
-  return flops(problem, recomputed, has_state(problem.options) ? 0 : segments);
+  int repeated = 0;
+  for (int i = 0; i < segments; ++i) repeated += recompute_begin(chunks, segments, i);
+  return flops(problem, repeated, has_state(problem.options) ? 0 : segments);
+}
+
+double balanced_flops(const prefill_problem& problem) {
+  return whole_flops(problem);
 }
 
 parameters make_parameters(const prefill_args<bf16>& args, int segments) {
@@ -762,29 +774,30 @@ parameters make_parameters(const prefill_args<bf16>& args, int segments) {
   return p;
 }
 
-void launch_prefill(const prefill_args<bf16>& args, int segments, cuda_stream stream) {
-  const prefill_shape& shape = args.problem.shape;
+void launch_whole(const prefill_args<bf16>& args, cuda_stream stream) {
+  const parameters p = make_parameters(args, 1);
+  const std::int64_t heads = args.problem.shape.batch_heads();
   const prefill_options& options = args.problem.options;
-  const parameters p = make_parameters(args, segments);
-  require_segments(p, 1, p.chunks);
-
-  const bool is_split = segments > 1;
-  if (is_split) launch_segment_states(p, shape.batch_heads(), options.normalize, stream);
-
-  const std::int64_t ctas = shape.batch_heads() * segments;
-  const bool alone = ctas <= multiprocessors();
-  const bool stateful = has_state(options) || is_split;
-  enqueue(alone ? choose<whole_multiprocessor>(options.normalize, stateful)
-                : choose<half_multiprocessor>(options.normalize, stateful),
-          p, segments_grid(p, shape.batch_heads()), is_split, stream);
+  enqueue(choose_share(heads, options.normalize, has_state(options)), p, segments_grid(p, heads),
+          false, stream);
 }
 
-void launch_recomputing(const prefill_args<bf16>& args, int segments, cuda_stream stream) {
+void launch_split(const prefill_args<bf16>& args, int segments, cuda_stream stream) {
+  const parameters p = make_parameters(args, segments);
+  require_segments(p, 2, p.chunks);
+  const std::int64_t heads = args.problem.shape.batch_heads();
+  const bool normalize = args.problem.options.normalize;
+  launch_segment_states(p, heads, normalize, stream);
+  enqueue(choose_share(heads * segments, normalize, true), p, segments_grid(p, heads), true,
+          stream);
+}
+
+void launch_recompute(const prefill_args<bf16>& args, int segments, cuda_stream stream) {
   const prefill_options& options = args.problem.options;
   parameters p = make_parameters(args, segments);
-  require_segments(p, 2, max_recomputing_segments);
+  require_segments(p, 2, max_recompute_segments);
   for (int i = 0; i <= segments; ++i) {
-    p.segment_begin[i] = recomputing_begin(p.chunks, segments, i);
+    p.segment_begin[i] = recompute_begin(p.chunks, segments, i);
   }
   enqueue(choose<recomputing_multiprocessor>(options.normalize, has_state(options)), p,
           segments_grid(p, args.problem.shape.batch_heads()), false, stream);

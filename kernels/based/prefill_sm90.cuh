@@ -28,7 +28,7 @@ struct parameters {
   float scale;
   float eps;
   /// Of uneven segments: the first chunks, and the end.
-  int segment_begin[max_recomputing_segments + 1];
+  int segment_begin[max_recompute_segments + 1];
 };
 
 /// A (batch, head), the `index`-th of all B * H.

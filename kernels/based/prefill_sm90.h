@@ -23,11 +23,15 @@ constexpr bool has_state(const prefill_options& options) {
 /// Chunks that the quadratic form takes: a grid's limit in y, less one for the final state.
 inline constexpr int max_quadratic_chunks = 65534;
 
-/// Enqueues the prefill. With `segments` > 1 (where there are too few heads to fill the card) each
-/// head's sequence is cut into as many, worked on side by side after a first kernel has summed up
-/// what each contributes to the state. `args` are validated, and the workspace is large enough.
-/// Throws invalid_argument on a device that is no Hopper, or for more segments than chunks.
-void launch_prefill(const prefill_args<bf16>& args, int segments, cuda_stream stream);
+/// Enqueues the prefill, a CTA a head. `args` are validated; no workspace. Throws invalid_argument
+/// on a device that is no Hopper, as all of these do.
+void launch_whole(const prefill_args<bf16>& args, cuda_stream stream);
+
+/// Enqueues the prefill with each head's sequence cut into `segments`, worked on side by side after
+/// a first kernel has summed up what each contributes to the state. `args` are validated, and the
+/// workspace is large enough. Throws invalid_argument for more segments than chunks.
+void launch_split(const prefill_args<bf16>& args, int segments, cuda_stream stream);
+std::size_t split_workspace_bytes(const prefill_shape& shape, int segments);
 
 /// Enqueues the prefill so that all of a card's `places` for CTAs, one or two a multiprocessor, are
 /// busy to the end, however many heads there are: of the first `places` heads a CTA begins each and
@@ -42,18 +46,18 @@ constexpr int handed_over_at(int chunks, int heads, int head) {
   return 1 + static_cast<int>(std::int64_t{chunks - 1} * head / heads);
 }
 
-/// Enqueues the prefill with each head's sequence in 2 to `max_recomputing_segments` segments side
+/// Enqueues the prefill with each head's sequence in 2 to `max_recompute_segments` segments side
 /// by side, each but the first of which adds up the state of all tokens before it by itself. No
 /// workspace. Throws invalid_argument on a device that is no Hopper, or for more segments than
 /// chunks.
-void launch_recomputing(const prefill_args<bf16>& args, int segments, cuda_stream stream);
-inline constexpr int max_recomputing_segments = 5;
+void launch_recompute(const prefill_args<bf16>& args, int segments, cuda_stream stream);
+inline constexpr int max_recompute_segments = 5;
 
 /// The chunk that segment `segment` begins with there (`segments`: the end). Later segments are
 /// shorter, for all are to take as long, and adding a chunk to the state takes about 4/9 of the
 /// time that its whole work takes: with n segments, (1 - (5/9)^i) / (1 - (5/9)^n) of the chunks
 /// come before segment i; but each has one at least.
-constexpr int recomputing_begin(int chunks, int segments, int segment) {
+constexpr int recompute_begin(int chunks, int segments, int segment) {
   std::int64_t nines = 1, fives = 1, mixed = 1;  // 9^n, 5^n, 5^i 9^(n - i)
   for (int i = 0; i < segments; ++i) {
     nines *= 9;
@@ -68,13 +72,11 @@ constexpr int recomputing_begin(int chunks, int segments, int segment) {
 /// device that is no Hopper.
 void launch_quadratic(const prefill_args<bf16>& args, cuda_stream stream);
 
-/// Bytes of workspace that launch_prefill needs.
-std::size_t workspace_bytes(const prefill_shape& shape, int segments);
-
-/// Floating-point operations of the tensor cores' products, padding included: of launch_prefill and
-/// (with one segment) launch_balanced, and of the others.
-double executed_flops(const prefill_problem& problem, int segments);
-double recomputing_flops(const prefill_problem& problem, int segments);
+/// Floating-point operations of the tensor cores' products, padding included.
+double whole_flops(const prefill_problem& problem);
+double split_flops(const prefill_problem& problem, int segments);
+double recompute_flops(const prefill_problem& problem, int segments);
+double balanced_flops(const prefill_problem& problem);
 double quadratic_flops(const prefill_problem& problem);
 
 }  // namespace based::sm90

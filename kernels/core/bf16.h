@@ -25,14 +25,4 @@ constexpr float to_float(float value) {
   return value;
 }
 
-/// Conversion to an implementation's element type T (float or bf16).
-template <class T>
-constexpr T from_float(float value) {
-  if constexpr (sizeof(T) == sizeof(bf16)) {
-    return to_bf16(value);
-  } else {
-    return value;
-  }
-}
-
 }  // namespace based

@@ -14,10 +14,10 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <variant>
+#include <tuple>
 #include <vector>
 
-#include "kernels/core/bf16.h"
+#include "kernels/core/element_type.h"
 #include "kernels/core/error.h"
 
 struct CUstream_st;  // the CUDA driver's stream, opaque where there is no CUDA
@@ -31,49 +31,121 @@ constexpr std::string_view to_string(device_kind device) {
   return device == device_kind::cpu ? "cpu" : "cuda";
 }
 
+/// Whose an implementation is.
+enum class implementation_role {
+  ours,      ///< the best that this project can write
+  baseline,  ///< an algorithm of others, written here to run as fast as its original
+  original   ///< the code of others, as it is
+};
+constexpr std::string_view to_string(implementation_role role) {
+  constexpr std::string_view names[] = {"ours", "baseline", "original"};
+  return names[static_cast<int>(role)];
+}
+
 /// Why an implementation cannot run a problem; empty: it can.
 using unsupported_reason = std::optional<std::string>;
 
-/// `Op` names an operation: it has a `problem` (shape and options, no pointers) and an
-/// `args<T>` (the problem and its tensors, T the element type of inputs and output).
+/// The functions of an implementation, one an element type, all for one device. A function without
+/// a stream runs on the CPU and returns when the output is written. One with a stream only enqueues
+/// there: no allocation, no synchronisation, every launch checked, capturable into a graph.
+template <class Op>
+class entry_points {
+ public:
+  template <class T>
+  using args = typename Op::template args<T>;
+  template <class T>
+  using cpu_function = void (*)(const args<T>&);
+  template <class T>
+  using cuda_function = void (*)(const args<T>&, cuda_stream);
+
+  /// The first one's element type is the usual one.
+  template <class... Functions>
+  entry_points(Functions*... functions) {
+    (add(functions), ...);
+  }
+
+  device_kind device() const { return device_; }
+  const std::vector<element_type>& types() const { return types_; }
+
+  /// Throws invalid_argument where there is no function for T.
+  template <class T>
+  void call(const args<T>& given, cuda_stream stream) const {
+    if (const auto on_cuda = std::get<cuda_function<T>>(cuda_)) return on_cuda(given, stream);
+    const auto on_cpu = std::get<cpu_function<T>>(cpu_);
+    BASED_REQUIRE(on_cpu != nullptr,
+                  "has no function for elements of " + std::string(to_string(element_of<T>)));
+    on_cpu(given);
+  }
+
+ private:
+  void add(cpu_function<float> function) { add<float>(device_kind::cpu, cpu_, function); }
+  void add(cpu_function<bf16> function) { add<bf16>(device_kind::cpu, cpu_, function); }
+  void add(cpu_function<fp16> function) { add<fp16>(device_kind::cpu, cpu_, function); }
+  void add(cuda_function<float> function) { add<float>(device_kind::cuda, cuda_, function); }
+  void add(cuda_function<bf16> function) { add<bf16>(device_kind::cuda, cuda_, function); }
+  void add(cuda_function<fp16> function) { add<fp16>(device_kind::cuda, cuda_, function); }
+
+  template <class T, class Functions, class Function>
+  void add(device_kind device, Functions& functions, Function function) {
+    std::get<Function>(functions) = function;
+    device_ = device;
+    types_.push_back(element_of<T>);
+  }
+
+  std::tuple<cpu_function<float>, cpu_function<bf16>, cpu_function<fp16>> cpu_ = {};
+  std::tuple<cuda_function<float>, cuda_function<bf16>, cuda_function<fp16>> cuda_ = {};
+  std::vector<element_type> types_;
+  device_kind device_ = device_kind::cpu;
+};
+
+/// `Op` describes an operation (operation.h): it has a `problem` (shape and options, no pointers)
+/// and an `args<T>` (the problem and its tensors, T the element type of inputs and output).
 template <class Op>
 struct implementation {
   using problem = typename Op::problem;
-  /// On the CPU tensors are fp32 and the call returns when the output is written.
-  using cpu_function = void (*)(const typename Op::template args<float>&);
-  /// On CUDA tensors are bf16; the call only enqueues on the stream: no allocation, no
-  /// synchronisation, every launch checked, capturable into a graph.
-  using cuda_function = void (*)(const typename Op::template args<bf16>&, cuda_stream);
+  template <class T>
+  using args = typename Op::template args<T>;
 
   std::string_view name;     ///< as in a row's name, e.g. "chunked_recurrent"
-  std::string_view summary;  ///< one line: what it is, or which original it reimplements
-  double tolerance;          ///< largest relative error accepted against the float64 reference
+  std::string_view summary;  ///< one line: what it is, or which algorithm it follows
+  implementation_role role;
+  /// The originals that it stands for, by the names of their own rows.
+  std::vector<std::string_view> reimplements = {};
+  double tolerance;  ///< largest relative error accepted against the float64 reference
+  /// Changes a problem to the form that it takes, where an operation has several.
+  void (*adapt)(problem&) = [](problem&) {};
   unsupported_reason (*unsupported)(const problem&) = [](const problem&) {
     return unsupported_reason{};
   };
   /// Device memory beyond inputs and outputs.
   std::size_t (*workspace_bytes)(const problem&) = [](const problem&) { return std::size_t{0}; };
   double (*executed_flops)(const problem&);  ///< what it really executes, padding included
-  std::variant<cpu_function, cuda_function> run;
+  entry_points<Op> run;
   /// Which variant a dispatching implementation picks (the row's label); null: it has one.
   std::string (*variant)(const problem&) = nullptr;
   /// The names that problem::variant accepts, to force one of them; empty: it has one.
   std::span<const std::string_view> variants = {};
 
-  device_kind device() const { return run.index() == 0 ? device_kind::cpu : device_kind::cuda; }
+  device_kind device() const { return run.device(); }
 
   /// Runs it. Throws invalid_argument, before anything is launched, for a problem that it does not
-  /// support and for arguments that no implementation takes.
-  void operator()(const typename Op::template args<float>& args) const {
-    require_supported(args.problem);
-    std::get<cpu_function>(run)(args);
+  /// support and for arguments that no implementation takes. The CPU needs no stream.
+  void operator()(const args<float>& given, cuda_stream stream = nullptr) const {
+    call<float>(given, stream);
   }
-  void operator()(const typename Op::template args<bf16>& args, cuda_stream stream) const {
-    require_supported(args.problem);
-    std::get<cuda_function>(run)(args, stream);
+  void operator()(const args<bf16>& given, cuda_stream stream = nullptr) const {
+    call<bf16>(given, stream);
+  }
+  void operator()(const args<fp16>& given, cuda_stream stream = nullptr) const {
+    call<fp16>(given, stream);
   }
 
  private:
+  template <class T>
+  void call(const args<T>& given, cuda_stream stream) const {
+    require_supported(given.problem);
+    run.template call<T>(given, stream);
+  }
   void require_supported(const problem& asked) const {
     if constexpr (requires { asked.variant; }) {
       if (!asked.variant.empty() && std::ranges::find(variants, asked.variant) == variants.end()) {
@@ -96,7 +168,7 @@ std::vector<implementation<Op>>& registry() {
 
 template <class Op>
 struct registration {
-  explicit registration(implementation<Op> added) { registry<Op>().push_back(added); }
+  explicit registration(implementation<Op> added) { registry<Op>().push_back(std::move(added)); }
 };
 
 }  // namespace based

@@ -238,6 +238,7 @@ double executed_flops(const window_problem& problem) {
 const registration<window_decode> registered{{
     .name = "based",
     .summary = "one kernel, the whole ring in flight at once, softmax merged across warps",
+    .role = implementation_role::ours,
     .tolerance = 5e-3,
     .unsupported = unsupported,
     .executed_flops = executed_flops,

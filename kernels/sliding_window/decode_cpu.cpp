@@ -87,6 +87,7 @@ double executed_flops(const window_problem& problem) {
 const registration<window_decode> registered{{
     .name = "based",
     .summary = "scores, then weighted values, one task a head",
+    .role = implementation_role::ours,
     .tolerance = cpu::tolerance,
     .executed_flops = executed_flops,
     .run = run,

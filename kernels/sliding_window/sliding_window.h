@@ -12,18 +12,20 @@
 #include <cstdint>
 #include <string_view>
 
-#include "kernels/core/implementation.h"
+#include "kernels/core/operation.h"
 #include "kernels/core/tensor_view.h"
 
 namespace based {
 
 struct window_problem {
-  std::int64_t batch;
-  std::int64_t heads;
-  int window = 64;            ///< W, the slots of the ring
-  int head_dim = 64;          ///< Dh, 64 or 128, of queries, keys and values
-  std::int64_t position = 0;  ///< of the current token in its sequence, from 0
-  bool append = true;         ///< write its key and value to their slot; else they are there
+  std::int64_t batch = 1;
+  std::int64_t heads = 1;
+  int window = 64;    ///< W, the slots of the ring
+  int head_dim = 64;  ///< Dh, 64 or 128, of queries, keys and values
+  /// Of the current token in its sequence, from 0. Sweeps set it so that the ring is full and the
+  /// next slot in its middle.
+  std::int64_t position = 0;
+  bool append = true;  ///< write its key and value to their slot; else they are there
 
   float scale() const { return 1.0f / std::sqrt(static_cast<float>(head_dim)); }
   constexpr std::int64_t batch_heads() const { return batch * heads; }
@@ -49,11 +51,96 @@ struct window_args {
   std::size_t workspace_bytes = 0;
 };
 
+/// The operation's one description (operation.h).
 struct window_decode {
   static constexpr std::string_view name = "sliding_window";
   using problem = window_problem;
   template <class T>
   using args = window_args<T>;
+
+  static constexpr float qkv_stddev = 1.0f;  // scores of deviation 1 after 1/sqrt(Dh)
+
+  static std::vector<axis<problem>> axes() {
+    axis<problem> window = number_axis<problem>(
+        {.flag = "window",
+         .label = "W",
+         .help = "Windows of sliding-window attention",
+         .cpu = "64,128",
+         .cuda = "64,128",
+         .tested = "1,16,63,64,65,128"},
+        [](auto& p) -> auto& { return p.window; });
+    window.set = [](problem& p, const axis_value& value) {
+      p.window = static_cast<int>(std::get<std::int64_t>(value));
+      p.position = std::int64_t{p.window} + p.window / 2;
+    };
+    return {
+        number_axis<problem>(
+            {.flag = "batch",
+             .label = "B",
+             .help = "Batch sizes",
+             .cpu = "1,8,32",
+             .cuda = "1,8,16,32,64,128,256"},
+            [](auto& p) -> auto& { return p.batch; }),
+        number_axis<problem>(
+            {.flag = "heads", .label = "H", .help = "Numbers of heads", .cpu = "4", .cuda = "16"},
+            [](auto& p) -> auto& { return p.heads; }),
+        window,
+        choice_axis<problem, int>(
+            {.flag = "head-dim",
+             .label = "Dh",
+             .help = "Head dimensions",
+             .usual = std::int64_t{64}},
+            {{"64", 64}, {"128", 128}}, [](auto& p) -> auto& { return p.head_dim; }),
+        choice_axis<problem, bool>(
+            {.flag = "append",
+             .label = "append",
+             .help = "Whether the current token is written to the ring",
+             .usual = std::int64_t{1}},
+            {{"0", false}, {"1", true}}, [](auto& p) -> auto& { return p.append; })};
+  }
+
+  static std::vector<tensor_spec> tensors(const problem& p, element_type io) {
+    using enum tensor_role;
+    const auto token = [&](std::string_view name, tensor_role role) {
+      return tensor_spec{name, role, io, {p.batch, p.heads, 1, p.head_dim}, qkv_stddev, true};
+    };
+    const auto ring = [&](std::string_view name) {
+      return tensor_spec{name,
+                         p.append ? appended : input,
+                         io,
+                         {p.batch, p.heads, p.window, p.head_dim},
+                         qkv_stddev};
+    };
+    std::vector<tensor_spec> all = {token("q", input), token("o", output), ring("k_cache"),
+                                    ring("v_cache")};
+    if (p.append) all.insert(all.end(), {token("k", input), token("v", input)});
+    return all;
+  }
+
+  static operation_work work(const problem& p) {
+    const auto token = static_cast<double>(p.batch_heads()) * p.head_dim;
+    const double flops = 4.0 * token * p.window;
+    return {
+        .nominal_flops = flops,
+        .least_flops = flops,
+        .tokens = static_cast<double>(p.batch),
+        .state_bytes = 2.0 * static_cast<double>(p.heads) * p.head_dim * p.window * sizeof(bf16)};
+  }
+
+  template <class T>
+  static args<T> bind(const problem& p, const placed_tensors& tensors) {
+    return {.problem = p,
+            .q = tensors.sequence<const T>("q"),
+            .k = tensors.sequence<const T>("k"),
+            .v = tensors.sequence<const T>("v"),
+            .o = tensors.sequence<T>("o"),
+            .k_cache = tensors.elements<T>("k_cache").data(),
+            .v_cache = tensors.elements<T>("v_cache").data()};
+  }
+
+  static void arrange(const problem&, tensor_access&) {}
+  static verification compare(const problem& p, const tensor_access& tensors,
+                              const sampling& sampled);
 };
 
 /// As validate() of prefill.h; a window below 1 or a negative position is refused too.

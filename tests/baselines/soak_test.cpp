@@ -12,7 +12,6 @@
 #include <string_view>
 #include <vector>
 
-#include "kernels/based/dispatch.h"
 #include "tests/baselines/prefill_check.h"
 #include "tests/baselines/sampling.h"
 
@@ -57,7 +56,7 @@ class problem_source {
     std::vector<std::string_view> variants = variants_here(kernel);
     variants.emplace_back();  // the kernel's own choice
     test.variant = variants[static_cast<std::size_t>(up_to(static_cast<int>(variants.size())) - 1)];
-    const std::int64_t most = test.variant == variant_balanced ? most_balanced_tokens : most_tokens;
+    const std::int64_t most = test.variant == "balanced" ? most_balanced_tokens : most_tokens;
     do {
       test.shape = {size_up_to(most_batch_heads), size_up_to(most_batch_heads),
                     size_up_to(longest)};

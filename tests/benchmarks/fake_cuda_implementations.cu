@@ -55,34 +55,29 @@ void unlaunchable(const prefill_args<bf16>&, cuda_stream stream) {
   BASED_CUDA_LAUNCHED();
 }
 
-constexpr double tolerance = 5e-3;
-
-implementation<based_prefill> fake(std::string_view name,
-                                   implementation<based_prefill>::cuda_function run,
-                                   std::size_t (*workspace_bytes)(const prefill_problem&)) {
-  return {name,
-          "",
-          tolerance,
-          [](const prefill_problem&) -> unsupported_reason { return std::nullopt; },
-          workspace_bytes,
-          [](const prefill_problem&) { return 0.0; },
-          run};
-}
-
-std::size_t no_workspace(const prefill_problem&) {
-  return 0;
-}
-std::size_t one_gibibyte(const prefill_problem&) {
-  return std::size_t{1} << 30;
+/// An implementation of the prefill that behaves as `run` does.
+implementation<based_prefill> fake(
+    std::string_view name, void (*run)(const prefill_args<bf16>&, cuda_stream),
+    std::size_t (*workspace_bytes)(const prefill_problem&) = [](const prefill_problem&) {
+      return std::size_t{0};
+    }) {
+  return {.name = name,
+          .summary = "made for the tests of the harness",
+          .role = implementation_role::baseline,
+          .tolerance = 5e-3,
+          .workspace_bytes = workspace_bytes,
+          .executed_flops = [](const prefill_problem&) { return 0.0; },
+          .run = run};
 }
 
 // In the order of their names, which is the order in which they run.
 const registration<based_prefill> registered[] = {
-    registration<based_prefill>(fake("corrupted_element", corrupted_element, no_workspace)),
-    registration<based_prefill>(fake("gibibyte", right, one_gibibyte)),
-    registration<based_prefill>(fake("illegal_address", illegal_address, no_workspace)),
-    registration<based_prefill>(fake("right", right, no_workspace)),
-    registration<based_prefill>(fake("unlaunchable", unlaunchable, no_workspace)),
+    registration<based_prefill>(fake("corrupted_element", corrupted_element)),
+    registration<based_prefill>(
+        fake("gibibyte", right, [](const prefill_problem&) { return std::size_t{1} << 30; })),
+    registration<based_prefill>(fake("illegal_address", illegal_address)),
+    registration<based_prefill>(fake("right", right)),
+    registration<based_prefill>(fake("unlaunchable", unlaunchable)),
 };
 
 }  // namespace

@@ -12,27 +12,6 @@
 namespace based {
 namespace {
 
-constexpr std::size_t gibibyte = std::size_t{1} << 30;
-
-unsupported_reason anything(const prefill_problem&) {
-  return std::nullopt;
-}
-unsupported_reason nothing(const prefill_problem&) {
-  return "made to be unsupported";
-}
-std::size_t no_workspace(const prefill_problem&) {
-  return 0;
-}
-std::size_t one_gibibyte(const prefill_problem&) {
-  return gibibyte;
-}
-std::size_t too_much(const prefill_problem&) {
-  return std::size_t{1} << 60;
-}
-double no_flops(const prefill_problem&) {
-  return 0;
-}
-
 /// The reference itself.
 void right(const prefill_args<float>& args) {
   const auto& [batch, heads, seqlen] = args.problem.shape;
@@ -73,21 +52,39 @@ void throws(const prefill_args<float>&) {
   throw std::runtime_error("made to throw");
 }
 
-constexpr double tolerance = 1e-5;
+/// An implementation of the prefill that behaves as `run` does.
+implementation<based_prefill> fake(std::string_view name, void (*run)(const prefill_args<float>&)) {
+  return {.name = name,
+          .summary = "made for the tests of the harness",
+          .role = implementation_role::baseline,
+          .tolerance = 1e-5,
+          .executed_flops = [](const prefill_problem&) { return 0.0; },
+          .run = run};
+}
+implementation<based_prefill> fake(std::string_view name,
+                                   std::size_t (*workspace_bytes)(const prefill_problem&)) {
+  implementation<based_prefill> made = fake(name, right);
+  made.workspace_bytes = workspace_bytes;
+  return made;
+}
+implementation<based_prefill> unsupported() {
+  implementation<based_prefill> made = fake("unsupported", right);
+  made.unsupported = [](const prefill_problem&) -> unsupported_reason {
+    return "made to be unsupported";
+  };
+  return made;
+}
 
 const registration<based_prefill> registered[] = {
-    registration<based_prefill>({"right", "", tolerance, anything, no_workspace, no_flops, right}),
+    registration<based_prefill>(fake("right", right)),
+    registration<based_prefill>(fake("corrupted_tile", corrupted_tile)),
+    registration<based_prefill>(fake("unwritten_element", unwritten_element)),
+    registration<based_prefill>(fake("throws", throws)),
+    registration<based_prefill>(unsupported()),
     registration<based_prefill>(
-        {"corrupted_tile", "", tolerance, anything, no_workspace, no_flops, corrupted_tile}),
+        fake("gibibyte", [](const prefill_problem&) { return std::size_t{1} << 30; })),
     registration<based_prefill>(
-        {"unwritten_element", "", tolerance, anything, no_workspace, no_flops, unwritten_element}),
-    registration<based_prefill>(
-        {"throws", "", tolerance, anything, no_workspace, no_flops, throws}),
-    registration<based_prefill>(
-        {"unsupported", "", tolerance, nothing, no_workspace, no_flops, right}),
-    registration<based_prefill>(
-        {"gibibyte", "", tolerance, anything, one_gibibyte, no_flops, right}),
-    registration<based_prefill>({"too_large", "", tolerance, anything, too_much, no_flops, right}),
+        fake("too_large", [](const prefill_problem&) { return std::size_t{1} << 60; })),
 };
 
 }  // namespace

@@ -1,4 +1,4 @@
-#include "benchmarks/harness/random.h"
+#include "kernels/core/random.h"
 
 #include <gtest/gtest.h>
 
@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-#include "benchmarks/study.h"
+#include "kernels/core/operation.h"
 
 namespace based {
 namespace {
@@ -33,7 +33,7 @@ TEST(RandomStream, ValuesAreBf16) {
 TEST(RandomStream, BitsAreThoseThatThePeersGet) {
   const auto bits = [](std::string_view name, float stddev, std::uint64_t seed) {
     const random_stream values =
-        tensor_spec{name, tensor_role::input, element_type::bf16, 1, stddev}.values(seed);
+        tensor_spec{name, tensor_role::input, element_type::bf16, {1}, stddev}.values(seed);
     std::vector<unsigned> found;
     for (std::int64_t i :
          {std::int64_t{0}, std::int64_t{1}, std::int64_t{1000}, std::int64_t{1} << 40}) {

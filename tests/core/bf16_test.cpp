@@ -1,4 +1,5 @@
 #include "kernels/core/bf16.h"
+#include "kernels/core/element_type.h"
 
 #include <gtest/gtest.h>
 

@@ -125,7 +125,7 @@ INSTANTIATE_TEST_SUITE_P(
                         [](args& a) {
                           a.final_state.z = {somewhere + 4, z_elements};
                         },
-                        "overlap, 3672 bytes each"},
+                        "overlap, 3672 and 3672 bytes"},
         prefill_mistake{"workspace_size", [](args& a) { a.workspace_bytes = 999; },
                         "workspace has 999 bytes, needs 1000"},
         prefill_mistake{"null_workspace", [](args& a) { a.workspace = nullptr; },

@@ -19,7 +19,7 @@
 #include <utility>
 #include <vector>
 
-#include "baselines/reference/softmax_attention.h"
+#include "baselines/reference/attention.h"
 #include "kernels/core/error.h"
 #include "kernels/sliding_window/sliding_window.h"
 #include "tests/baselines/sampling.h"
@@ -118,8 +118,13 @@ std::vector<double> expected_output(const window_problem& problem, const window_
     const std::int64_t ring = token * problem.window;
     const std::int64_t rows[] = {0};
     reference::attention_rows(
-        {problem.filled(), problem.head_dim, false, inputs.q.data() + token,
-         inputs.k_cache.data() + ring, inputs.v_cache.data() + ring},
+        {{.seqlen = 1,
+          .head_dim = problem.head_dim,
+          .causal = false,
+          .kv_seqlen = problem.filled()},
+         inputs.q.data() + token,
+         inputs.k_cache.data() + ring,
+         inputs.v_cache.data() + ring},
         rows, {expected.data() + token, static_cast<std::size_t>(problem.head_dim)});
   }
   return expected;

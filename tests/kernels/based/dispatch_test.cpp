@@ -1,223 +1,209 @@
-// Which variant of the Based prefill runs a shape.
-#include "kernels/based/dispatch.h"
-
+// Which variant of the Based prefill runs a problem: against what was measured, and by its rules.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <limits>
+#include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
+
+#include "kernels/based/prefill_sm80.h"
+#include "kernels/based/prefill_variants.h"
 
 namespace based {
 namespace {
 
-constexpr int multiprocessors = 132;
-constexpr int chosen(const prefill_shape& shape, std::string_view variant = "") {
-  return segments_of(shape, variant, multiprocessors);
+const prefill_constants& h200_constants() {
+  return constants_of("NVIDIA H200", 132);
+}
+const prefill_device h200 = {132, 9, 0, h200_constants()};
+const prefill_device a100 = {108, 8, 0, h200_constants()};
+
+auto choice_for(const prefill_problem& problem, const prefill_device& device) {
+  return choose(prefill_rules(), problem, device);
 }
 
-TEST(dispatch, keeps_sequences_whole_where_heads_fill_the_card) {
-  for (const int batch : {6, 8, 16, 128}) EXPECT_EQ(chosen({batch, 16, 8192}), 1) << batch;
-  EXPECT_EQ(chosen({16, 16, 1}), 1);
+/// The chosen variant's name; empty where none can.
+std::string_view chosen(const prefill_problem& problem, const prefill_device& device = h200) {
+  const auto choice = choice_for(problem, device);
+  return choice.rule == nullptr ? "" : choice.rule->name;
 }
 
-TEST(dispatch, splits_long_sequences_of_few_heads) {
-  EXPECT_EQ(chosen({2, 16, 8192}), 8);
-  EXPECT_EQ(chosen({1, 16, 8192}), 8);
-  EXPECT_EQ(chosen({1, 16, 131072}), 16);
+// Against the committed measurements (scripts/fit_dispatch).
+
+/// What each choice takes longer than the fastest that was measured, relative; infinite where the
+/// chosen variant was not measured, or with another plan.
+std::vector<double> losses(const nlohmann::json& measurement, const prefill_constants& constants) {
+  const prefill_device device = {measurement.at("multiprocessors").get<int>(), 9, 0, constants};
+  std::vector<double> all;
+  for (const auto& measured : measurement.at("problems")) {
+    const std::string options = measured.at("options");
+    const bool has_states = options == "all";
+    const prefill_problem problem = {
+        {1, measured.at("heads").get<std::int64_t>(), measured.at("seqlen").get<std::int64_t>()},
+        {.normalize = options != "none", .initial_state = has_states, .final_state = has_states}};
+    const auto choice = choice_for(problem, device);
+    const std::string name(choice.rule->name);
+    const auto& us = measured.at("us");
+    double fastest = std::numeric_limits<double>::infinity();
+    for (const double each : us) fastest = std::min(fastest, each);
+    const bool was_measured =
+        us.contains(name) && measured.at("parts").value(name, 1) == choice.best.plan.parts;
+    all.push_back(was_measured ? us.at(name).get<double>() / fastest - 1
+                               : std::numeric_limits<double>::infinity());
+  }
+  return all;
 }
 
-TEST(dispatch, keeps_short_sequences_whole) {
-  EXPECT_EQ(chosen({1, 1, 64}), 1);
-  EXPECT_EQ(chosen({1, 16, 128}), 1);
+double part_within(const std::vector<double>& all, double loss) {
+  const auto count = std::count_if(all.begin(), all.end(), [&](double x) { return x <= loss; });
+  return static_cast<double>(count) / static_cast<double>(all.size());
 }
+
+std::vector<nlohmann::json> measurements() {
+  std::vector<nlohmann::json> found;
+  for (const auto& entry : std::filesystem::directory_iterator(BASED_SOURCE_DIR "/plots/data")) {
+    if (entry.path().filename().string().rfind("dispatch_", 0) != 0) continue;
+    found.push_back(nlohmann::json::parse(std::ifstream(entry.path())));
+  }
+  return found;
+}
+
+TEST(dispatch, chooses_what_was_measured_to_be_fastest_or_nearly_so) {
+  const auto all = measurements();
+  ASSERT_FALSE(all.empty());
+  for (const nlohmann::json& measurement : all) {
+    const std::string device = measurement.at("device");
+    SCOPED_TRACE(device);
+    const auto lost = losses(measurement, constants_of(device, measurement.at("multiprocessors")));
+    ASSERT_GE(lost.size(), 300u);
+    EXPECT_GE(part_within(lost, 0.03), 0.98);
+    EXPECT_EQ(part_within(lost, 0.10), 1.0);
+  }
+}
+
+/// The test above can fail: twice any of these constants does it.
+TEST(dispatch, notices_a_constant_that_is_wrong) {
+  const auto all = measurements();
+  ASSERT_FALSE(all.empty());
+  for (const auto constant : {&prefill_constants::chunk_alone_ns, &prefill_constants::hand_over_ns,
+                              &prefill_constants::recompute_pass_ns, &prefill_constants::pair_ns}) {
+    prefill_constants wrong = h200_constants();
+    wrong.*constant *= 2;
+    const auto lost = losses(all.front(), wrong);
+    EXPECT_LT(part_within(lost, 0.03), 0.98);
+  }
+}
+
+TEST(dispatch, takes_the_constants_of_the_nearest_card_for_one_it_does_not_know) {
+  EXPECT_EQ(&constants_of("a card of tomorrow", 160), &h200_constants());
+  // They are a multiprocessor's: half the multiprocessors and half the heads are as fast.
+  const prefill_device half = {66, 9, 0, constants_of("half a card", 66)};
+  for (const std::int64_t heads : {2, 16, 64, 144, 272, 512}) {
+    for (std::int64_t seqlen = 64; seqlen <= 16384; seqlen *= 2) {
+      const auto large = choice_for({{1, heads, seqlen}}, h200);
+      const auto small = choice_for({{1, heads / 2, seqlen}}, half);
+      EXPECT_EQ(large.rule, small.rule) << heads << " x " << seqlen;
+      EXPECT_DOUBLE_EQ(large.best.ns, small.best.ns) << heads << " x " << seqlen;
+    }
+  }
+}
+
+// Rules.
 
 TEST(dispatch, obeys_a_forced_variant) {
-  EXPECT_EQ(chosen({1, 16, 8192}, variant_whole), 1);
-  EXPECT_EQ(chosen({16, 16, 128}, variant_split), 2);
+  const prefill_shape shape = {20, 16, 8192};
+  for (const prefill_rule& rule : prefill_rules()) {
+    EXPECT_EQ(chosen({shape, {}, rule.name}), rule.name);
+  }
+  EXPECT_EQ(choice_for({{1, 16, 8192}, {}, "split"}, h200).best.plan.parts, 8);
+  EXPECT_EQ(choice_for({{16, 16, 128}, {}, "split"}, h200).best.plan.parts, 2);
+  EXPECT_EQ(choice_for({{4, 16, 8192}, {}, "recompute"}, h200).best.plan.parts, 2);
+  EXPECT_EQ(choice_for({{9, 16, 8192}, {}, "balanced"}, h200).best.plan.parts, 132);
+  EXPECT_EQ(choice_for({{20, 16, 8192}, {}, "balanced"}, h200).best.plan.parts, 264);
+  EXPECT_THROW(choice_for({shape, {}, "wholly"}, h200), invalid_argument);
 }
 
-constexpr dispatch_target h200 = {.multiprocessors = multiprocessors, .is_hopper = true};
-constexpr dispatch_target a100 = {.multiprocessors = 108, .is_hopper = false};
-
-TEST(dispatch, runs_what_the_device_can) {
-  const prefill_shape few = {1, 16, 8192};
-  const auto on_hopper = dispatch({few}, h200);
-  ASSERT_TRUE(on_hopper.has_value());
-  EXPECT_EQ(on_hopper->kernel, prefill_kernel::recurrent);
-  EXPECT_EQ(on_hopper->segments, 8);
-  for (const prefill_shape& shape : {few, prefill_shape{1, 16, 128}}) {
-    const auto elsewhere = dispatch({shape}, a100);
-    ASSERT_TRUE(elsewhere.has_value());
-    EXPECT_EQ(elsewhere->kernel, prefill_kernel::mma_sync);
-    EXPECT_EQ(elsewhere->segments, 1);
+TEST(dispatch, runs_mma_sync_alone_where_there_is_no_hopper) {
+  const prefill_shape shape = {20, 16, 8192};
+  EXPECT_EQ(chosen({shape}, a100), "mma_sync");
+  for (const prefill_rule& rule : prefill_rules()) {
+    const auto choice = choice_for({shape, {}, rule.name}, a100);
+    if (rule.name == "mma_sync") {
+      EXPECT_EQ(choice.rule, &rule);
+    } else {
+      EXPECT_EQ(choice.rule, nullptr) << rule.name;
+      EXPECT_THAT(choice.reason, testing::HasSubstr("Hopper"));
+    }
   }
 }
 
-TEST(dispatch, takes_the_quadratic_form_for_short_sequences) {
-  const auto kernel = [](const prefill_shape& shape, const prefill_options& options) {
-    return dispatch({shape, options}, h200).value().kernel;
-  };
-  for (const bool normalize : {false, true}) {
-    EXPECT_EQ(kernel({1, 16, 128}, {.normalize = normalize}), prefill_kernel::quadratic);
-    EXPECT_EQ(kernel({1, 16, 8192}, {.normalize = normalize}), prefill_kernel::recurrent);
-    EXPECT_EQ(kernel({128, 16, 1024}, {.normalize = normalize}), prefill_kernel::recurrent);
-  }
-
-  struct limit {
-    std::int64_t heads, longest;
-  };
-  for (const auto& [heads, longest] : {limit{1, 1280},
-                                       {11, 1280},
-                                       {16, 1024},
-                                       {32, 640},
-                                       {66, 448},
-                                       {88, 512},
-                                       {89, 256},
-                                       {132, 256},
-                                       {133, 128}}) {
-    EXPECT_EQ(kernel({1, heads, longest}, {}), prefill_kernel::quadratic) << heads;
-    EXPECT_NE(kernel({1, heads, longest + 1}, {}), prefill_kernel::quadratic) << heads;
-  }
-  constexpr prefill_options normalize = {.normalize = true};
-  for (const auto& [heads, longest] : {limit{1, 1792},
-                                       {16, 1408},
-                                       {32, 896},
-                                       {66, 640},
-                                       {88, 512},
-                                       {89, 448},
-                                       {132, 320},
-                                       {133, 128}}) {
-    EXPECT_EQ(kernel({1, heads, longest}, normalize), prefill_kernel::quadratic) << heads;
-    EXPECT_NE(kernel({1, heads, longest + 1}, normalize), prefill_kernel::quadratic) << heads;
-  }
-
-  constexpr prefill_options final_state = {.final_state = true},
-                            initial_state = {.initial_state = true},
-                            both = {.initial_state = true, .final_state = true};
-  for (const auto& [heads, longest] : {limit{1, 640},
-                                       {33, 640},
-                                       {34, 384},
-                                       {66, 384},
-                                       {67, 128},
-                                       {88, 128},
-                                       {89, 64},
-                                       {132, 64}}) {
-    EXPECT_EQ(kernel({1, heads, longest}, final_state), prefill_kernel::quadratic) << heads;
-    EXPECT_NE(kernel({1, heads, longest + 1}, final_state), prefill_kernel::quadratic) << heads;
-  }
-  EXPECT_NE(kernel({1, 133, 1}, final_state), prefill_kernel::quadratic);
-  for (const auto& [heads, longest] :
-       {limit{1, 640}, {8, 640}, {9, 512}, {16, 512}, {17, 448}, {33, 448}, {66, 192}}) {
-    EXPECT_EQ(kernel({1, heads, longest}, both), prefill_kernel::quadratic) << heads;
-    EXPECT_NE(kernel({1, heads, longest + 1}, both), prefill_kernel::quadratic) << heads;
-  }
-  EXPECT_EQ(kernel({1, 66, 256}, initial_state), prefill_kernel::quadratic);
-  EXPECT_NE(kernel({1, 66, 257}, initial_state), prefill_kernel::quadratic);
-  EXPECT_NE(kernel({1, 67, 1}, initial_state), prefill_kernel::quadratic);
+TEST(dispatch, refuses_devices_before_ampere) {
+  EXPECT_THAT(sm80::unsupported_on({{1, 1, 64}}, 7).value_or(""),
+              testing::HasSubstr("capability 7.x"));
+  EXPECT_EQ(sm80::unsupported_on({{1, 1, 64}}, 8), std::nullopt);
+  EXPECT_EQ(sm80::unsupported_on({{1, 1, 64}}, 9), std::nullopt);
 }
 
-TEST(dispatch, recomputes_short_sequences_and_those_of_about_half_the_heads_that_fit) {
-  const auto choice = [](std::int64_t heads, std::int64_t seqlen, bool state = false,
-                         bool normalize = false) {
-    const prefill_options options = {.normalize = normalize, .final_state = state};
-    return dispatch({{1, heads, seqlen}, options}, h200).value();
-  };
-  constexpr std::int64_t long_seqlen = 131072;
-  struct limit {
-    std::int64_t heads, longest;
-  };
-  for (const auto& [heads, longest] :
-       {limit{16, 1280}, {24, 3584}, {32, 5888}, {40, 8192}, {52, 11648}}) {
-    EXPECT_EQ(choice(heads, longest).kernel, prefill_kernel::recomputing) << heads;
-    EXPECT_EQ(choice(heads, longest + 1).kernel, prefill_kernel::recurrent) << heads;
+TEST(dispatch, gives_out_a_state_that_it_can_unscale) {
+  const prefill_shape shape = {16, 16, 8192};
+  for (const float scale : {0.0f, 1e-12f, -1e-12f, 0.25f, -0.25f}) {
+    const bool is_tiny = scale * scale < 1e-20f;
+    for (const bool final_state : {false, true}) {
+      const prefill_options options = {.scale = scale, .final_state = final_state};
+      EXPECT_EQ(chosen({shape, options}) == "mma_sync", final_state && is_tiny) << scale;
+      EXPECT_EQ(chosen({shape, options, "whole"}).empty(), final_state && is_tiny) << scale;
+    }
   }
-  for (const auto& [heads, longest] : {limit{16, 1024}, {24, 1536}, {32, 3520}, {48, 8128}}) {
-    EXPECT_EQ(choice(heads, longest, true, true).kernel, prefill_kernel::recomputing) << heads;
-    EXPECT_EQ(choice(heads, longest + 1, true, true).kernel, prefill_kernel::recurrent) << heads;
-  }
-  for (const std::int64_t heads : {53, 64, 66}) {
-    EXPECT_EQ(choice(heads, long_seqlen).kernel, prefill_kernel::recomputing) << heads;
-    EXPECT_EQ(choice(heads, long_seqlen).segments, 2);
-  }
-  EXPECT_EQ(choice(67, long_seqlen).kernel, prefill_kernel::recurrent);
-  EXPECT_EQ(choice(1, 641, true).kernel, prefill_kernel::recomputing);
-  EXPECT_EQ(choice(1, 769, true).kernel, prefill_kernel::recurrent);
-  // Shorter ones go to the quadratic form before they come to these.
-  EXPECT_TRUE(prefers_recomputing({{1, 1, 193}}, multiprocessors));
-  EXPECT_FALSE(prefers_recomputing({{1, 1, 192}}, multiprocessors));
-
-  EXPECT_EQ(choice(44, 2048).segments, 3);
-  EXPECT_EQ(choice(33, 2048).segments, 4);
-  EXPECT_EQ(choice(26, 2048).segments, 5);
-  EXPECT_EQ(choice(16, 1152).segments, 5);
-  EXPECT_EQ(recomputing_segments({1, 16, 256}, multiprocessors), 2);
 }
 
-TEST(dispatch, cuts_recomputing_segments_so_that_all_take_as_long) {
-  for (int segments = 2; segments <= sm90::max_recomputing_segments; ++segments) {
+TEST(dispatch, balances_no_fewer_heads_than_multiprocessors_and_no_single_chunks) {
+  EXPECT_EQ(chosen({{1, 131, 8192}, {}, "balanced"}), "");
+  EXPECT_EQ(chosen({{1, 132, 65}, {}, "balanced"}), "balanced");
+  EXPECT_EQ(chosen({{1, 300, 64}, {}, "balanced"}), "");
+}
+
+// Plans.
+
+TEST(dispatch, leaves_no_segment_without_a_chunk_and_no_card_overfull) {
+  for (std::int64_t heads = 1; heads < 300; ++heads) {
+    for (std::int64_t seqlen = 65; seqlen < 200000; seqlen = seqlen * 5 / 4 + 1) {
+      for (const std::string_view variant : {"split", "recompute"}) {
+        const prefill_problem problem = {{1, heads, seqlen}, {}, variant};
+        const auto choice = choice_for(problem, h200);
+        ASSERT_NE(choice.rule, nullptr);
+        const int segments = choice.best.plan.parts;
+        ASSERT_GE(segments, 2);
+        ASSERT_LE(segments, sm90::chunks_of(problem.shape)) << heads << " x " << seqlen;
+        if (segments > 2) {
+          ASSERT_LE(heads * segments, 2 * h200.multiprocessors);
+        }
+      }
+    }
+  }
+}
+
+TEST(dispatch, cuts_segments_to_recompute_so_that_all_take_as_long) {
+  for (int segments = 2; segments <= sm90::max_recompute_segments; ++segments) {
     for (int chunks = segments; chunks < 3000; chunks = chunks * 5 / 4 + 1) {
       const auto begin = [&](int segment) {
-        return sm90::recomputing_begin(chunks, segments, segment);
+        return sm90::recompute_begin(chunks, segments, segment);
       };
       ASSERT_EQ(begin(0), 0);
       ASSERT_EQ(begin(segments), chunks);
       for (int i = 0; i < segments; ++i) {
         ASSERT_LT(begin(i), begin(i + 1)) << chunks << " in " << segments;
-        // What a segment takes, in chunks of whole work; rounding, and that none may be empty,
-        // aside.
+        // What a segment takes, in chunks of whole work. It is off by rounding, and where segments
+        // would be empty.
         const double work = 4.0 / 9 * begin(i) + begin(i + 1) - begin(i);
         ASSERT_NEAR(work, begin(1), 2 + segments) << chunks << " in " << segments;
       }
     }
   }
-  EXPECT_EQ(sm90::recomputing_begin(128, 2, 1), 82);
-}
-
-TEST(dispatch, balances_heads_that_leave_a_round_half_empty) {
-  const auto places = [](std::int64_t heads, std::int64_t seqlen, std::string_view variant = "",
-                         const prefill_options& options = {}) {
-    const dispatch_choice choice = dispatch({{1, heads, seqlen}, options, variant}, h200).value();
-    EXPECT_EQ(choice.kernel, choice.places > 0 || !variant.empty() ? prefill_kernel::balanced
-                                                                   : prefill_kernel::recurrent);
-    return choice.places;
-  };
-  constexpr int one_each = multiprocessors, two_each = 2 * multiprocessors;
-  struct limit {
-    std::int64_t seqlen, most_alone, most;  // heads with one CTA a multiprocessor, and with two
-  };
-  for (const auto& [seqlen, most_alone, most] :
-       {limit{1152, 169, 348}, {2048, 198, 380}, {8192, 225, 509}}) {
-    for (const bool normalize : {false, true}) {
-      SCOPED_TRACE(std::to_string(seqlen) + (normalize ? ", normalised" : ""));
-      const auto places_at = [&](std::int64_t heads) {
-        return places(heads, seqlen, "", {.normalize = normalize});
-      };
-      EXPECT_EQ(places_at(132), 0);
-      EXPECT_EQ(places_at(133), one_each);
-      EXPECT_EQ(places_at(most_alone), one_each);
-      EXPECT_EQ(places_at(most_alone + 1), 0);
-      EXPECT_EQ(places_at(264), 0);
-      EXPECT_EQ(places_at(265), two_each);
-      EXPECT_EQ(places_at(most), two_each);
-      EXPECT_EQ(places_at(most + 1), 0);
-      EXPECT_EQ(places_at(528), 0);
-    }
-  }
-  constexpr prefill_options final_state = {.final_state = true},
-                            initial_state = {.initial_state = true};
-  EXPECT_EQ(places(348, 1152, "", final_state), two_each);
-  EXPECT_EQ(places(349, 1152, "", final_state), 0);
-  EXPECT_EQ(places(462, 1152, "", initial_state), two_each);
-  EXPECT_EQ(places(463, 1152, "", initial_state), 0);
-  for (const std::int64_t heads : {133, 160, 272, 300, 340, 360}) {
-    EXPECT_EQ(places(heads, 512), 0) << heads;
-    EXPECT_EQ(places(heads, 512, "", initial_state), 0) << heads;
-  }
-  EXPECT_EQ(places(256, 8192), 0);
-  EXPECT_EQ(places(2048, 8192), two_each);
-
-  EXPECT_EQ(places(132, 128, variant_balanced), one_each);
-  EXPECT_EQ(places(264, 128, variant_balanced), two_each);
-  EXPECT_EQ(places(131, 8192, variant_balanced), 0);
-  EXPECT_EQ(places(300, 64, variant_balanced), 0);
+  EXPECT_EQ(sm90::recompute_begin(128, 2, 1), 82);
 }
 
 TEST(dispatch, hands_over_heads_of_which_both_parts_have_chunks) {
@@ -229,48 +215,6 @@ TEST(dispatch, hands_over_heads_of_which_both_parts_have_chunks) {
         ASSERT_GE(chunk, before);
         ASSERT_LT(chunk, chunks);
         before = chunk;
-      }
-    }
-  }
-}
-
-TEST(dispatch, refuses_hopper_variants_elsewhere) {
-  const prefill_shape shape = {16, 16, 8192};
-  EXPECT_FALSE(dispatch({shape, {}, variant_whole}, a100).has_value());
-  EXPECT_FALSE(dispatch({shape, {}, variant_split}, a100).has_value());
-  EXPECT_FALSE(dispatch({shape, {}, variant_recompute}, a100).has_value());
-  EXPECT_FALSE(dispatch({shape, {}, variant_quadratic}, a100).has_value());
-  EXPECT_FALSE(dispatch({shape, {}, variant_balanced}, a100).has_value());
-  for (const dispatch_target& device : {h200, a100}) {
-    const auto choice = dispatch({shape, {}, variant_mma_sync}, device);
-    ASSERT_TRUE(choice.has_value());
-    EXPECT_EQ(choice->kernel, prefill_kernel::mma_sync);
-  }
-}
-
-TEST(dispatch, gives_out_a_state_that_it_can_unscale) {
-  const prefill_shape shape = {16, 16, 8192};
-  for (const float scale : {0.0f, 1e-12f, -1e-12f, 0.25f, -0.25f}) {
-    const bool is_tiny = scale * scale < 1e-20f;
-    for (const bool final_state : {false, true}) {
-      const prefill_options options = {.scale = scale, .final_state = final_state};
-      const auto chosen = dispatch({shape, options}, h200);
-      ASSERT_TRUE(chosen.has_value());
-      EXPECT_EQ(chosen->kernel == prefill_kernel::mma_sync, final_state && is_tiny) << scale;
-      const auto forced = dispatch({shape, options, variant_whole}, h200);
-      EXPECT_EQ(forced.has_value(), !(final_state && is_tiny)) << scale;
-    }
-  }
-}
-
-TEST(dispatch, leaves_no_segment_without_a_chunk_and_no_card_overfull) {
-  for (std::int64_t heads = 1; heads < 300; ++heads) {
-    for (std::int64_t seqlen = 1; seqlen < 200000; seqlen = seqlen * 5 / 4 + 1) {
-      const prefill_shape shape = {1, heads, seqlen};
-      const int segments = chosen(shape);
-      ASSERT_LE(segments, chunks_of(shape)) << heads << " x " << seqlen;
-      if (segments > 1) {
-        ASSERT_LE(heads * segments, 2 * multiprocessors);
       }
     }
   }

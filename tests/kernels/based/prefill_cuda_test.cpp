@@ -7,9 +7,11 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <fstream>
 #include <limits>
 #include <map>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <numeric>
 #include <optional>
 #include <set>
@@ -19,9 +21,7 @@
 #include <vector>
 
 #include "baselines/reference/prefill.h"
-#include "kernels/based/dispatch.h"
-#include "kernels/based/prefill_sm80.h"
-#include "kernels/based/prefill_sm90.h"
+#include "kernels/based/prefill_variants.h"
 #include "kernels/core/cuda_check.h"
 #include "kernels/core/error.h"
 #include "tests/support/compare.h"
@@ -260,12 +260,27 @@ int multiprocessors() {
   return count;
 }
 
-/// Every variant that can run the problem, and the dispatcher's choice, which has no name.
+/// Whether a Hopper GPU should run the problem in the variant.
+bool should_run(std::string_view variant, const prefill_problem& problem) {
+  if (variant == "mma_sync") return true;
+  const prefill_options& options = problem.options;
+  if (options.final_state && std::abs(options.scale) < 0x1p-32f) return false;
+  const bool has_parts = problem.shape.seqlen > 64;
+  if (variant == "split" || variant == "recompute") return has_parts;
+  if (variant == "balanced") return has_parts && problem.shape.batch_heads() >= multiprocessors();
+  return true;
+}
+
+/// The dispatcher's choice, which has no name, and every variant that can run the problem: those
+/// that should be able to, and no others.
 std::vector<std::string_view> variants(prefill_problem problem) {
   std::vector<std::string_view> runnable = {""};
+  EXPECT_EQ(based_cuda().variants.size(), 6u);
   for (const std::string_view variant : based_cuda().variants) {
     problem.variant = variant;
-    if (!based_cuda().unsupported(problem)) runnable.push_back(variant);
+    const bool runs = !based_cuda().unsupported(problem);
+    EXPECT_EQ(runs, should_run(variant, problem)) << describe(problem);
+    if (runs) runnable.push_back(variant);
   }
   return runnable;
 }
@@ -324,16 +339,17 @@ TEST_F(prefill_cuda, recomputes_in_any_number_of_segments) {
   for (const std::int64_t heads : {66, 44, 33, 26}) {
     for (const std::int64_t seqlen : {65, 700, 2500}) {
       for (const int mask : {0, 7}) {
-        const prefill_problem problem = {{1, heads, seqlen}, options_of(mask), variant_recompute};
+        const prefill_problem problem = {{1, heads, seqlen}, options_of(mask), "recompute"};
         prefill_case test(problem);
         test.run();
         test.check();
-        counts.insert(recomputing_segments(problem.shape, multiprocessors()));
+        counts.insert(
+            std::stoi(based_cuda().variant(problem).substr(std::strlen("recompute in "))));
       }
     }
   }
   EXPECT_EQ(*counts.begin(), 2);
-  EXPECT_EQ(*counts.rbegin(), sm90::max_recomputing_segments);
+  EXPECT_EQ(*counts.rbegin(), sm90::max_recompute_segments);
 }
 
 /// Shapes that are balanced: one CTA a multiprocessor, and two.
@@ -345,7 +361,7 @@ std::vector<prefill_shape> balanced_shapes() {
 TEST_F(prefill_cuda, balances_any_number_of_heads) {
   for (const prefill_shape& shape : balanced_shapes()) {
     for (int mask = 0; mask < 8; ++mask) {
-      prefill_case test({shape, options_of(mask), variant_balanced});
+      prefill_case test({shape, options_of(mask), "balanced"});
       test.run();
       test.check();
     }
@@ -355,9 +371,9 @@ TEST_F(prefill_cuda, balances_any_number_of_heads) {
 TEST_F(prefill_cuda, a_balanced_head_has_the_bits_of_a_whole_one) {
   constexpr int states_mask = 6;
   for (const prefill_shape& shape : balanced_shapes()) {
-    prefill_problem problem = {shape, options_of(states_mask), variant_whole};
+    prefill_problem problem = {shape, options_of(states_mask), "whole"};
     prefill_case whole(problem);
-    problem.variant = variant_balanced;
+    problem.variant = "balanced";
     prefill_case balanced(problem);
     whole.run();
     balanced.run();
@@ -373,7 +389,7 @@ TEST_F(prefill_cuda, balances_where_others_hold_most_of_the_device) {
   BASED_CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
   for (const prefill_shape& shape : balanced_shapes()) {
     constexpr int all_options = 7;
-    prefill_case test({shape, options_of(all_options), variant_balanced});
+    prefill_case test({shape, options_of(all_options), "balanced"});
     test.run();  // loads the kernels, for which the other grid would have to end
     test.poison();
     support::synchronize(device);
@@ -418,7 +434,7 @@ TEST_F(prefill_cuda, tokens_before_heads) {
 
 /// The shape in a variant; of `balanced`, which takes no few heads, another with shorter sequences.
 prefill_problem problem_in(const prefill_shape& shape, std::string_view variant) {
-  if (variant != variant_balanced) return {shape, {}, variant};
+  if (variant != "balanced") return {shape, {}, variant};
   return {{1, 2 * multiprocessors() + 3, shape.seqlen / 2}, {}, variant};
 }
 
@@ -647,28 +663,22 @@ TEST(prefill_cuda_arguments, refuses_what_it_cannot_run) {
   const auto& entry = based_cuda();
   EXPECT_EQ(entry.unsupported({{16, 16, 8192}}), std::nullopt);
   EXPECT_EQ(entry.unsupported({{1, 1, 1}}), std::nullopt);
-  EXPECT_NE(entry.unsupported({{1, 1, max_seqlen + 1}}), std::nullopt);
+  EXPECT_NE(entry.unsupported({{1, 1, std::numeric_limits<std::int32_t>::max()}}), std::nullopt);
   EXPECT_NE(entry.unsupported({{std::int64_t{1} << 20, 1 << 12, 1}}), std::nullopt);
-  for (const std::string_view variant : {variant_split, variant_recompute}) {
+  for (const char* variant : {"split", "recompute"}) {
     EXPECT_NE(entry.unsupported({{1, 1, 64}, {}, variant}), std::nullopt);
     EXPECT_EQ(entry.unsupported({{1, 1, 65}, {}, variant}), std::nullopt);
   }
-  EXPECT_NE(entry.unsupported({{1, 16, 8192}, {}, variant_balanced}), std::nullopt);
-  EXPECT_NE(entry.unsupported({{20, 16, 64}, {}, variant_balanced}), std::nullopt);
-  EXPECT_EQ(entry.unsupported({{20, 16, 65}, {}, variant_balanced}), std::nullopt);
-  for (const std::string_view variant : {variant_whole, variant_quadratic}) {
+  EXPECT_NE(entry.unsupported({{1, 16, 8192}, {}, "balanced"}), std::nullopt);
+  EXPECT_NE(entry.unsupported({{20, 16, 64}, {}, "balanced"}), std::nullopt);
+  EXPECT_EQ(entry.unsupported({{20, 16, 65}, {}, "balanced"}), std::nullopt);
+  for (const char* variant : {"whole", "quadratic"}) {
     const prefill_options tiny_scale = {.scale = 1e-12f, .final_state = true};
     EXPECT_NE(entry.unsupported({{1, 1, 64}, tiny_scale, variant}), std::nullopt);
   }
   constexpr std::int64_t longest = sm90::max_quadratic_chunks * std::int64_t{sm90::chunk_tokens};
-  EXPECT_EQ(entry.unsupported({{1, 1, longest}, {}, variant_quadratic}), std::nullopt);
-  EXPECT_NE(entry.unsupported({{1, 1, longest + 1}, {}, variant_quadratic}), std::nullopt);
-}
-
-TEST(prefill_cuda_arguments, refuses_devices_before_ampere) {
-  EXPECT_THAT(sm80::unsupported_on(7).value_or(""), ::testing::HasSubstr("capability 7.x"));
-  EXPECT_EQ(sm80::unsupported_on(8), std::nullopt);
-  EXPECT_EQ(sm80::unsupported_on(9), std::nullopt);
+  EXPECT_EQ(entry.unsupported({{1, 1, longest}, {}, "quadratic"}), std::nullopt);
+  EXPECT_NE(entry.unsupported({{1, 1, longest + 1}, {}, "quadratic"}), std::nullopt);
 }
 
 TEST(prefill_cuda_arguments, asks_for_workspace_only_to_split_and_to_balance) {
@@ -678,27 +688,46 @@ TEST(prefill_cuda_arguments, asks_for_workspace_only_to_split_and_to_balance) {
   EXPECT_GT(entry.workspace_bytes({{20, 16, 8192}}), 0u);
 }
 
-// What an H200's counters said: plots/data/h200_audit.json; at N = 4096 by forced variants.
-TEST(prefill_cuda_arguments, models_the_flops_that_the_hardware_counted) {
-  constexpr prefill_options all = {.normalize = true, .initial_state = true, .final_state = true};
-  const struct {
-    double modelled;
-    double gflop;
-  } rows[] = {
-      {sm90::executed_flops({{16, 16, 8192}}, 1), 107.03863808},
-      {sm90::executed_flops({{128, 16, 8192}}, 1), 856.30910464},
-      {sm90::executed_flops({{16, 16, 8192}, all}, 1), 113.816633344},
-      {sm90::executed_flops({{1, 16, 8192}}, 8), 9.05969664},
-      {sm90::recomputing_flops({{4, 16, 8192}}, 2), 33.554432},
-      {sm90::quadratic_flops({{1, 16, 512}}), 0.37748736},
-      {sm90::quadratic_flops({{1, 16, 128}, all}), 0.122683392},
-      {sm80::executed_flops({{16, 16, 8192}}), 99.32111872},
-      {sm90::executed_flops({{4, 16, 4096}, all}, 1), 14.227079168},
-      {sm90::executed_flops({{4, 16, 4096}, all}, 4), 18.404605952},
-      {sm90::recomputing_flops({{4, 16, 4096}, all}, 2), 17.795383296},
-      {sm80::executed_flops({{4, 16, 4096}, all}), 13.354663936},
+/// The problem of a row's name, such as prefill/based/cuda/B:1/H:16/N:128/options:normalize.
+prefill_problem problem_of(const std::string& row) {
+  const auto value = [&](const std::string& key) {
+    const std::size_t found = row.find("/" + key + ":");
+    if (found == std::string::npos) return std::string();
+    const std::size_t begin = found + key.size() + 2;
+    return row.substr(begin, row.find('/', begin) - begin);
   };
-  for (const auto& [modelled, gflop] : rows) EXPECT_NEAR(modelled, 1e9 * gflop, 1);
+  const std::string options = value("options");
+  const auto has = [&](const char* option) { return options.find(option) != std::string::npos; };
+  return {{std::stoll(value("B")), std::stoll(value("H")), std::stoll(value("N"))},
+          {.normalize = has("normalize"),
+           .initial_state = has("initial_state"),
+           .final_state = has("final_state")}};
+}
+
+/// Without a device the dispatcher chooses as for an H200, the device whose counters were read.
+TEST(prefill_cuda_arguments, models_the_flops_that_the_hardware_counted) {
+  if (!support::cuda_unavailable()) {
+    cudaDeviceProp properties;
+    BASED_CUDA(cudaGetDeviceProperties(&properties, 0));
+    if (std::string(properties.name) != "NVIDIA H200") GTEST_SKIP() << properties.name;
+  }
+  std::ifstream file(BASED_SOURCE_DIR "/plots/data/h200_audit.json");
+  const auto audit = nlohmann::json::parse(file);
+  std::map<std::string, int> checked;
+  for (const auto& row : audit.at("rows")) {
+    if (row.at("units") != "tensor cores") continue;
+    const std::string name = row.at("row");
+    for (const auto& entry : registry<based_prefill>()) {
+      if (name.rfind("prefill/" + std::string(entry.name) + "/cuda/", 0) != 0) continue;
+      if (entry.device() != device) continue;
+      EXPECT_NEAR(entry.executed_flops(problem_of(name)),
+                  1e9 * row.at("executed_GFLOP").get<double>(), 1)
+          << name;
+      ++checked[std::string(entry.name)];
+    }
+  }
+  EXPECT_GE(checked["based"], 5);
+  EXPECT_GE(checked["based_sm80"], 2);
 }
 
 TEST(prefill_cuda_arguments, throws_before_touching_a_device) {

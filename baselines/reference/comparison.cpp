@@ -1,16 +1,15 @@
-#include "benchmarks/harness/verify.h"
+#include "baselines/reference/comparison.h"
 
 #include <algorithm>
 #include <numeric>
 #include <set>
 
-#include "benchmarks/harness/random.h"
 #include "kernels/core/error.h"
+#include "kernels/core/random.h"
 
 namespace based {
 namespace {
 
-constexpr double flops_budget = 4e8;  // per row of the study; well under a second on one core
 constexpr std::int64_t sampled_heads = 4;
 constexpr std::int64_t fewest_rows = 64;
 
@@ -39,24 +38,31 @@ std::vector<std::int64_t> scatter(std::int64_t size, std::int64_t count, std::ui
 }  // namespace
 
 sampled_part sample_part(std::int64_t heads, std::int64_t seqlen, double flops_per_pair,
-                         std::uint64_t seed) {
+                         const sampling& sampled) {
   const double row_flops = static_cast<double>(seqlen + 1) / 2 * flops_per_pair;
-  const auto affordable = static_cast<std::int64_t>(flops_budget / row_flops);
+  const auto affordable =
+      static_cast<std::int64_t>(std::min(sampled.flops_budget / row_flops, 9e18));
   const std::int64_t some_heads = heads * seqlen <= affordable ? heads : sampled_heads;
   const std::vector<std::int64_t> head_marks = {0, heads - 1};
   const std::vector<std::int64_t> row_marks = {0,   seqlen - 1, 1,          15,         16,  31,
                                                32,  63,         64,         65,         127, 128,
                                                129, seqlen / 2, seqlen - 2, seqlen - 64};
   sampled_part part;
-  part.heads = scatter(heads, some_heads, seed, head_marks);
+  part.heads = scatter(heads, some_heads, sampled.seed, head_marks);
   const auto compared = static_cast<std::int64_t>(part.heads.size());
-  part.rows = scatter(seqlen, std::max(affordable / compared, fewest_rows), ~seed, row_marks);
+  part.rows =
+      scatter(seqlen, std::max(affordable / compared, fewest_rows), ~sampled.seed, row_marks);
   return part;
 }
 
 void error_norm::add_all(std::span<const float> values, std::span<const double> reference) {
   BASED_REQUIRE(values.size() == reference.size(), "output and reference differ in size");
-  for (std::size_t i = 0; i < values.size(); ++i) add(values[i], reference[i]);
+  error_norm row;
+  for (std::size_t i = 0; i < values.size(); ++i) row.add(values[i], reference[i]);
+  difference_ += row.difference_;
+  reference_ += row.reference_;
+  // Not "less": a NaN is the worst of all.
+  if (!(row.relative() <= worst_row_)) worst_row_ = row.relative();
 }
 
 void error_norm::add_rows(std::span<const float> values, std::span<const double> reference,
@@ -71,11 +77,14 @@ void error_norm::add_rows(std::span<const float> values, std::span<const double>
 
 verification worst_error::found() const {
   verification worst = {.relative_error = 0, .nonfinite = 0, .where = "nothing"};
+  double worst_row = 0;
   for (const auto& [output, error] : errors_) {
+    if (!(error.worst_row() <= worst_row)) worst_row = error.worst_row();
     // Not "greater": a NaN is the worst of all.
     if (!(error.relative() < worst.relative_error)) worst = {error.relative(), 0, output};
     if (std::isnan(worst.relative_error)) break;
   }
+  worst.worst_row_error = worst_row;
   return worst;
 }
 

@@ -1,4 +1,4 @@
-// Which part of a row's output is compared with the float64 reference, and how.
+// Which part of an output is compared with the float64 reference, and how.
 #pragma once
 
 #include <cmath>
@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "benchmarks/harness/row.h"
+#include "kernels/core/operation.h"
 
 namespace based {
 
@@ -21,7 +21,7 @@ struct sampled_part {
 
 /// `flops_per_pair`: what the quadratic reference spends on one (query, key) pair.
 sampled_part sample_part(std::int64_t heads, std::int64_t seqlen, double flops_per_pair,
-                         std::uint64_t seed);
+                         const sampling& sampled);
 
 /// Accumulates norm(value - reference) / norm(reference).
 class error_norm {
@@ -30,7 +30,7 @@ class error_norm {
     difference_ += (value - reference) * (value - reference);
     reference_ += reference * reference;
   }
-  /// Every element of both, which are equally long.
+  /// Every element of both, which are equally long: one row.
   void add_all(std::span<const float> values, std::span<const double> reference);
   /// Row r of the reference, [rows.size(), dim], with row rows[r] of the values, [any, dim].
   void add_rows(std::span<const float> values, std::span<const double> reference,
@@ -39,10 +39,13 @@ class error_norm {
   double relative() const {
     return reference_ > 0 ? std::sqrt(difference_ / reference_) : std::sqrt(difference_);
   }
+  /// Of the rows added one by one, the largest relative error.
+  double worst_row() const { return worst_row_; }
 
  private:
   double difference_ = 0;
   double reference_ = 0;
+  double worst_row_ = 0;
 };
 
 /// The errors of a row's outputs, by name; the largest judges the row.

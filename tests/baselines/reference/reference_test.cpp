@@ -6,8 +6,8 @@
 #include <numeric>
 #include <vector>
 
+#include "baselines/reference/attention.h"
 #include "baselines/reference/prefill.h"
-#include "baselines/reference/softmax_attention.h"
 #include "kernels/core/error.h"
 #include "tests/support/inputs.h"
 
@@ -124,9 +124,11 @@ TEST(attention_reference, equal_scores_average) {
   std::vector<float> v(n * dim);
   for (std::int64_t i = 0; i < n; ++i) v[i * dim] = static_cast<float>(i);
   std::vector<double> o(n * dim);
-  attention_rows({{1, 1, n, dim, true}, q.data(), k.data(), v.data()}, all_rows(n), o);
+  attention_rows({{.seqlen = n, .head_dim = dim, .causal = true}, q.data(), k.data(), v.data()},
+                 all_rows(n), o);
   for (std::int64_t i = 0; i < n; ++i) EXPECT_DOUBLE_EQ(o[i * dim], static_cast<double>(i) / 2);
-  attention_rows({{1, 1, n, dim, false}, q.data(), k.data(), v.data()}, all_rows(n), o);
+  attention_rows({{.seqlen = n, .head_dim = dim, .causal = false}, q.data(), k.data(), v.data()},
+                 all_rows(n), o);
   for (std::int64_t i = 0; i < n; ++i) EXPECT_DOUBLE_EQ(o[i * dim], 1.5);
 }
 
@@ -138,7 +140,8 @@ TEST(attention_reference, weights_are_exponentials_of_scaled_scores) {
   k[dim] = 1000;
   v[5] = 1;
   std::vector<double> o(2 * dim);
-  attention_rows({{1, 1, 2, dim, true}, q.data(), k.data(), v.data()}, all_rows(2), o);
+  attention_rows({{.seqlen = 2, .head_dim = dim, .causal = true}, q.data(), k.data(), v.data()},
+                 all_rows(2), o);
   EXPECT_DOUBLE_EQ(o[dim + 5], 1 / (1 + std::exp(-1.0)));  // and exp(1001) did not overflow
 }
 

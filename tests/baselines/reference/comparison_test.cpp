@@ -1,4 +1,4 @@
-#include "benchmarks/harness/verify.h"
+#include "baselines/reference/comparison.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -13,13 +13,13 @@ using testing::Lt;
 using testing::SizeIs;
 
 TEST(SamplePart, ComparesEverythingOfASmallShape) {
-  const sampled_part part = sample_part(6, 65, 163, 1);
+  const sampled_part part = sample_part(6, 65, 163, {.seed = 1});
   EXPECT_THAT(part.heads, SizeIs(6));
   EXPECT_THAT(part.rows, SizeIs(65));
 }
 
 TEST(SamplePart, OfALargeShapeTakesTheEdgesAndRepeatsNothing) {
-  const sampled_part part = sample_part(256, 32768, 163, 1);
+  const sampled_part part = sample_part(256, 32768, 163, {.seed = 1});
   EXPECT_THAT(part.heads, IsSupersetOf({0, 255}));
   EXPECT_THAT(part.rows, IsSupersetOf({0, 63, 64, 65, 32767}));
   EXPECT_THAT(part.rows, SizeIs(testing::Ge(64u)));
@@ -28,7 +28,8 @@ TEST(SamplePart, OfALargeShapeTakesTheEdgesAndRepeatsNothing) {
 }
 
 TEST(SamplePart, OtherSeedsLookElsewhere) {
-  EXPECT_NE(sample_part(256, 32768, 163, 1).rows, sample_part(256, 32768, 163, 2).rows);
+  EXPECT_NE(sample_part(256, 32768, 163, {.seed = 1}).rows,
+            sample_part(256, 32768, 163, {.seed = 2}).rows);
 }
 
 TEST(ErrorNorm, IsRelativeAndKeepsNaN) {

@@ -1,4 +1,4 @@
-#include "benchmarks/harness/case_file.h"
+#include "benchmarks/case_file.h"
 
 #include <fmt/format.h>
 

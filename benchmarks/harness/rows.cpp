@@ -1,0 +1,258 @@
+#include "benchmarks/harness/rows.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string_view>
+
+#include "benchmarks/harness/operation_row.h"
+#include "benchmarks/harness/sweep.h"
+#include "benchmarks/harness/usage_error.h"
+#include "kernels/core/operation.h"
+
+namespace based {
+namespace {
+
+using nlohmann::ordered_json;
+
+/// Values on axes, variants and types that were asked for: something has to take each of them.
+class asked_values {
+ public:
+  /// Notes that something takes this value of a flag.
+  void take(const std::string& flag, const std::string& value) {
+    refused_.erase({flag, value});
+    taken_.insert({flag, value});
+  }
+  /// Notes that something does not, and what to tell the user if nothing does.
+  void refuse(const std::string& flag, const std::string& value, const std::string& why) {
+    if (taken_.count({flag, value}) == 0) refused_.try_emplace({flag, value}, why);
+  }
+  void throw_if_refused_by_all() const {
+    if (!refused_.empty()) throw usage_error(refused_.begin()->second);
+  }
+
+ private:
+  using asked = std::pair<std::string, std::string>;
+  std::set<asked> taken_;
+  std::map<asked, std::string> refused_;
+};
+
+/// What to tell the user where no operation's axis takes a value; empty: one's does.
+std::string refusal_of_all(const std::string& flag, const std::string& value) {
+  const std::vector<shared_axis> axes = all_axes();
+  const auto found = std::ranges::find(axes, flag, [](const auto& each) { return each.info.flag; });
+  try {
+    static_cast<void>(found->info.domain.parse(flag, value));
+  } catch (const invalid_argument& error) {
+    return error.what();
+  }
+  return {};
+}
+
+/// The values of one axis on a device: what the command line names, or the default sweep; empty:
+/// the problem's own default.
+std::vector<axis_value> values_of(const axis_info& axis, device_kind device,
+                                  const suite_options& options, asked_values& asked) {
+  const auto given = options.axes.find(axis.flag);
+  const std::string text = given != options.axes.end()
+                               ? given->second
+                               : std::string(device == device_kind::cpu ? axis.cpu : axis.cuda);
+  if (text.empty() && given == options.axes.end()) return {};
+  std::vector<axis_value> values;
+  const auto add = [&](const axis_value& value) {
+    if (std::ranges::find(values, value) == values.end()) values.push_back(value);
+  };
+  const std::string flag(axis.flag);
+  if (axis.domain.of == axis_domain::kind::whole_number) {
+    for (const std::int64_t number : parse_axis("--" + flag, text)) add(number);
+    return values;
+  }
+  for (const std::string& part : split(text)) {
+    try {
+      add(axis.domain.parse(flag, part));
+      asked.take(flag, part);
+    } catch (const invalid_argument&) {
+      asked.refuse(flag, part, refusal_of_all(flag, part));
+    }
+  }
+  return values;
+}
+
+/// Calls f(values) for each point of the product of the axes, the last running fastest.
+template <class Function>
+void for_each_point(const std::vector<axis_info>& axes,
+                    const std::vector<std::vector<axis_value>>& values, std::size_t axis,
+                    axis_values& point, Function f) {
+  if (axis == axes.size()) return f(point);
+  if (values[axis].empty()) return for_each_point(axes, values, axis + 1, point, f);
+  for (const axis_value& value : values[axis]) {
+    point[std::string(axes[axis].flag)] = value;
+    for_each_point(axes, values, axis + 1, point, f);
+  }
+}
+
+bool is_selected(std::string_view name, const std::vector<std::string>& names) {
+  return names.empty() || std::ranges::find(names, name) != names.end();
+}
+
+/// The element types asked for that an implementation has; the usual one where none is asked for.
+std::vector<element_type> types_of(const implementation_info& implementation,
+                                   const suite_options& options, asked_values& asked) {
+  if (options.types.empty()) return {implementation.types.front()};
+  std::vector<element_type> types;
+  for (const std::string& name : options.types) {
+    const auto found = std::ranges::find(implementation.types, name,
+                                         [](element_type type) { return to_string(type); });
+    if (found != implementation.types.end()) {
+      types.push_back(*found);
+      asked.take("type", name);
+    } else {
+      asked.refuse(
+          "type", name,
+          fmt::format("--type: '{}' is no element type of the selected implementations", name));
+    }
+  }
+  return types;
+}
+
+/// The variants asked for that an implementation has. "": it chooses.
+std::vector<std::string_view> variants_of(const implementation_info& implementation,
+                                          const suite_options& options, asked_values& asked) {
+  if (options.variants.empty()) return {""};
+  std::vector<std::string_view> variants;
+  for (const std::string& name : options.variants) {
+    const auto found = std::ranges::find(implementation.variants, name);
+    if (found == implementation.variants.end()) continue;
+    variants.push_back(*found);
+    asked.take("variant", name);
+  }
+  return variants;
+}
+
+}  // namespace
+
+std::vector<std::unique_ptr<row>> make_rows(const std::vector<device_kind>& devices,
+                                            const suite_options& options) {
+  std::vector<std::unique_ptr<row>> rows;
+  asked_values asked;
+  std::set<std::string_view> known, known_variants;
+  for (const auto& [name, op] : operations()) {
+    for (const implementation_info& each : op->implementations()) {
+      if (std::ranges::find(devices, each.device) == devices.end()) continue;
+      known.insert(each.name);
+      known_variants.insert(each.variants.begin(), each.variants.end());
+    }
+  }
+  for (const std::string& name : options.implementations) {
+    if (known.count(name) > 0) continue;
+    throw usage_error(fmt::format(
+        "--implementation: '{}' is not known on {}; there is {}", name,
+        devices.size() == 1 ? to_string(devices.front()) : std::string_view("these devices"),
+        fmt::join(known, ", ")));
+  }
+  for (const std::string& variant : options.variants) {
+    asked.refuse("variant", variant,
+                 fmt::format("--variant: '{}' is no variant of this device's implementations, "
+                             "which have: {}",
+                             variant, fmt::join(known_variants, ", ")));
+  }
+
+  for (const device_kind device : devices) {
+    for (const auto& [name, op] : operations()) {
+      const std::vector<axis_info> axes = op->axes();
+      std::vector<std::vector<axis_value>> values;
+      bool none_left = false;
+      for (const axis_info& axis : axes) {
+        values.push_back(values_of(axis, device, options, asked));
+        none_left |= values.back().empty() && options.axes.count(axis.flag) > 0;
+      }
+      const std::vector<implementation_info> implementations = op->implementations();
+      for (std::size_t i = 0; i < implementations.size(); ++i) {
+        const implementation_info& each = implementations[i];
+        if (each.device != device || !is_selected(each.name, options.implementations)) continue;
+        const auto types = types_of(each, options, asked);
+        for (const std::string_view variant : variants_of(each, options, asked)) {
+          for (const element_type type : types) {
+            if (none_left) continue;
+            axis_values point;
+            for_each_point(axes, values, 0, point, [&](const axis_values& at) {
+              rows.push_back(
+                  std::make_unique<operation_row>(name, each, op->make_case(i, at, variant, type)));
+            });
+          }
+        }
+      }
+    }
+  }
+  asked.throw_if_refused_by_all();
+  return rows;
+}
+
+std::vector<std::string> unused_axes(const std::vector<std::unique_ptr<row>>& rows,
+                                     const suite_options& options) {
+  std::set<std::string, std::less<>> used;
+  for (const auto& made : rows) {
+    for (const axis_info& axis : operations().at(made->spec().operation)->axes()) {
+      used.emplace(axis.flag);
+    }
+  }
+  std::vector<std::string> unused;
+  for (const auto& [flag, text] : options.axes) {
+    if (used.count(flag) == 0) unused.push_back(flag);
+  }
+  return unused;
+}
+
+std::vector<shared_axis> all_axes() {
+  std::vector<shared_axis> axes;
+  for (const auto& [name, op] : operations()) {
+    for (const axis_info& axis : op->axes()) {
+      auto found = std::ranges::find(axes, axis.flag,
+                                     [](const shared_axis& each) { return each.info.flag; });
+      if (found == axes.end()) {
+        axes.push_back({axis, {}});
+        found = axes.end() - 1;
+      }
+      for (const std::string& value : axis.domain.names) {
+        std::vector<std::string>& values = found->info.domain.names;
+        if (std::ranges::find(values, value) == values.end()) values.push_back(value);
+      }
+      found->operations.emplace_back(name);
+    }
+  }
+  return axes;
+}
+
+std::string description() {
+  ordered_json all = ordered_json::array();
+  for (const auto& [name, op] : operations()) {
+    ordered_json axes = ordered_json::array(), implementations = ordered_json::array();
+    for (const axis_info& axis : op->axes()) {
+      ordered_json described = {{"flag", axis.flag}, {"label", axis.label}, {"help", axis.help}};
+      if (!axis.domain.names.empty()) described["values"] = axis.domain.names;
+      described["default"] = {{"cpu", axis.cpu}, {"cuda", axis.cuda}};
+      axes.push_back(described);
+    }
+    for (const implementation_info& each : op->implementations()) {
+      ordered_json types = ordered_json::array();
+      for (const element_type type : each.types) types.push_back(to_string(type));
+      implementations.push_back(
+          {{"name", each.name},
+           {"device", to_string(each.device)},
+           {"role", to_string(each.role)},
+           {"reimplements", each.reimplements},
+           {"summary", each.summary},
+           {"types", types},
+           {"variants", std::vector<std::string_view>(each.variants.begin(), each.variants.end())},
+           {"tolerance", each.tolerance}});
+    }
+    all.push_back({{"name", name}, {"axes", axes}, {"implementations", implementations}});
+  }
+  return ordered_json{{"operations", all}}.dump(2);
+}
+
+}  // namespace based

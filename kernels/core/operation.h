@@ -1,0 +1,427 @@
+// The one description of an operation. From it follow the command line, the rows and their names,
+// the parameters in results files, the tests of every implementation, case files, and whatever
+// else has to know what an operation's tensors and options are.
+//
+// An operation is a struct with these members, in a header of its own:
+//
+//   struct my_operation {
+//     static constexpr std::string_view name = "mine";     // the first part of a row's name
+//     using problem = ...;                                 // shape and options, no pointers
+//     template <class T> using args = ...;                 // the problem and its tensors
+//     static std::vector<axis<problem>> axes();            // what a sweep may vary
+//     static std::vector<tensor_spec> tensors(const problem&, element_type io);
+//     static operation_work work(const problem&);
+//     template <class T> static args<T> bind(const problem&, const placed_tensors&);
+//     static void arrange(const problem&, tensor_access&); // inputs that are not plain random
+//     static verification compare(const problem&, const tensor_access&, const sampling&);
+//   };
+//
+// `arrange` and `compare` are defined beside the float64 reference (baselines/reference), and
+// there one object makes the operation known:
+//
+//   const operation_registration<my_operation> registered;
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "kernels/core/element_type.h"
+#include "kernels/core/implementation.h"
+#include "kernels/core/random.h"
+#include "kernels/core/tensor_view.h"
+
+namespace based {
+
+// Axes.
+
+/// A value on an axis, as a row's name and its JSON parameters have it.
+using axis_value = std::variant<std::int64_t, double, std::string>;
+std::string to_string(const axis_value& value);
+
+/// What values an axis has.
+struct axis_domain {
+  enum class kind {
+    whole_number,  ///< `least` and more
+    real_number,
+    choice,  ///< one of `names`
+    options  ///< "none", "all", or some of `names` joined by +
+  };
+  kind of = kind::whole_number;
+  std::int64_t least = 1;
+  std::vector<std::string> names = {};
+
+  /// Of one value as the user types it. Throws invalid_argument, naming `flag`, the value and what
+  /// is allowed.
+  axis_value parse(std::string_view flag, std::string_view text) const;
+};
+
+struct axis_info {
+  std::string_view flag;   ///< on the command line, e.g. "seqlen": --seqlen
+  std::string_view label;  ///< in a row's name and parameters, e.g. "N"
+  std::string_view help;   ///< what it is, for --help
+  /// The default sweep of a device, in the command line's syntax: lists and ranges. Empty: the
+  /// problem's own default, one value.
+  std::string_view cpu = {}, cuda = {};
+  /// What the tests try beside that default, in the same syntax: where something may go wrong.
+  std::string_view tested = {};
+  /// The value that a row's name leaves out.
+  std::optional<axis_value> usual = {};
+  axis_domain domain = {};
+};
+
+template <class Problem>
+struct axis : axis_info {
+  std::function<void(Problem&, const axis_value&)> set;
+  std::function<axis_value(const Problem&)> get;
+};
+
+/// An axis of whole numbers; access(problem) is the problem's member.
+template <class Problem, class Access>
+axis<Problem> number_axis(axis_info info, Access access) {
+  return {info,
+          [access](Problem& problem, const axis_value& value) {
+            auto& member = access(problem);
+            member = static_cast<std::remove_reference_t<decltype(member)>>(
+                std::get<std::int64_t>(value));
+          },
+          [access](const Problem& problem) {
+            return axis_value(static_cast<std::int64_t>(access(problem)));
+          }};
+}
+
+/// An axis of real numbers.
+template <class Problem, class Access>
+axis<Problem> real_axis(axis_info info, Access access) {
+  info.domain.of = axis_domain::kind::real_number;
+  return {info,
+          [access](Problem& problem, const axis_value& value) {
+            access(problem) = static_cast<float>(std::get<double>(value));
+          },
+          [access](const Problem& problem) { return axis_value(double{access(problem)}); }};
+}
+
+/// An axis of named values. A name that is a whole number is one in a row's parameters.
+template <class Problem, class Value, class Access>
+axis<Problem> choice_axis(axis_info info, std::vector<std::pair<std::string, Value>> values,
+                          Access access) {
+  info.domain.of = axis_domain::kind::choice;
+  for (const auto& [name, value] : values) info.domain.names.push_back(name);
+  const axis_domain domain = info.domain;
+  return {info,
+          [access, values](Problem& problem, const axis_value& chosen) {
+            for (const auto& [name, value] : values) {
+              if (name == to_string(chosen)) access(problem) = value;
+            }
+          },
+          [access, values, domain](const Problem& problem) {
+            for (const auto& [name, value] : values) {
+              if (value == access(problem)) return domain.parse("", name);
+            }
+            return axis_value(std::string("?"));
+          }};
+}
+
+/// An axis of switches that can be on together: names and accessors of bools.
+template <class Problem>
+axis<Problem> options_axis(
+    axis_info info, std::vector<std::pair<std::string, std::function<bool&(Problem&)>>> switches) {
+  info.domain.of = axis_domain::kind::options;
+  for (const auto& [name, access] : switches) info.domain.names.push_back(name);
+  info.usual = std::string("none");
+  return {info,
+          [switches](Problem& problem, const axis_value& chosen) {
+            const std::string on = "+" + std::get<std::string>(chosen) + "+";
+            for (const auto& [name, access] : switches) {
+              access(problem) = on.find("+" + name + "+") != std::string::npos;
+            }
+          },
+          [switches](const Problem& problem) {
+            Problem copy = problem;
+            std::string text;
+            for (const auto& [name, access] : switches) {
+              if (access(copy)) text += (text.empty() ? "" : "+") + name;
+            }
+            return axis_value(text.empty() ? "none" : text);
+          }};
+}
+
+// Tensors.
+
+enum class tensor_role {
+  input,
+  output,
+  updated,  ///< read and written whole
+  appended  ///< read whole, and a small part of it written
+};
+constexpr std::string_view to_string(tensor_role role) {
+  constexpr std::string_view names[] = {"input", "output", "updated", "appended"};
+  return names[static_cast<int>(role)];
+}
+
+inline constexpr int most_dimensions = 4;
+
+/// One tensor of a problem. Inputs and updated tensors are filled with near-normal random values, a
+/// function of the seed and the tensor's name alone.
+struct tensor_spec {
+  std::string_view name;  ///< a literal, e.g. "q"
+  tensor_role role;
+  element_type type;
+  std::vector<std::int64_t> shape;  ///< at most most_dimensions
+  float stddev = 0;
+  /// [B, H, N, D], of which B, H and N may have any strides. All else is contiguous.
+  bool is_sequence = false;
+  bool may_be_infinite = false;  ///< of an output: infinities in it are no fault
+
+  std::int64_t count() const;
+  std::size_t bytes() const { return static_cast<std::size_t>(count()) * bytes_of(type); }
+  random_stream values(std::uint64_t seed) const;
+};
+
+/// The two orders in the wild of the dimensions of a sequence.
+enum class sequence_order { bhnd, bnhd };
+
+/// Where a tensor lies; strides count elements, one a dimension of its shape.
+struct placed_tensor {
+  void* data = nullptr;
+  std::size_t bytes = 0;
+  std::array<std::int64_t, most_dimensions> strides = {};
+};
+
+/// The strides of a tensor without gaps.
+std::array<std::int64_t, most_dimensions> packed_strides(const tensor_spec& spec,
+                                                         sequence_order order);
+
+/// The tensors of one call, by name.
+class placed_tensors {
+ public:
+  void place(std::string_view name, const placed_tensor& tensor) { tensors_[name] = tensor; }
+
+  /// Null data if there is no such tensor.
+  template <class T>
+  sequence_view<T> sequence(std::string_view name) const {
+    const placed_tensor tensor = find(name);
+    return {static_cast<T*>(tensor.data), tensor.strides[0], tensor.strides[1], tensor.strides[2]};
+  }
+  /// Empty if there is no such tensor.
+  template <class T>
+  std::span<T> elements(std::string_view name) const {
+    const placed_tensor tensor = find(name);
+    return {static_cast<T*>(tensor.data), tensor.bytes / sizeof(T)};
+  }
+
+ private:
+  placed_tensor find(std::string_view name) const {
+    const auto found = tensors_.find(name);
+    return found == tensors_.end() ? placed_tensor{} : found->second;
+  }
+  std::map<std::string_view, placed_tensor> tensors_;
+};
+
+/// Reads and writes parts of a call's tensors, as fp32, elements in the order of the shape.
+class tensor_access {
+ public:
+  virtual ~tensor_access() = default;
+  /// `count` elements from `offset`; empty if there is no such tensor.
+  virtual std::vector<float> get(std::string_view name, std::int64_t offset,
+                                 std::int64_t count) const = 0;
+  /// What a tensor that is not an output held before the call.
+  virtual std::vector<float> before(std::string_view name, std::int64_t offset,
+                                    std::int64_t count) const = 0;
+  virtual void put(std::string_view name, std::int64_t offset, std::span<const float> values) = 0;
+};
+
+// Work and verification.
+
+/// What a problem costs whoever solves it.
+struct operation_work {
+  double nominal_flops;  ///< the sources' formula
+  double least_flops;    ///< the fewest known to suffice
+  double tokens;         ///< B * N
+  double state_bytes;    ///< recurrent state per sequence; 0: none
+};
+
+/// The error of one run against the float64 reference.
+struct verification {
+  double relative_error;       ///< norm(o - reference) / norm(reference) over the compared part
+  std::int64_t nonfinite = 0;  ///< elements of the whole output not written or not finite
+  std::string where;           ///< what the largest error belongs to: "o", "final_state.kv"
+  double worst_row_error = 0;  ///< relative error of the worst of the compared rows
+};
+
+/// How much of a large problem is compared, and which part.
+struct sampling {
+  std::uint64_t seed = 1;
+  double flops_budget = 4e8;  ///< of the reference; well under a second on one core
+};
+
+// The operation and its implementations without their types, as the harness and the tests use them.
+
+/// The parameters of a row: labels and values, in the order of the axes.
+using operation_parameters = std::vector<std::pair<std::string, axis_value>>;
+
+/// Values of some axes, by flag.
+using axis_values = std::map<std::string, axis_value, std::less<>>;
+
+struct implementation_info {
+  std::string_view name, summary;
+  implementation_role role;
+  std::vector<std::string_view> reimplements;
+  device_kind device;
+  std::vector<element_type> types;
+  std::span<const std::string_view> variants;
+  double tolerance;
+};
+
+/// One implementation on one problem, for elements of one type.
+class operation_case {
+ public:
+  virtual ~operation_case() = default;
+  virtual operation_parameters parameters() const = 0;
+  virtual unsupported_reason unsupported() const = 0;
+  virtual std::vector<tensor_spec> tensors() const = 0;
+  // These only of a case that is supported.
+  virtual operation_work work() const = 0;
+  virtual double executed_flops() const = 0;
+  virtual std::size_t workspace_bytes() const = 0;
+  virtual std::string variant() const = 0;  ///< which one runs; empty: there is one
+  virtual void arrange(tensor_access& tensors) const = 0;
+  virtual verification compare(const tensor_access& tensors, const sampling& sampled) const = 0;
+  /// The call on these tensors, to be made any number of times. Making it throws what the
+  /// implementation throws.
+  virtual std::function<void(cuda_stream)> bind(const placed_tensors& tensors, void* workspace,
+                                                std::size_t workspace_bytes) const = 0;
+};
+
+class operation {
+ public:
+  virtual ~operation() = default;
+  virtual std::string_view name() const = 0;
+  virtual std::vector<axis_info> axes() const = 0;
+  /// Those that this binary holds: ours first, then by name.
+  virtual std::vector<implementation_info> implementations() const = 0;
+  /// `implementation`: an index into implementations(). Axes without a value have the problem's
+  /// default. `variant`: one of the implementation's; empty: it chooses.
+  virtual std::unique_ptr<operation_case> make_case(std::size_t implementation,
+                                                    const axis_values& values,
+                                                    std::string_view variant,
+                                                    element_type type) const = 0;
+};
+
+/// All operations of this binary, by name.
+std::map<std::string_view, std::unique_ptr<operation>>& operations();
+
+namespace detail {
+
+template <class Op>
+class typed_case final : public operation_case {
+ public:
+  typed_case(implementation<Op> called, typename Op::problem problem, element_type type)
+      : called_(std::move(called)), problem_(std::move(problem)), type_(type) {
+    called_.adapt(problem_);
+  }
+
+  operation_parameters parameters() const override {
+    operation_parameters all;
+    for (const auto& each : Op::axes()) {
+      const axis_value value = each.get(problem_);
+      if (value != each.usual) all.emplace_back(each.label, value);
+    }
+    if constexpr (requires { problem_.variant; }) {
+      if (!problem_.variant.empty()) all.emplace_back("variant", std::string(problem_.variant));
+    }
+    if (type_ != called_.run.types().front()) {
+      all.emplace_back("type", std::string(to_string(type_)));
+    }
+    return all;
+  }
+  unsupported_reason unsupported() const override { return called_.unsupported(problem_); }
+  std::vector<tensor_spec> tensors() const override { return Op::tensors(problem_, type_); }
+  operation_work work() const override { return Op::work(problem_); }
+  double executed_flops() const override { return called_.executed_flops(problem_); }
+  std::size_t workspace_bytes() const override { return called_.workspace_bytes(problem_); }
+  std::string variant() const override {
+    return called_.variant == nullptr ? "" : called_.variant(problem_);
+  }
+  void arrange(tensor_access& tensors) const override { Op::arrange(problem_, tensors); }
+  verification compare(const tensor_access& tensors, const sampling& sampled) const override {
+    return Op::compare(problem_, tensors, sampled);
+  }
+  std::function<void(cuda_stream)> bind(const placed_tensors& tensors, void* workspace,
+                                        std::size_t workspace_bytes) const override {
+    return with_type_of(type_, [&]<class T>(std::type_identity<T>) {
+      auto args = Op::template bind<T>(problem_, tensors);
+      args.workspace = workspace;
+      args.workspace_bytes = workspace_bytes;
+      return std::function<void(cuda_stream)>(
+          [called = called_, args](cuda_stream stream) { called(args, stream); });
+    });
+  }
+
+ private:
+  implementation<Op> called_;
+  typename Op::problem problem_;
+  element_type type_;
+};
+
+template <class Op>
+class typed_operation final : public operation {
+ public:
+  std::string_view name() const override { return Op::name; }
+  std::vector<axis_info> axes() const override {
+    std::vector<axis_info> all;
+    for (const auto& each : Op::axes()) all.push_back(each);
+    return all;
+  }
+  std::vector<implementation_info> implementations() const override {
+    std::vector<implementation_info> all;
+    for (const implementation<Op>& each : sorted()) {
+      all.push_back({each.name, each.summary, each.role, each.reimplements, each.device(),
+                     each.run.types(), each.variants, each.tolerance});
+    }
+    return all;
+  }
+  std::unique_ptr<operation_case> make_case(std::size_t implementation, const axis_values& values,
+                                            std::string_view variant,
+                                            element_type type) const override {
+    typename Op::problem problem = {};
+    for (const auto& each : Op::axes()) {
+      if (const auto found = values.find(each.flag); found != values.end()) {
+        each.set(problem, found->second);
+      }
+    }
+    if constexpr (requires { problem.variant; }) problem.variant = variant;
+    return std::make_unique<typed_case<Op>>(sorted().at(implementation), problem, type);
+  }
+
+ private:
+  static std::vector<implementation<Op>> sorted() {
+    std::vector<implementation<Op>> all = registry<Op>();
+    std::ranges::sort(
+        all, {}, [](const implementation<Op>& each) { return std::pair(each.role, each.name); });
+    return all;
+  }
+};
+
+}  // namespace detail
+
+template <class Op>
+struct operation_registration {
+  operation_registration() {
+    operations()[Op::name] = std::make_unique<detail::typed_operation<Op>>();
+  }
+};
+
+}  // namespace based

@@ -1,0 +1,145 @@
+// The variants of an implementation as data: one table entry each, from which everything follows
+// that an implementation<Op> tells and does. For any operation whose problem has a `variant`.
+//
+// What decides is apart from what runs, so that a build without CUDA can ask and test it: a
+// variant_rule knows what its variant cannot do, how it would go about a problem (its plan: how
+// many segments, say) and what that is expected to take; a variant adds the launch. A dispatcher's
+// operation, device and table come in one struct:
+//
+//   struct my_dispatch {
+//     using operation = my_operation;
+//     static const my_device& current_device();  // what the rules ask about a card
+//     static std::span<const variant<my_operation, my_device, my_plan>> table();
+//   };
+//
+// A plan has label(): what a row says about it, such as "in 8", or nothing.
+#pragma once
+
+#include <cstddef>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "kernels/core/error.h"
+#include "kernels/core/implementation.h"
+
+namespace based {
+
+/// A plan and the time that it is expected to take.
+template <class Plan>
+struct predicted_plan {
+  Plan plan;
+  double ns;
+};
+
+template <class Op, class Device, class Plan>
+struct variant_rule {
+  using problem = typename Op::problem;
+  using device = Device;
+  using planned = predicted_plan<Plan>;
+
+  std::string_view name;  ///< as problem::variant forces it
+  /// Why the variant cannot run a valid problem on a device; nullopt: it can.
+  unsupported_reason (*unsupported)(const problem&, const Device&);
+  /// The best plan for a problem that it can run.
+  planned (*plan)(const problem&, const Device&);
+};
+
+template <class Op, class Device, class Plan>
+struct variant : variant_rule<Op, Device, Plan> {
+  using problem = typename Op::problem;
+  using args = typename Op::template args<bf16>;
+
+  std::size_t (*workspace_bytes)(const problem&, const Plan&);
+  double (*executed_flops)(const problem&, const Plan&);
+  /// `args` are valid and their workspace is large enough.
+  void (*launch)(const args&, const Plan&, cuda_stream);
+};
+
+/// What runs a problem, or why nothing does.
+template <class Rule>
+struct variant_choice {
+  const Rule* rule = nullptr;  ///< null: `reason` holds
+  typename Rule::planned best = {};
+  std::string reason = {};
+};
+
+/// The variant that problem.variant names, or else the one with the least expected time of those
+/// that can run the problem. Throws invalid_argument for a name that is none of theirs.
+template <class Rule>
+variant_choice<Rule> choose(std::span<const Rule> rules, const typename Rule::problem& problem,
+                            const typename Rule::device& device) {
+  variant_choice<Rule> choice;
+  bool is_known = problem.variant.empty();
+  for (const Rule& rule : rules) {
+    if (!problem.variant.empty() && problem.variant != rule.name) continue;
+    is_known = true;
+    if (unsupported_reason reason = rule.unsupported(problem, device)) {
+      choice.reason = std::move(*reason);
+      continue;
+    }
+    const auto planned = rule.plan(problem, device);
+    if (choice.rule == nullptr || planned.ns < choice.best.ns) {
+      choice.rule = &rule;
+      choice.best = planned;
+    }
+  }
+  if (!is_known) throw invalid_argument("no variant '" + std::string(problem.variant) + "'");
+  return choice;
+}
+
+/// The functions of an implementation<operation> whose variants are a table.
+template <class Dispatch>
+struct dispatcher {
+  using operation = typename Dispatch::operation;
+  using problem = typename operation::problem;
+  using args = typename operation::template args<bf16>;
+
+  static unsupported_reason unsupported(const problem& asked) {
+    const auto choice = choice_for(asked);
+    if (choice.rule != nullptr) return std::nullopt;
+    return choice.reason;
+  }
+  static std::size_t workspace_bytes(const problem& asked) {
+    const auto choice = supported(asked);
+    return choice.rule->workspace_bytes(asked, choice.best.plan);
+  }
+  static double executed_flops(const problem& asked) {
+    const auto choice = supported(asked);
+    return choice.rule->executed_flops(asked, choice.best.plan);
+  }
+  static void run(const args& call, cuda_stream stream) {
+    const auto choice = supported(call.problem);
+    validate(call, choice.rule->workspace_bytes(call.problem, choice.best.plan));
+    choice.rule->launch(call, choice.best.plan, stream);
+  }
+  static std::string label(const problem& asked) {
+    const auto choice = supported(asked);
+    const std::string plan = choice.best.plan.label();
+    return std::string(choice.rule->name) + (plan.empty() ? "" : " " + plan);
+  }
+  static std::span<const std::string_view> names() {
+    static const std::vector<std::string_view> all = [] {
+      std::vector<std::string_view> found;
+      for (const auto& each : Dispatch::table()) found.push_back(each.name);
+      return found;
+    }();
+    return all;
+  }
+
+ private:
+  static auto choice_for(const problem& asked) {
+    validate(asked);
+    return choose(Dispatch::table(), asked, Dispatch::current_device());
+  }
+  static auto supported(const problem& asked) {
+    auto choice = choice_for(asked);
+    if (choice.rule == nullptr) throw invalid_argument(choice.reason);
+    return choice;
+  }
+};
+
+}  // namespace based

@@ -1,0 +1,121 @@
+// The table of variants, of an operation that adds up numbers on a card of so many lanes.
+#include "kernels/core/variants.h"
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <string>
+
+namespace based {
+namespace {
+
+struct sum_problem {
+  int numbers;
+  std::string_view variant = {};
+};
+template <class T>
+struct sum_args {
+  sum_problem problem;
+  std::string* ran;
+  std::size_t workspace_bytes;
+};
+struct sum_operation {
+  static constexpr std::string_view name = "sum";
+  using problem = sum_problem;
+  template <class T>
+  using args = sum_args<T>;
+};
+struct card {
+  int lanes;
+};
+struct sum_plan {
+  int parts = 1;
+  std::string label() const { return parts > 1 ? "in " + std::to_string(parts) : ""; }
+};
+
+void validate(const sum_problem& problem) {
+  if (problem.numbers < 1) throw invalid_argument("no numbers");
+}
+void validate(const sum_args<bf16>& args, std::size_t needed) {
+  validate(args.problem);
+  if (args.workspace_bytes < needed) throw invalid_argument("workspace");
+}
+
+using rule = variant_rule<sum_operation, card, sum_plan>;
+const rule serial = {"serial", [](const sum_problem&, const card&) { return unsupported_reason{}; },
+                     [](const sum_problem& problem, const card&) {
+                       return rule::planned{{}, 1.0 * problem.numbers};
+                     }};
+const rule parallel = {
+    "parallel",
+    [](const sum_problem& problem, const card& device) -> unsupported_reason {
+      if (problem.numbers >= device.lanes) return std::nullopt;
+      return "fewer numbers than lanes";
+    },
+    [](const sum_problem& problem, const card& device) {
+      return rule::planned{{device.lanes}, 100.0 + problem.numbers / device.lanes};
+    }};
+
+using sum_variant = variant<sum_operation, card, sum_plan>;
+const std::array table = {
+    sum_variant{
+        serial, [](const sum_problem&, const sum_plan&) { return std::size_t{0}; },
+        [](const sum_problem& problem, const sum_plan&) { return 1.0 * problem.numbers; },
+        [](const sum_args<bf16>& args, const sum_plan&, cuda_stream) { *args.ran = "serial"; }},
+    sum_variant{
+        parallel,
+        [](const sum_problem&, const sum_plan& plan) { return std::size_t(4 * plan.parts); },
+        [](const sum_problem& problem, const sum_plan& plan) {
+          return 1.0 * problem.numbers + plan.parts;
+        },
+        [](const sum_args<bf16>& args, const sum_plan& plan, cuda_stream) {
+          *args.ran = "parallel " + std::to_string(plan.parts);
+        }},
+};
+struct sum_dispatch {
+  using operation = sum_operation;
+  static const card& current_device() {
+    static const card device = {32};
+    return device;
+  }
+  static std::span<const sum_variant> table() { return based::table; }
+};
+using sums = dispatcher<sum_dispatch>;
+
+TEST(variants, the_one_expected_to_take_least_is_chosen) {
+  EXPECT_EQ(sums::label({16}), "serial");
+  EXPECT_EQ(sums::label({64}), "serial");
+  EXPECT_EQ(sums::label({1000}), "parallel in 32");
+}
+
+TEST(variants, a_forced_one_is_obeyed_or_says_why_not) {
+  EXPECT_EQ(sums::label({1000, "serial"}), "serial");
+  EXPECT_EQ(sums::label({64, "parallel"}), "parallel in 32");
+  EXPECT_EQ(sums::unsupported({16, "parallel"}), "fewer numbers than lanes");
+  EXPECT_EQ(sums::unsupported({16}), std::nullopt);
+  EXPECT_THROW(sums::label({16, "parallel"}), invalid_argument);
+  EXPECT_THROW(sums::unsupported({16, "quantum"}), invalid_argument);
+  EXPECT_THROW(sums::unsupported({0}), invalid_argument);
+}
+
+TEST(variants, the_chosen_one_gives_workspace_flops_and_launch) {
+  EXPECT_EQ(sums::workspace_bytes({16}), 0u);
+  EXPECT_EQ(sums::workspace_bytes({1000}), 128u);
+  EXPECT_EQ(sums::executed_flops({16}), 16);
+  EXPECT_EQ(sums::executed_flops({1000}), 1032);
+  std::string ran;
+  sums::run({{1000}, &ran, 128}, nullptr);
+  EXPECT_EQ(ran, "parallel 32");
+  sums::run({{1000, "serial"}, &ran, 0}, nullptr);
+  EXPECT_EQ(ran, "serial");
+  EXPECT_THROW(sums::run({{1000}, &ran, 127}, nullptr), invalid_argument);
+}
+
+TEST(variants, all_are_named_in_order) {
+  ASSERT_EQ(sums::names().size(), 2u);
+  EXPECT_EQ(sums::names()[0], "serial");
+  EXPECT_EQ(sums::names()[1], "parallel");
+}
+
+}  // namespace
+}  // namespace based

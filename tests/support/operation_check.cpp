@@ -1,0 +1,182 @@
+#include "tests/support/operation_check.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "tests/support/compare.h"
+
+namespace based::support {
+namespace {
+
+constexpr std::uint64_t seed = 1;
+
+/// Where each element of a tensor lies, in the order of its shape: f(index, place).
+template <class Function>
+void for_each_element(const tensor_spec& spec,
+                      const std::array<std::int64_t, most_dimensions>& strides, Function f) {
+  std::array<std::int64_t, most_dimensions> at = {};
+  std::int64_t place = 0;
+  for (std::int64_t index = 0; index < spec.count(); ++index) {
+    f(index, place);
+    for (std::size_t d = spec.shape.size(); d-- > 0;) {
+      place += strides[d];
+      if (++at[d] < spec.shape[d]) break;
+      place -= at[d] * strides[d];
+      at[d] = 0;
+    }
+  }
+}
+
+bool is_written(tensor_role role) {
+  return role != tensor_role::input;
+}
+
+}  // namespace
+
+checked_case::checked_case(const operation_case& solved, device_kind device, sequence_order order,
+                           float factor)
+    : case_(solved), device_(device), workspace_bytes_(solved.workspace_bytes()) {
+  for (const tensor_spec& spec : solved.tensors()) {
+    tensor made{.spec = spec, .strides = packed_strides(spec, order), .before = {}, .memory = {}};
+    made.memory = std::make_unique<guarded_buffer<std::byte>>(
+        device, static_cast<std::int64_t>(spec.bytes()));
+    if (spec.role != tensor_role::output) {
+      const random_stream values = spec.values(seed);
+      made.before.resize(static_cast<std::size_t>(spec.count()));
+      for (std::int64_t i = 0; i < spec.count(); ++i) {
+        made.before[static_cast<std::size_t>(i)] = to_float(to_bf16(factor * values(i)));
+      }
+    }
+    placed_.emplace(spec.name, placed_tensor{made.memory->data(), spec.bytes(), made.strides});
+    tensors_.push_back(std::move(made));
+  }
+  workspace_ = std::make_unique<guarded_buffer<std::byte>>(
+      device, static_cast<std::int64_t>(workspace_bytes_));
+  case_.arrange(*this);
+  for (tensor& each : tensors_) {
+    if (!each.before.empty()) upload(each);
+  }
+}
+
+void checked_case::run() {
+  run(workspace_->data(), workspace_bytes_);
+}
+
+void checked_case::run(void* workspace, std::size_t workspace_bytes) {
+  placed_tensors arguments;
+  for (const auto& [name, place] : placed_) arguments.place(name, place);
+  case_.bind(arguments, workspace, workspace_bytes)(nullptr);
+  synchronize(device_);
+}
+
+std::vector<std::string> checked_case::problems(double tolerance) const {
+  std::vector<std::string> wrong;
+  const auto check_guards = [&](std::string_view name, const guarded_buffer<std::byte>& memory) {
+    if (const auto damage = memory.guard_damage()) {
+      wrong.push_back(fmt::format("{}: {}", name, *damage));
+    }
+  };
+  bool finite = true;
+  for (const tensor& each : tensors_) {
+    check_guards(each.spec.name, *each.memory);
+    const std::vector<float> values = download(each);
+    if (!is_written(each.spec.role) && values != each.before) {
+      wrong.push_back(fmt::format("{}, an input, has changed", each.spec.name));
+    }
+    const auto bad = std::ranges::find_if_not(values, [&](float x) {
+      return std::isfinite(x) || (each.spec.may_be_infinite && !std::isnan(x));
+    });
+    if (is_written(each.spec.role) && bad != values.end()) {
+      wrong.push_back(fmt::format("{}: element {} is not finite or was never written",
+                                  each.spec.name, bad - values.begin()));
+      finite = false;
+    }
+  }
+  check_guards("workspace", *workspace_);
+  if (!finite) return wrong;
+  const verification found = case_.compare(*this, {.seed = seed, .flops_budget = 1e8});
+  const auto judge = [&](std::string_view what, double error, double allowed) {
+    if (error <= allowed) return;
+    wrong.push_back(fmt::format("{} relative error {:.3g} of {}, at most {:.3g} is allowed", what,
+                                error, found.where, allowed));
+  };
+  judge("the", found.relative_error, tolerance);
+  judge("one row has", found.worst_row_error, comparison::row_allowance * tolerance);
+  return wrong;
+}
+
+std::vector<std::vector<std::byte>> checked_case::written() const {
+  std::vector<std::vector<std::byte>> all;
+  for (const tensor& each : tensors_) {
+    if (is_written(each.spec.role)) all.push_back(each.memory->read());
+  }
+  return all;
+}
+
+bool checked_case::is_untouched() const {
+  return std::ranges::all_of(tensors_, [this](const tensor& each) {
+    const std::vector<std::byte> bytes = each.memory->read();
+    if (each.spec.role == tensor_role::output) {
+      return std::ranges::all_of(bytes, [](std::byte b) { return b == std::byte{0xff}; });
+    }
+    return download(each) == each.before;
+  });
+}
+
+std::vector<float> checked_case::get(std::string_view name, std::int64_t offset,
+                                     std::int64_t count) const {
+  const tensor* from = find(name);
+  if (from == nullptr) return {};
+  // Before the first call inputs are still on the host alone; they never change.
+  const std::vector<float> all = is_written(from->spec.role) ? download(*from) : from->before;
+  return {all.begin() + offset, all.begin() + offset + count};
+}
+
+std::vector<float> checked_case::before(std::string_view name, std::int64_t offset,
+                                        std::int64_t count) const {
+  const tensor* from = find(name);
+  if (from == nullptr) return {};
+  return {from->before.begin() + offset, from->before.begin() + offset + count};
+}
+
+void checked_case::put(std::string_view name, std::int64_t offset, std::span<const float> values) {
+  const tensor* to = find(name);
+  if (to == nullptr) return;
+  std::ranges::copy(values, const_cast<tensor*>(to)->before.begin() + offset);
+}
+
+const checked_case::tensor* checked_case::find(std::string_view name) const {
+  const auto found =
+      std::ranges::find(tensors_, name, [](const tensor& each) { return each.spec.name; });
+  return found == tensors_.end() ? nullptr : &*found;
+}
+
+void checked_case::upload(tensor& to) const {
+  std::vector<std::byte> bytes(to.spec.bytes());
+  with_type_of(to.spec.type, [&]<class T>(std::type_identity<T>) {
+    for_each_element(to.spec, to.strides, [&](std::int64_t index, std::int64_t place) {
+      const T value = from_float<T>(to.before[static_cast<std::size_t>(index)]);
+      std::memcpy(bytes.data() + place * static_cast<std::int64_t>(sizeof(T)), &value, sizeof(T));
+      to.before[static_cast<std::size_t>(index)] = to_float(value);
+    });
+  });
+  to.memory->write(bytes);
+}
+
+std::vector<float> checked_case::download(const tensor& from) const {
+  const std::vector<std::byte> bytes = from.memory->read();
+  std::vector<float> values(static_cast<std::size_t>(from.spec.count()));
+  with_type_of(from.spec.type, [&]<class T>(std::type_identity<T>) {
+    for_each_element(from.spec, from.strides, [&](std::int64_t index, std::int64_t place) {
+      T value;
+      std::memcpy(&value, bytes.data() + place * static_cast<std::int64_t>(sizeof(T)), sizeof(T));
+      values[static_cast<std::size_t>(index)] = to_float(value);
+    });
+  });
+  return values;
+}
+
+}  // namespace based::support
