@@ -1,17 +1,16 @@
 #include "benchmarks/case_file.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <cstdint>
 #include <fstream>
 #include <iterator>
-#include <limits>
-#include <numbers>
-#include <string>
 #include <system_error>
 
+#include "benchmarks/based_case.h"
 #include "kernels/core/error.h"
 
 namespace based {
@@ -20,10 +19,6 @@ namespace {
 constexpr std::string_view header_mark = "#";
 constexpr std::string_view header_name = "based-case";
 constexpr std::string_view white_space = " \t\r\n\v\f";
-
-// The factors that the generator divides its states by, with D = 16: D^(1/4) and sqrt(2 D).
-constexpr float linear_divisor = 2;
-constexpr float product_divisor = 4 * std::numbers::sqrt2_v<float>;
 
 /// Takes the next word off the front of `text`; empty at its end.
 std::string_view next_word(std::string_view& text) {
@@ -34,144 +29,163 @@ std::string_view next_word(std::string_view& text) {
   return word;
 }
 
-template <class T>
-T parse_number(std::string_view text, std::string_view what) {
-  T value{};
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc{} || end != text.data() + text.size()) {
-    throw invalid_argument(fmt::format("{} is '{}', want a number", what, text));
-  }
-  return value;
-}
+struct header_entry {
+  std::string_view key, value;
+};
 
-case_layout parse_header(std::string_view line) {
-  case_layout layout;
+/// The entries of a header without the words that open it.
+std::vector<header_entry> header_entries(std::string_view line) {
   std::string_view rest = line.substr(header_mark.size());
   if (next_word(rest) != header_name) {
     throw invalid_argument(
-        fmt::format("the header is '{}', want '# based-case B=... H=... N=...'", line));
+        fmt::format("the header is '{}', want '# based-case operation=... B=... H=... ...'", line));
   }
+  std::vector<header_entry> entries;
   for (std::string_view word = next_word(rest); !word.empty(); word = next_word(rest)) {
-    const auto equals = word.find('=');
-    const std::string_view key = word.substr(0, equals);
-    const std::string_view value =
-        equals == std::string_view::npos ? std::string_view{} : word.substr(equals + 1);
-    if (key == "B") {
-      layout.shape.batch = parse_number<std::int64_t>(value, "the header's B");
-    } else if (key == "H") {
-      layout.shape.heads = parse_number<std::int64_t>(value, "the header's H");
-    } else if (key == "N") {
-      layout.shape.seqlen = parse_number<std::int64_t>(value, "the header's N");
-    } else if (key == "scale") {
-      layout.scale = parse_number<float>(value, "the header's scale");
-    } else if (key == "terms") {
-      layout.terms = parse_terms(value);
+    const auto equals = std::min(word.find('='), word.size());
+    entries.push_back({word.substr(0, equals), word.substr(std::min(equals + 1, word.size()))});
+  }
+  return entries;
+}
+
+axis_value parse_value(const axis_info& axis, std::string_view text) {
+  try {
+    return axis.domain.parse(axis.flag, text);
+  } catch (const invalid_argument& error) {
+    throw invalid_argument(fmt::format("the header's {}: {}", axis.label, error.what()));
+  }
+}
+
+case_header parse_header(std::string_view line) {
+  const std::vector<header_entry> entries = header_entries(line);
+  case_header header;
+  const auto named = std::ranges::find(entries, "operation", &header_entry::key);
+  if (named != entries.end()) header.operation = named->value;
+  const bool is_based = header.operation.empty();
+  const std::vector<axis_info> axes =
+      operation_named(is_based ? based_case_operation : header.operation).axes();
+  for (const auto& [key, value] : entries) {
+    if (key == "operation") continue;
+    if (key == "layout") {
+      header.order = parse_order(value);
+    } else if (is_based && key == "terms") {
+      header.terms = value;
+      parse_terms(value);
+    } else if (const auto axis = std::ranges::find(axes, key, &axis_info::label);
+               axis != axes.end()) {
+      header.values[std::string(axis->flag)] = parse_value(*axis, value);
     } else {
-      throw invalid_argument(
-          fmt::format("the header has '{}', want B=, H=, N=, scale= or terms=", word));
+      std::string known = "operation, layout";
+      if (is_based) known += ", terms";
+      for (const axis_info& each : axes) known += fmt::format(", {}", each.label);
+      throw invalid_argument(fmt::format("the header has '{}={}', want {}", key, value, known));
     }
   }
-  return layout;
+  return header;
 }
 
 /// Reads floats, refusing what is no finite number.
 std::vector<float> parse_floats(std::string_view text) {
   std::vector<float> numbers;
   for (std::string_view word = next_word(text); !word.empty(); word = next_word(text)) {
-    const auto value = parse_number<float>(word, fmt::format("number {}", numbers.size() + 1));
+    float value = 0;
+    const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), value);
+    const std::size_t place = numbers.size() + 1;
+    if (error != std::errc{} || end != word.data() + word.size()) {
+      throw invalid_argument(fmt::format("number {} is '{}', want a number", place, word));
+    }
     if (!std::isfinite(value)) {
-      throw invalid_argument(
-          fmt::format("number {} is {}, want finite numbers", numbers.size() + 1, word));
+      throw invalid_argument(fmt::format("number {} is {}, want finite numbers", place, word));
     }
     numbers.push_back(value);
   }
   return numbers;
 }
 
-/// From the generator's two states to rows of features.h.
-std::vector<float> compact_state(const float* linear, const float* product, std::int64_t heads) {
-  constexpr std::int64_t linear_size = value_dim * feature_dim;
-  constexpr std::int64_t product_size = feature_dim * feature_dim * value_dim;
-  std::vector<float> state(static_cast<std::size_t>(heads) * compact_features * value_dim,
-                           std::numeric_limits<float>::quiet_NaN());
-  for (std::int64_t head = 0; head < heads; ++head) {
-    float* rows = kv_state_view<float>{state}.kv_head(head);
-    for (int i = 0; i < feature_dim; ++i) {
-      for (int c = 0; c < value_dim; ++c) {
-        rows[(first_linear_row + i) * value_dim + c] = linear_divisor * linear[c * feature_dim + i];
-        for (int j = i; j < feature_dim; ++j) {
-          rows[product_row(i, j) * value_dim + c] =
-              product_divisor * product[(i * feature_dim + j) * value_dim + c];
-        }
+case_file generic_case(const case_header& header, std::span<const float> numbers) {
+  const operation& of = operation_named(header.operation);
+  // The element type changes no shape.
+  const std::vector<tensor_spec> tensors = of.tensors(header.values, element_type::f32);
+  const double wanted = count_numbers(tensors, is_read) + count_numbers(tensors, is_written);
+  if (static_cast<double>(numbers.size()) != wanted) {
+    std::string names;
+    for (const auto in : {is_read, is_written}) {
+      for (const tensor_spec& each : tensors) {
+        if (!in(each.role)) continue;
+        names += fmt::format("{}{} [{}]", names.empty() ? "" : ", ", each.name,
+                             fmt::join(each.shape, ", "));
       }
     }
-    linear += linear_size;
-    product += product_size;
+    throw invalid_argument(
+        fmt::format("has {} numbers, want {:.0f}: {}", numbers.size(), wanted, names));
   }
-  return state;
+  case_file parsed = {.operation = header.operation, .order = header.order};
+  parsed.given = take_numbers(tensors, is_read, numbers);
+  parsed.parts.push_back(
+      {.runs = {{header.values}}, .expected = take_numbers(tensors, is_written, numbers)});
+  return parsed;
 }
 
 }  // namespace
 
-std::array<bool, polynomial_terms> parse_terms(std::string_view text) {
-  std::array<bool, polynomial_terms> terms{};
-  for (std::size_t start = 0; start <= text.size();) {
-    const std::size_t comma = std::min(text.find(',', start), text.size());
-    const std::string_view word = text.substr(start, comma - start);
-    if (word.size() != 1 || word[0] < '0' || word[0] >= '0' + polynomial_terms) {
-      throw invalid_argument(fmt::format("terms is '{}', want some of 0,1,2", text));
-    }
-    terms[static_cast<std::size_t>(word[0] - '0')] = true;
-    start = comma + 1;
-  }
-  return terms;
+const operation& operation_named(std::string_view name) {
+  const auto found = operations().find(name);
+  if (found != operations().end()) return *found->second;
+  std::vector<std::string_view> known;
+  for (const auto& [each, op] : operations()) known.push_back(each);
+  throw invalid_argument(
+      fmt::format("'{}' is no operation; there is {}", name, fmt::join(known, ", ")));
 }
 
-case_file parse_case(std::string_view text, const case_layout& headerless) {
-  case_file parsed{.layout = headerless};
+sequence_order parse_order(std::string_view text) {
+  if (text == "bhnd") return sequence_order::bhnd;
+  if (text == "bnhd") return sequence_order::bnhd;
+  throw invalid_argument(fmt::format("layout is '{}', want bhnd or bnhd", text));
+}
+
+double count_numbers(const std::vector<tensor_spec>& tensors, bool (*in)(tensor_role)) {
+  double count = 0;
+  for (const tensor_spec& each : tensors) {
+    if (!in(each.role)) continue;
+    double elements = 1;
+    for (const std::int64_t extent : each.shape) elements *= static_cast<double>(extent);
+    count += elements;
+  }
+  return count;
+}
+
+tensor_numbers take_numbers(const std::vector<tensor_spec>& tensors, bool (*in)(tensor_role),
+                            std::span<const float>& numbers) {
+  tensor_numbers taken;
+  for (const tensor_spec& each : tensors) {
+    if (!in(each.role)) continue;
+    const auto part = numbers.first(static_cast<std::size_t>(each.count()));
+    numbers = numbers.subspan(part.size());
+    taken.emplace(each.name, std::vector<float>(part.begin(), part.end()));
+  }
+  return taken;
+}
+
+case_file parse_case(std::string_view text, const case_header& headerless) {
+  case_header header = headerless;
   if (text.substr(0, header_mark.size()) == header_mark) {
     const std::string_view line = text.substr(0, text.find('\n'));
-    parsed.layout = parse_header(line);
+    header = parse_header(line);
     text.remove_prefix(line.size());
   }
-  const prefill_shape& shape = parsed.layout.shape;
-  validate(prefill_problem{.shape = shape});
   const std::vector<float> numbers = parse_floats(text);
-
-  // In double: a header may claim any shape.
-  const double expected = 2.0 * (feature_dim + value_dim) * static_cast<double>(shape.tokens());
-  const double states =
-      (1.0 + feature_dim) * feature_dim * value_dim * static_cast<double>(shape.batch_heads());
-  const auto count = static_cast<double>(numbers.size());
-  const bool has_states = count == expected + states;
-  if (count != expected && !has_states) {
-    throw invalid_argument(
-        fmt::format("has {:.0f} numbers, want {:.0f} (q, k, v, o of B={} H={} N={}) or {:.0f} (and "
-                    "the KV states)",
-                    count, expected, shape.batch, shape.heads, shape.seqlen, expected + states));
-  }
-
-  auto from = numbers.begin();
-  for (auto [tensor, dim] : {std::pair{&parsed.q, feature_dim}, std::pair{&parsed.k, feature_dim},
-                             std::pair{&parsed.v, value_dim}, std::pair{&parsed.o, value_dim}}) {
-    tensor->assign(from, from + shape.tokens() * dim);
-    from += shape.tokens() * dim;
-  }
-  if (has_states) {
-    const float* linear = &*from;
-    const float* product = linear + shape.batch_heads() * value_dim * feature_dim;
-    parsed.state = compact_state(linear, product, shape.batch_heads());
-  }
-  return parsed;
+  return header.operation.empty() ? based_case(header, numbers) : generic_case(header, numbers);
 }
 
-case_file read_case(const std::filesystem::path& path, const case_layout& headerless) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) throw invalid_argument(fmt::format("cannot read '{}'", path.string()));
-  const std::string text{std::istreambuf_iterator<char>(file), {}};
+case_file read_case(const std::filesystem::path& path, const case_header& headerless) {
   try {
+    if (std::filesystem::is_directory(path)) throw invalid_argument("is a folder");
+    std::ifstream file(path, std::ios::binary);
+    if (!file) throw invalid_argument("cannot be read");
+    const std::string text{std::istreambuf_iterator<char>(file), {}};
+    if (text.empty()) throw invalid_argument("is empty");
     return parse_case(text, headerless);
-  } catch (const invalid_argument& error) {
+  } catch (const std::exception& error) {
     throw invalid_argument(fmt::format("{}: {}", path.string(), error.what()));
   }
 }

@@ -1,60 +1,89 @@
-// Case files: one problem of Based prefill and its expected output, as text.
+// Case files: one problem of an operation and its expected output, as text. A file opens with a
+// header, for example
 //
-// The format is the one of ThunderKittens' generator for its Based kernel: numbers separated by
-// white space, in this order, each row-major:
+//   # based-case operation=attention B=2 H=3 N=65 Dh=64 causal=1 layout=bnhd
 //
-//   q, k            [B, H, N, 16]
-//   v, o            [B, H, N, 64]
-//   linear state    [B, H, 64, 16]       sum_n v_n[c] k_n[i] / sqrt(sqrt(16))         (optional,
-//   product state   [B, H, 16, 16, 64]   sum_n k_n[i] k_n[j] v_n[c] / sqrt(2 * 16)     both or
-//   none)
+// which names the operation, values of its axes by their labels (an axis that is left out has the
+// problem's default), and the order of the dimensions of its sequences (layout, default bhnd). Then
+// come numbers separated by white space: all tensors that a call reads, in the order of the
+// operation's description, then all that it writes. A tensor that a call updates stands in both
+// groups, as it is before and after.
 //
-// Such a file does not say its shape: it has B = H = 1 and N = 1024 unless the reader is told
-// otherwise. A file of ours with any other layout opens with a line that does say it:
-//
-//   # based-case B=2 H=3 N=65 scale=0.25 terms=0,1,2
-//
-// where `terms` are the orders of 1 + s + s^2/2 that o sums (what is left out has its default).
+// A file without a header is described by its reader. A file that names no operation is one of
+// Based prefill in the form of ThunderKittens' generator (based_case.h).
 #pragma once
 
-#include <array>
 #include <filesystem>
+#include <map>
+#include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
-#include "kernels/based/prefill.h"
+#include "kernels/core/operation.h"
 
 namespace based {
 
-inline constexpr int polynomial_terms = 3;
+/// What a header says, or what the reader says of a file without one.
+struct case_header {
+  std::string operation = {};  ///< empty: Based prefill as in based_case.h
+  axis_values values = {};
+  sequence_order order = sequence_order::bhnd;
+  std::string terms = {};  ///< as in based_case.h; empty: not given
+};
 
-/// What a case file's header says, or what is assumed of a file without one.
-struct case_layout {
-  prefill_shape shape = {.batch = 1, .heads = 1, .seqlen = 1024};
-  float scale = prefill_options{}.scale;
-  std::array<bool, polynomial_terms> terms = {true, true, true};
+/// The numbers of tensors, by name; sequences in the file's order of dimensions.
+using tensor_numbers = std::map<std::string, std::vector<float>, std::less<>>;
 
-  bool all_terms() const { return terms[0] && terms[1] && terms[2]; }
+/// One call's share in what a part of a case expects.
+struct case_run {
+  axis_values values;
+  double weight = 1;
+};
+
+/// What is judged at once: outputs, each the weighted sum of the outputs of some runs.
+struct case_part {
+  std::vector<case_run> runs;
+  tensor_numbers expected;  ///< NaN: this element is not known
+  /// What errors are relative to where the expected numbers are smaller: a weighted sum may be much
+  /// smaller than what it sums.
+  double least_norm = 0;
 };
 
 struct case_file {
-  case_layout layout = {};
-  std::vector<float> q = {}, k = {};  ///< [B, H, N, 16]
-  std::vector<float> v = {}, o = {};  ///< [B, H, N, 64]
-  /// [B, H, 153, 64] in the layout of features.h; row 0, which the format lacks, is NaN. Empty: the
-  /// file has no states.
-  std::vector<float> state = {};
+  std::string operation = {};
+  sequence_order order = sequence_order::bhnd;
+  tensor_numbers given = {};          ///< what calls read
+  std::vector<case_part> parts = {};  ///< one at least
 };
 
-/// Parses a comma-separated subset of 0, 1, 2. Throws invalid_argument.
-std::array<bool, polynomial_terms> parse_terms(std::string_view text);
+/// The registered operation of this name. Throws invalid_argument, naming those that there are.
+const operation& operation_named(std::string_view name);
 
-/// `headerless` is the layout of a text that opens without a header. Throws invalid_argument, in
-/// one line, for a header or number that cannot be read, a number that is not finite, and a count
-/// of numbers other than the layout's.
-case_file parse_case(std::string_view text, const case_layout& headerless = {});
+/// "bhnd" or "bnhd". Throws invalid_argument for anything else.
+sequence_order parse_order(std::string_view text);
 
-/// The same from a file, whose name then leads each message.
-case_file read_case(const std::filesystem::path& path, const case_layout& headerless = {});
+/// `headerless` describes a text that opens without a header. Throws invalid_argument, in one line,
+/// for a header or number that cannot be read, a number that is not finite, and a count of numbers
+/// other than the header's.
+case_file parse_case(std::string_view text, const case_header& headerless = {});
+
+/// As parse_case(), from a file, whose name then leads each message. Throws invalid_argument too
+/// for a folder, an empty file, and one that cannot be read.
+case_file read_case(const std::filesystem::path& path, const case_header& headerless = {});
+
+/// How many numbers the tensors hold whose role is `in` the group; a double, for a header may claim
+/// any shape.
+double count_numbers(const std::vector<tensor_spec>& tensors, bool (*in)(tensor_role));
+constexpr bool is_read(tensor_role role) {
+  return role != tensor_role::output;
+}
+constexpr bool is_written(tensor_role role) {
+  return role != tensor_role::input;
+}
+
+/// Takes the numbers of the tensors whose role is `in` the group off the front of `numbers`.
+tensor_numbers take_numbers(const std::vector<tensor_spec>& tensors, bool (*in)(tensor_role),
+                            std::span<const float>& numbers);
 
 }  // namespace based

@@ -1,11 +1,7 @@
-// based_check: runs the registered implementations of Based prefill on a case file
+// based_check: runs the registered implementations of an operation on a case file
 // (benchmarks/case_file.h) and compares with the output that the file holds.
-//
-// A file may ask for some orders of the polynomial only. No implementation computes these, but each
-// computes o(s) = o_0 + s o_1 + s^2 o_2 for any scale s, so that runs at s, -s and 0 give them:
-//
-//   o_0 = o(0),   s o_1 = (o(s) - o(-s)) / 2,   s^2 o_2 = (o(s) + o(-s)) / 2 - o(0)
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -13,16 +9,17 @@
 #include <cstdio>
 #include <limits>
 #include <memory>
-#include <numeric>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <variant>
 #include <vector>
 
-#include "baselines/reference/prefill.h"
-#include "benchmarks/harness/backend.h"
+#include "benchmarks/based_case.h"
 #include "benchmarks/case_file.h"
+#include "benchmarks/harness/backend.h"
+#include "benchmarks/harness/rows.h"
 #include "kernels/core/error.h"
 
 namespace based {
@@ -34,15 +31,8 @@ constexpr int exit_usage = 2;
 /// Half a unit in the last place of bf16: the rounding of an expected output that is bf16 itself.
 constexpr double bf16_rounding = 1.0 / 512;
 
-using tested_implementation = implementation<based_prefill>;
-
-struct run_result {
-  std::vector<float> o;      ///< [B, H, N, 64]
-  std::vector<float> state;  ///< [B, H, 153, 64]; empty: not asked for
-};
-
-/// A row of o or of the state may be off by this many times the tolerance of the whole, no more: a
-/// wrong row must not hide among right ones.
+/// A row, the last dimension of a tensor, may be off by this many times the tolerance of the whole,
+/// no more: a wrong row must not hide among right ones.
 constexpr double row_allowance = 8;
 
 struct deviation {
@@ -56,23 +46,23 @@ struct deviation {
   }
 };
 
-/// Compares rows of value_dim; an expected NaN says that the element is not known.
-deviation compare(const std::vector<float>& actual, const std::vector<float>& expected,
-                  double least_norm = 0) {
+/// Compares rows of `width` elements; an expected NaN says that the element is not known.
+deviation compare(const std::vector<double>& actual, const std::vector<float>& expected,
+                  std::size_t width, double least_norm) {
   const auto relative = [](double error_square, double expected_square, double least) {
     return error_square == 0
                ? 0
                : std::sqrt(error_square) / std::max(std::sqrt(expected_square), least);
   };
-  const std::size_t rows = expected.size() / value_dim;
+  const std::size_t rows = expected.size() / width;
   const double least_row_norm = least_norm / std::sqrt(static_cast<double>(rows));
   deviation result;
   double error_square = 0, expected_square = 0;
   for (std::size_t row = 0; row < rows; ++row) {
     double row_error_square = 0, row_expected_square = 0;
-    for (std::size_t i = row * value_dim; i < (row + 1) * value_dim; ++i) {
+    for (std::size_t i = row * width; i < (row + 1) * width; ++i) {
       if (std::isnan(expected[i])) continue;
-      const double error = std::abs(double{actual[i]} - double{expected[i]});
+      const double error = std::abs(actual[i] - double{expected[i]});
       if (!std::isfinite(error)) {
         constexpr double nan = std::numeric_limits<double>::quiet_NaN();
         return {.max_error = nan, .relative_error = nan, .worst_row_error = nan, .worst = i};
@@ -93,168 +83,147 @@ deviation compare(const std::vector<float>& actual, const std::vector<float>& ex
   return result;
 }
 
-template <class T>
-memory upload(backend& device, const std::vector<float>& values) {
-  std::vector<T> converted(values.size());
-  std::transform(values.begin(), values.end(), converted.begin(), from_float<T>);
-  memory on_device = device.allocate(converted.size() * sizeof(T));
-  device.upload(on_device.data(), converted.data(), on_device.bytes());
-  return on_device;
-}
-
-template <class T>
-std::vector<float> download(backend& device, const memory& on_device) {
-  std::vector<T> values(on_device.bytes() / sizeof(T));
-  device.download(values.data(), on_device.data(), on_device.bytes());
-  std::vector<float> converted(values.size());
-  std::transform(values.begin(), values.end(), converted.begin(),
-                 [](T value) { return to_float(value); });
-  return converted;
-}
-
-/// One call on `device`, outputs poisoned beforehand.
-template <class T>
-run_result run(const tested_implementation& tested, backend& device, const case_file& given,
-               const prefill_problem& problem) {
-  const prefill_shape& shape = problem.shape;
-  const memory q = upload<T>(device, given.q), k = upload<T>(device, given.k);
-  const memory v = upload<T>(device, given.v);
-  const memory o = device.allocate(given.o.size() * sizeof(T));
-  const memory state =
-      device.allocate(problem.options.final_state ? given.state.size() * sizeof(float) : 0);
-  const memory workspace = device.allocate(tested.workspace_bytes(problem));
-  for (const memory* output : {&o, &state}) {
-    if (output->bytes() > 0) device.poison(output->data(), output->bytes());
-  }
-
-  const auto view = [&]<class E>(E* data, int dim) {
-    return sequence_view<E>::bhnd(data, shape.heads, shape.seqlen, dim);
-  };
-  const prefill_args<T> args{.problem = problem,
-                             .q = view(q.data<const T>(), feature_dim),
-                             .k = view(k.data<const T>(), feature_dim),
-                             .v = view(v.data<const T>(), value_dim),
-                             .o = view(o.data<T>(), value_dim),
-                             .final_state = {.kv = state.elements<float>()},
-                             .workspace = workspace.data(),
-                             .workspace_bytes = workspace.bytes()};
-  if constexpr (std::is_same_v<T, float>) {
-    tested(args);
-  } else {
-    tested(args, device.stream());
-  }
-  device.synchronize();
-  run_result result{.o = download<T>(device, o), .state = {}};
-  if (problem.options.final_state) result.state = download<float>(device, state);
-  return result;
-}
-
-run_result run(const tested_implementation& tested, backend& device, const case_file& given,
-               const prefill_problem& problem) {
-  return tested.device() == device_kind::cpu ? run<float>(tested, device, given, problem)
-                                             : run<bf16>(tested, device, given, problem);
-}
-
-/// The orders of o that the case asks for, out of the run at its scale and of runs at others.
-std::vector<float> select_terms(const tested_implementation& tested, backend& device,
-                                const case_file& given, prefill_problem problem,
-                                const std::vector<float>& at_scale) {
-  problem.options.final_state = false;
-  const auto run_at = [&](float scale) {
-    problem.options.scale = scale;
-    return run(tested, device, given, problem).o;
-  };
-  const std::vector<float> at_minus = run_at(-given.layout.scale), at_zero = run_at(0);
-  const auto& terms = given.layout.terms;
-  std::vector<float> o(at_scale.size());
-  for (std::size_t i = 0; i < o.size(); ++i) {
-    const float even = (at_scale[i] + at_minus[i]) / 2, odd = (at_scale[i] - at_minus[i]) / 2;
-    o[i] = (terms[0] ? at_zero[i] : 0) + (terms[1] ? odd : 0) + (terms[2] ? even - at_zero[i] : 0);
-  }
-  return o;
-}
-
-/// The largest norm that a run of select_terms() truly has: what its errors are relative to.
-double norm_of_runs(const case_file& given) {
-  const auto& [batch, heads, seqlen] = given.layout.shape;
-  std::vector<std::int64_t> rows(static_cast<std::size_t>(seqlen));
-  std::iota(rows.begin(), rows.end(), 0);
-  std::vector<double> o(rows.size() * value_dim);
-  double largest_square = 0;
-  for (const float scale : {given.layout.scale, -given.layout.scale, 0.0f}) {
-    double square = 0;
-    for (std::int64_t head = 0; head < batch * heads; ++head) {
-      const std::int64_t token = head * seqlen;
-      reference::prefill_rows({.seqlen = seqlen,
-                               .q = given.q.data() + token * feature_dim,
-                               .k = given.k.data() + token * feature_dim,
-                               .v = given.v.data() + token * value_dim},
-                              {.scale = scale}, rows, o);
-      square += std::inner_product(o.begin(), o.end(), o.begin(), 0.0);
-    }
-    largest_square = std::max(largest_square, square);
-  }
-  return std::sqrt(largest_square);
-}
-
 bool is_bf16(const std::vector<float>& values) {
-  return std::all_of(values.begin(), values.end(),
-                     [](float value) { return to_float(to_bf16(value)) == value; });
+  return std::ranges::all_of(values, [](float value) { return to_float(to_bf16(value)) == value; });
+}
+
+/// Where an element of a packed tensor stands, e.g. "0,2,64,5" for [b, h, n, d].
+std::string place_of(std::size_t element, const tensor_spec& spec, sequence_order order) {
+  const auto strides = packed_strides(spec, order);
+  std::string text;
+  for (std::size_t d = 0; d < spec.shape.size(); ++d) {
+    const auto index = static_cast<std::int64_t>(element) / strides[d] % spec.shape[d];
+    text += fmt::format("{}{}", d == 0 ? "" : ",", index);
+  }
+  return text;
+}
+
+/// An implementation in one of its variants ("": it chooses) and for one of its element types.
+struct tested_implementation {
+  const operation* op;
+  std::size_t index;
+  implementation_info info;
+  std::string_view variant;
+  element_type type;
+
+  std::unique_ptr<operation_case> solve(const axis_values& values) const {
+    return op->make_case(index, values, variant, type);
+  }
+  /// As in the lines that are printed.
+  std::string name() const {
+    std::string text = fmt::format("{}/{}", info.name, to_string(info.device));
+    if (!variant.empty()) text += fmt::format("/variant:{}", variant);
+    if (type != info.types.front()) text += fmt::format("/type:{}", to_string(type));
+    return text;
+  }
+};
+
+/// Why an implementation cannot make the runs of a part; empty: it can.
+unsupported_reason cannot_make(const tested_implementation& tested, const case_part& part,
+                               const case_file& given) {
+  for (const case_run& each : part.runs) {
+    const auto solved = tested.solve(each.values);
+    if (auto reason = solved->unsupported()) return reason;
+    for (const tensor_spec& spec : solved->tensors()) {
+      const tensor_numbers& numbers = is_read(spec.role) ? given.given : part.expected;
+      const auto found = numbers.find(spec.name);
+      if (found != numbers.end() && found->second.size() != static_cast<std::size_t>(spec.count()))
+        return fmt::format("its {} has a shape of its own", spec.name);
+    }
+  }
+  return std::nullopt;
+}
+
+/// One call on the device, with outputs and workspace poisoned beforehand; adds what it wrote to
+/// `sums`, times `weight`.
+void add_run(const operation_case& solved, backend& device, const case_file& given, double weight,
+             std::map<std::string, std::vector<double>, std::less<>>& sums) {
+  const std::vector<tensor_spec> specs = solved.tensors();
+  const memory workspace = device.allocate(solved.workspace_bytes());
+  if (workspace.bytes() > 0) device.poison(workspace.data(), workspace.bytes());
+  std::vector<memory> tensors;
+  placed_tensors placed;
+  for (const tensor_spec& spec : specs) {
+    const memory& tensor = tensors.emplace_back(device.allocate(spec.bytes()));
+    placed.place(spec.name, {tensor.data(), tensor.bytes(), packed_strides(spec, given.order)});
+    if (!is_read(spec.role)) {
+      device.poison(tensor.data(), tensor.bytes());
+      continue;
+    }
+    with_type_of(spec.type, [&]<class T>(std::type_identity<T>) {
+      const std::vector<float>& numbers = given.given.at(std::string(spec.name));
+      std::vector<T> converted(numbers.size());
+      std::ranges::transform(numbers, converted.begin(), from_float<T>);
+      device.upload(tensor.data(), converted.data(), tensor.bytes());
+    });
+  }
+  solved.bind(placed, workspace.data(), workspace.bytes())(device.stream());
+  device.synchronize();
+  for (std::size_t i = 0; i < specs.size(); ++i) {
+    if (!is_written(specs[i].role)) continue;
+    with_type_of(specs[i].type, [&]<class T>(std::type_identity<T>) {
+      std::vector<T> values(static_cast<std::size_t>(specs[i].count()));
+      device.download(values.data(), tensors[i].data(), tensors[i].bytes());
+      std::vector<double>& sum = sums[std::string(specs[i].name)];
+      sum.resize(values.size());
+      for (std::size_t e = 0; e < sum.size(); ++e) sum[e] += weight * double{to_float(values[e])};
+    });
+  }
+}
+
+struct judgement {
+  bool good = true;
+  std::string text = {};
+};
+
+/// Runs one part of a case and compares each of its outputs.
+judgement judge(const tested_implementation& tested, backend& device, const case_file& given,
+                const case_part& part) {
+  std::map<std::string, std::vector<double>, std::less<>> sums;
+  for (const case_run& each : part.runs) {
+    add_run(*tested.solve(each.values), device, given, each.weight, sums);
+  }
+  judgement made;
+  for (const tensor_spec& spec : tested.solve(part.runs.front().values)->tensors()) {
+    const auto found = part.expected.find(spec.name);
+    if (!is_written(spec.role) || found == part.expected.end()) continue;
+    const auto& [name, expected] = *found;
+    const std::vector<double>& actual = sums.at(name);
+    const double tolerance = tested.info.tolerance + (is_bf16(expected) ? bf16_rounding : 0);
+    const deviation error =
+        compare(actual, expected, static_cast<std::size_t>(spec.shape.back()), part.least_norm);
+    made.text += fmt::format("; {} max_err {:.3g} rel_err {:.3g} (at most {:.3g})", name,
+                             error.max_error, error.relative_error, tolerance);
+    if (error.within(tolerance)) continue;
+    made.good = false;
+    made.text += fmt::format(", worst row {:.3g}, {}[{}] is {:.9g}, want {}", error.worst_row_error,
+                             name, place_of(error.worst, spec, given.order), actual[error.worst],
+                             expected[error.worst]);
+  }
+  return made;
 }
 
 enum class outcome { pass, fail, skip };
 
-/// As in the lines that are printed.
-std::string name_of(const tested_implementation& tested, std::string_view variant) {
-  return fmt::format("{}/{}{}{}", tested.name, to_string(tested.device()),
-                     variant.empty() ? "" : "/variant:", variant);
-}
-
-/// Runs one implementation, in a variant or (empty) the one that it chooses, and prints its line.
-outcome check(const tested_implementation& tested, std::string_view variant, backend& device,
-              const case_file& given) {
-  const std::string name = name_of(tested, variant);
-  prefill_problem problem{
-      .shape = given.layout.shape,
-      .options = {.scale = given.layout.scale, .final_state = !given.state.empty()},
-      .variant = variant};
-  std::string note;
-  unsupported_reason reason = tested.unsupported(problem);
-  if (reason && problem.options.final_state) {
-    note = fmt::format("; state not checked: {}", *reason);
-    problem.options.final_state = false;
-    reason = tested.unsupported(problem);
+/// Runs one implementation and prints its line. The first part of a case decides whether it is
+/// skipped; another part that it cannot run is named as not checked.
+outcome check(const tested_implementation& tested, backend& device, const case_file& given) {
+  bool good = true;
+  std::string text;
+  for (const case_part& part : given.parts) {
+    if (const unsupported_reason reason = cannot_make(tested, part, given)) {
+      if (&part == &given.parts.front()) {
+        fmt::print("{:<32} SKIP  {}\n", tested.name(), *reason);
+        return outcome::skip;
+      }
+      text += fmt::format("; {} not checked: {}", part.expected.begin()->first, *reason);
+      continue;
+    }
+    const judgement made = judge(tested, device, given, part);
+    good &= made.good;
+    text += made.text;
   }
-  if (reason) {
-    fmt::print("{:<32} SKIP  {}\n", name, *reason);
-    return outcome::skip;
-  }
-
-  run_result result = run(tested, device, given, problem);
-  double least_norm = 0;
-  if (!given.layout.all_terms()) {
-    result.o = select_terms(tested, device, given, problem, result.o);
-    least_norm = norm_of_runs(given);
-  }
-  const double tolerance = tested.tolerance + (is_bf16(given.o) ? bf16_rounding : 0);
-  const deviation error = compare(result.o, given.o, least_norm);
-  bool good = error.within(tolerance);
-  if (!good) {
-    const auto row = static_cast<std::int64_t>(error.worst) / value_dim;
-    const auto& shape = given.layout.shape;
-    note += fmt::format("; worst row {:.3g}; o[{},{},{},{}] is {}, want {}", error.worst_row_error,
-                        row / shape.seqlen / shape.heads, row / shape.seqlen % shape.heads,
-                        row % shape.seqlen, error.worst % value_dim, result.o[error.worst],
-                        given.o[error.worst]);
-  }
-  if (!result.state.empty()) {
-    const deviation state_error = compare(result.state, given.state);
-    good &= state_error.within(tested.tolerance);
-    note += fmt::format("; state max_err {:.3g} rel_err {:.3g} (at most {:.3g})",
-                        state_error.max_error, state_error.relative_error, tested.tolerance);
-  }
-  fmt::print("{:<32} {}  max_err {:.3g} rel_err {:.3g} (at most {:.3g}){}\n", name,
-             good ? "PASS" : "FAIL", error.max_error, error.relative_error, tolerance, note);
+  fmt::print("{:<32} {}  {}\n", tested.name(), good ? "PASS" : "FAIL", text.substr(2));
   return good ? outcome::pass : outcome::fail;
 }
 
@@ -262,106 +231,134 @@ struct check_options {
   std::string path;
   std::string implementation = {};  ///< empty: all
   std::string device = "all";
-  case_layout headerless = {};
+  case_header headerless = {};
 };
 
-/// The implementations to check, ordered by name. Throws invalid_argument where there are none.
-std::vector<tested_implementation> selected(const check_options& options) {
-  std::vector<tested_implementation> all = registry<based_prefill>();
-  std::sort(all.begin(), all.end(), [](const auto& a, const auto& b) {
-    return std::pair{a.device(), a.name} < std::pair{b.device(), b.name};
-  });
+/// What is to be checked: ordered by device, then name. Throws invalid_argument where there is
+/// nothing.
+std::vector<tested_implementation> selected(const check_options& options,
+                                            std::string_view operation) {
+  const auto& op = operation_named(operation);
+  const std::vector<implementation_info> all = op.implementations();
   std::vector<tested_implementation> chosen;
-  std::string known;
-  for (const tested_implementation& candidate : all) {
-    const bool on_device =
-        options.device == "all" || options.device == to_string(candidate.device());
-    if (!on_device) continue;
-    known += fmt::format("{}{}", known.empty() ? "" : ", ", candidate.name);
-    if (options.implementation.empty() || options.implementation == candidate.name) {
-      chosen.push_back(candidate);
+  std::set<std::string_view> known;
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    const implementation_info& info = all[i];
+    if (options.device != "all" && options.device != to_string(info.device)) continue;
+    known.insert(info.name);
+    if (!options.implementation.empty() && options.implementation != info.name) continue;
+    std::vector<std::string_view> variants = {""};
+    variants.insert(variants.end(), info.variants.begin(), info.variants.end());
+    for (const std::string_view variant : variants) {
+      for (const element_type type : info.types) chosen.push_back({&op, i, info, variant, type});
     }
   }
-  if (chosen.empty()) {
-    throw invalid_argument(
-        options.implementation.empty()
-            ? fmt::format("this binary holds no implementation for device {}", options.device)
-            : fmt::format("unknown implementation '{}', want one of {}", options.implementation,
-                          known));
+  std::ranges::stable_sort(chosen, {}, [](const tested_implementation& each) {
+    return std::pair(each.info.device, each.info.name);
+  });
+  if (!chosen.empty()) return chosen;
+  throw invalid_argument(
+      known.empty() ? fmt::format("this binary holds no implementation of {} for device {}",
+                                  operation, options.device)
+                    : fmt::format("unknown implementation '{}' of {}, want one of {}",
+                                  options.implementation, operation, fmt::join(known, ", ")));
+}
+
+/// The device's backend; throws invalid_argument where it cannot be had and was asked for.
+std::variant<std::unique_ptr<backend>, std::string> make_backend(device_kind kind, bool asked_for) {
+  if (kind == device_kind::cpu) return make_cpu_backend();
+  auto made = make_cuda_backend();
+  if (const auto* lost = std::get_if<std::string>(&made); lost != nullptr && asked_for) {
+    throw invalid_argument(fmt::format("--device=cuda: {}", *lost));
   }
-  return chosen;
+  return made;
 }
 
 int check_all(const check_options& options) {
-  std::vector<std::pair<tested_implementation, std::string_view>> chosen;  // and its variants
-  for (const tested_implementation& tested : selected(options)) {
-    chosen.emplace_back(tested, "");
-    for (const std::string_view variant : tested.variants) chosen.emplace_back(tested, variant);
-  }
   const case_file given = read_case(options.path, options.headerless);
-
   int passed = 0, failed = 0;
-  for (const device_kind kind : {device_kind::cpu, device_kind::cuda}) {
-    std::unique_ptr<backend> device;
-    std::string lost;
-    for (const auto& [tested, variant] : chosen) {
-      if (tested.device() != kind) continue;
-      if (!device && lost.empty()) {
-        if (kind == device_kind::cpu) {
-          device = make_cpu_backend();
-        } else if (auto made = make_cuda_backend(); std::holds_alternative<std::string>(made)) {
-          lost = std::get<std::string>(made);
-          if (options.device == "cuda")
-            throw invalid_argument(fmt::format("--device=cuda: {}", lost));
-        } else {
-          device = std::get<std::unique_ptr<backend>>(std::move(made));
-        }
-      }
-      if (!lost.empty()) {
-        fmt::print("{:<32} SKIP  {}\n", name_of(tested, variant), lost);
-        continue;
-      }
-      try {
-        const outcome result = check(tested, variant, *device, given);
-        passed += result == outcome::pass;
-        failed += result == outcome::fail;
-      } catch (const std::exception& error) {
-        fmt::print("{:<32} FAIL  {}\n", name_of(tested, variant), error.what());
-        ++failed;
-        lost = device->lost().value_or("");
-      }
+  std::map<device_kind, std::variant<std::unique_ptr<backend>, std::string>> backends;
+  for (const tested_implementation& tested : selected(options, given.operation)) {
+    const device_kind kind = tested.info.device;
+    if (backends.count(kind) == 0) {
+      backends.emplace(kind, make_backend(kind, options.device == to_string(kind)));
+    }
+    auto& device = backends.at(kind);
+    if (const auto* lost = std::get_if<std::string>(&device)) {
+      fmt::print("{:<32} SKIP  {}\n", tested.name(), *lost);
+      continue;
+    }
+    backend& running = *std::get<std::unique_ptr<backend>>(device);
+    try {
+      const outcome result = check(tested, running, given);
+      passed += result == outcome::pass;
+      failed += result == outcome::fail;
+    } catch (const std::exception& error) {
+      fmt::print("{:<32} FAIL  {}\n", tested.name(), error.what());
+      ++failed;
+      if (auto lost = running.lost()) device = std::move(*lost);
     }
   }
   fmt::print("{} passed, {} failed\n", passed, failed);
   return failed == 0 && passed > 0 ? 0 : exit_failed;
 }
 
+/// What the command line says of files without a header. Throws invalid_argument for an axis that
+/// the operation lacks.
+case_header headerless_of(const std::string& operation, const std::string& layout,
+                          const std::string& terms,
+                          const std::map<std::string, std::string, std::less<>>& axis_texts) {
+  case_header headerless = {.order = parse_order(layout), .terms = terms};
+  if (operation != based_case_operation) headerless.operation = operation;
+  const std::vector<axis_info> axes = operation_named(operation).axes();
+  for (const auto& [flag, text] : axis_texts) {
+    if (text.empty()) continue;
+    const auto axis = std::ranges::find(axes, flag, &axis_info::flag);
+    if (axis == axes.end()) {
+      throw invalid_argument(fmt::format("--{}: {} has no such axis", flag, operation));
+    }
+    headerless.values[flag] = axis->domain.parse(flag, text);
+  }
+  if (!terms.empty()) {
+    parse_terms(terms);
+    if (!headerless.operation.empty()) {
+      throw invalid_argument(fmt::format("--terms: {} has none", operation));
+    }
+  }
+  return headerless;
+}
+
 int main_checked(int argc, char** argv) {
   CLI::App app{
-      "Runs implementations of Based prefill, each in all of its variants, on a case file of\n"
-      "scripts/generate_vectors, or of ThunderKittens' generator, and compares with the output\n"
+      "Runs the implementations of an operation, each in all of its variants, on a case file of\n"
+      "scripts/generate_vectors or of ThunderKittens' generators, and compares with the outputs\n"
       "that the file holds.\n"
       "Exit status: 0 all passed, 1 one failed or none ran, 2 bad usage or a bad file."};
   check_options options;
-  std::string terms;
-  case_layout& layout = options.headerless;
+  std::string operation(based_case_operation), layout = "bhnd", terms;
+  std::map<std::string, std::string, std::less<>> axis_texts;
   app.add_option("FILE", options.path, "The case file")->required();
   app.add_option("--implementation", options.implementation, "Its name; default: all");
   app.add_option("--device", options.device, "cpu, cuda or all (default)")
       ->check(CLI::IsMember({"cpu", "cuda", "all"}));
   const auto headerless = app.add_option_group("Files without a header", "What they do not say");
-  headerless->add_option("--batch", layout.shape.batch, "Batch size; default: 1");
-  headerless->add_option("--heads", layout.shape.heads, "Heads; default: 1");
-  headerless->add_option("--seqlen", layout.shape.seqlen, "Tokens; default: 1024");
-  headerless->add_option("--scale", layout.scale, "Scale of q.k; default: 0.25");
-  headerless->add_option("--terms", terms, "Orders of 1 + s + s^2/2 that o sums; default: 0,1,2");
+  headerless->add_option("--operation", operation, "Default: " + operation);
+  headerless->add_option("--layout", layout,
+                         "Order of a sequence's dimensions, bhnd (default) or bnhd");
+  for (const shared_axis& axis : all_axes()) {
+    const std::string flag(axis.info.flag);
+    headerless->add_option(
+        "--" + flag, axis_texts[flag],
+        fmt::format("{} ({})", axis.info.help, fmt::join(axis.operations, ", ")));
+  }
+  headerless->add_option("--terms", terms, "Orders of 1 + s + s^2/2 that prefill's o sums");
   try {
     app.parse(argc, argv);
-    if (!terms.empty()) layout.terms = parse_terms(terms);
+    options.headerless = headerless_of(operation, layout, terms, axis_texts);
     return check_all(options);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : exit_usage;
-  } catch (const invalid_argument& error) {
+  } catch (const std::exception& error) {
     fmt::print(stderr, "based_check: {}\n", error.what());
     return exit_usage;
   }

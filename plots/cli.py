@@ -3,15 +3,19 @@
 import argparse
 import importlib
 import pkgutil
+import re
 import sys
 from pathlib import Path
 
+import vl_convert
+
 import plots
-from plots import compare, draw, published, readme, report, results, table
+from plots import compare, published, readme, report, results, table
+from plots.figure import AbsentError, Figure
 from plots.files import UsageError, ready_folder, write_whole
-from plots.model import AbsentError
 
 _FIGURE_PREFIX = "figure_"
+_WIDEST, _SHARPEST = 1600, 2.0  # of a picture: pixels, and pixels a CSS pixel
 
 
 class _Parser(argparse.ArgumentParser):
@@ -22,6 +26,9 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: list[str]) -> int:
     """Run one command: 0 done, 1 `compare` found a regression or `readme --check` a difference, 2
     bad usage."""
+    for stream in (sys.stdout, sys.stderr):  # whatever the locale; a stand-in may not have it
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
         options = _parser().parse_args(arguments)
         return options.run(options)
@@ -31,16 +38,19 @@ def main(arguments: list[str]) -> int:
 
 
 def figure_names() -> list[str]:
-    """Every figure: the modules figure_<name>.py of this package."""
+    """Every figure in the order of the questions: the modules figure_<name>.py of this package."""
     found = (module.name for module in pkgutil.iter_modules(plots.__path__))
-    return sorted(
-        name.removeprefix(_FIGURE_PREFIX) for name in found if name.startswith(_FIGURE_PREFIX)
-    )
+    names = [n.removeprefix(_FIGURE_PREFIX) for n in found if n.startswith(_FIGURE_PREFIX)]
+    return sorted(names, key=lambda name: (_module(name).ORDER, name))
 
 
-def build(name: str, group: results.Group, points):
+def build(name: str, group: results.Group) -> Figure:
     """The figure `name` of a group's rows; AbsentError where they do not give it."""
-    return importlib.import_module(f"plots.{_FIGURE_PREFIX}{name}").figure(group, points)
+    return _module(name).figure(group)
+
+
+def _module(name: str):
+    return importlib.import_module(f"plots.{_FIGURE_PREFIX}{name}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -57,10 +67,12 @@ def _parser() -> argparse.ArgumentParser:
         help=f"only this one; may be repeated: {', '.join(figure_names())}",
     )
     _add_published(render)
+    _add_device(render)
     render.set_defaults(run=_render)
 
     summary = commands.add_parser("table", help="the results as a Markdown table")
     _add_results(summary)
+    _add_device(summary)
     summary.add_argument("--out", type=Path, metavar="FILE", help="where to (default: the screen)")
     summary.set_defaults(run=_table)
 
@@ -68,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_results(interactive)
     interactive.add_argument("--out", type=Path, required=True, metavar="DIR", help="where to")
     _add_published(interactive)
+    _add_device(interactive)
     interactive.set_defaults(run=_report)
 
     comparison = commands.add_parser(
@@ -96,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         nargs="*",
         metavar="FILE.md",
-        help="default: README.md and those under kernels/, where they have markers",
+        help="default: README.md and those in plots/ and under kernels/, with markers",
     )
     tables.add_argument("--check", action="store_true", help="write nothing; exit 1 on differences")
     tables.add_argument(
@@ -116,6 +129,24 @@ def _add_published(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_device(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--device",
+        action="store_true",
+        help="compare the cards of these files: one figure for all, with the card as the colour, "
+        "and a table of ratios",
+    )
+
+
+def _groups(options: argparse.Namespace, loaded: results.Results) -> list[results.Group]:
+    points = published.load() if getattr(options, "published", False) else None
+    found = results.groups(loaded, points, together=options.device)
+    if options.device and not any(len(group.cards) > 1 for group in found):
+        cards = ", ".join(sorted(set(loaded.rows["hardware"])))
+        raise UsageError(f"--device: all rows are of {cards}; give results of several cards")
+    return found
+
+
 def _percent(text: str) -> float:
     try:
         value = float(text)
@@ -131,23 +162,39 @@ def _render(options: argparse.Namespace) -> int:
     for name in options.figure or []:
         if name not in known:
             raise UsageError(f"--figure {name}: no such figure; there are {', '.join(known)}")
-    loaded = results.load_all(options.results)
+    groups = _groups(options, results.load_all(options.results))
     folder = ready_folder(options.out)
-    points = published.load() if options.published else None
     for name in options.figure or known:
-        for group in results.groups(loaded):
+        for group in groups:
             try:
-                figure = build(name, group, points)
+                figure = build(name, group)
             except AbsentError as why:
                 print(f"not drawn: {name}-{group.tag}: {why}")
                 continue
-            for path in draw.save(figure, folder, group.tag):
+            for path in _draw(figure, folder / f"{name}-{group.tag}"):
                 print(path)
     return 0
 
 
+def _draw(figure: Figure, stem: Path) -> list[Path]:
+    """Write the figure as SVG and PNG; their paths."""
+    svg = vl_convert.vegalite_to_svg(figure.spec())
+    width = float(re.search(r'width="([\d.]+)"', svg)[1])
+    png = vl_convert.svg_to_png(svg, scale=min(_SHARPEST, _WIDEST / width))
+    written = []
+    for suffix, content in ((".png", png), (".svg", svg.encode())):
+        path = stem.with_name(stem.name + suffix)
+        write_whole(path, lambda partial, content=content: partial.write_bytes(content))
+        written.append(path)
+    return written
+
+
 def _table(options: argparse.Namespace) -> int:
-    text = table.markdown(results.load_all(options.results))
+    loaded = results.load_all(options.results)
+    if options.device:
+        text = "\n\n".join(table.ratios(group) for group in _groups(options, loaded)) + "\n"
+    else:
+        text = table.markdown(loaded)
     if options.out is None:
         print(text, end="")
     else:
@@ -157,9 +204,9 @@ def _table(options: argparse.Namespace) -> int:
 
 def _report(options: argparse.Namespace) -> int:
     loaded = results.load_all(options.results)
+    groups = _groups(options, loaded)
     path = ready_folder(options.out) / "report.html"
-    points = published.load() if options.published else None
-    text = report.page(loaded, points, figure_names(), build)
+    text = report.page(groups, loaded.contexts, figure_names(), build)
     write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
     print(path)
     return 0

@@ -103,7 +103,7 @@ def _refuse_different(a: Results, b: Results, left: pd.DataFrame, right: pd.Data
     of_b = {group.device: group for group in groups(b)}
     for device in sorted(of_a.keys() & of_b.keys() & set(left["device"])):
         for what, first, second in (
-            ("device", of_a[device].hardware, of_b[device].hardware),
+            ("device", of_a[device].cards[0], of_b[device].cards[0]),
             ("cache policy", of_a[device].policy, of_b[device].policy),
         ):
             if first != second:

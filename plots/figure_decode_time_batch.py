@@ -1,20 +1,7 @@
-"""Based decode step: time against batch.
+"""Time of a decode step against batch: one token of every sequence."""
 
-One token's update of every sequence's recurrent state.
-"""
+from plots.axes import TIME
+from plots.curves import Curves
 
-from plots.lines import line_figure
-from plots.model import BATCH, TIME, LineFigure
-
-
-def figure(group, points) -> LineFigure:
-    return line_figure(
-        group,
-        points,
-        name="decode_time_batch",
-        title="Based decode step: time against batch",
-        operation="decode",
-        over="B",
-        x=BATCH,
-        y=TIME,
-    )
+ORDER = 30
+figure = Curves("How long does one decode step of Based take?", "B", TIME, ("decode",), {"H": 16})

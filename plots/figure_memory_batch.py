@@ -1,20 +1,14 @@
-"""Based prefill: peak memory against batch.
+"""Peak memory of prefill against batch."""
 
-Inputs, outputs and workspace on the device; where an implementation runs out, a mark says so.
-"""
+from plots.axes import MEMORY
+from plots.curves import Curves
+from plots.figure import PREFILL
 
-from plots.lines import line_figure
-from plots.model import BATCH, MEMORY, LineFigure
-
-
-def figure(group, points) -> LineFigure:
-    return line_figure(
-        group,
-        points,
-        name="memory_batch",
-        title="Based prefill: peak memory against batch",
-        operation="prefill",
-        over="B",
-        x=BATCH,
-        y=MEMORY,
-    )
+ORDER = 20
+figure = Curves(
+    "How much memory does prefill take as the batch grows?",
+    "B",
+    MEMORY,
+    PREFILL,
+    {"H": 16, "N": 8192},
+)

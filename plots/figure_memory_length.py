@@ -1,20 +1,10 @@
-"""Based prefill: peak memory against sequence length.
+"""Peak memory of prefill against sequence length."""
 
-Inputs, outputs and workspace on the device; where an implementation runs out, a mark says so.
-"""
+from plots.axes import MEMORY
+from plots.curves import Curves
+from plots.figure import PREFILL
 
-from plots.lines import line_figure
-from plots.model import LENGTH, MEMORY, LineFigure
-
-
-def figure(group, points) -> LineFigure:
-    return line_figure(
-        group,
-        points,
-        name="memory_length",
-        title="Based prefill: peak memory against sequence length",
-        operation="prefill",
-        over="N",
-        x=LENGTH,
-        y=MEMORY,
-    )
+ORDER = 21
+figure = Curves(
+    "How much memory does prefill take as sequences grow?", "N", MEMORY, PREFILL, {"H": 16, "B": 16}
+)

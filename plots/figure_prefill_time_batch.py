@@ -1,21 +1,10 @@
-"""Based prefill: time against batch.
+"""Prefill time against batch, the sources' first figure: Based beside what does its work."""
 
-The figure of the ThunderKittens demo (N = 8192), of JRT's table 5 (N = 16384) and of the 2024
-A100 micro-benchmark (N = 1024); H = 16 in all three.
-"""
+from plots.axes import TIME
+from plots.curves import Curves
+from plots.figure import PREFILL
 
-from plots.lines import line_figure
-from plots.model import BATCH, TIME, LineFigure
-
-
-def figure(group, points) -> LineFigure:
-    return line_figure(
-        group,
-        points,
-        name="prefill_time_batch",
-        title="Based prefill: time against batch",
-        operation="prefill",
-        over="B",
-        x=BATCH,
-        y=TIME,
-    )
+ORDER = 10
+figure = Curves(
+    "How long does prefill take as the batch grows?", "B", TIME, PREFILL, {"H": 16, "N": 8192}
+)

@@ -1,20 +1,10 @@
-"""Based prefill: time against sequence length.
+"""Prefill time against sequence length, the sources' second figure."""
 
-JRT's table 5 and the ThunderKittens demo (B = 16), the 2024 A100 micro-benchmark (B = 4).
-"""
+from plots.axes import TIME
+from plots.curves import Curves
+from plots.figure import PREFILL
 
-from plots.lines import line_figure
-from plots.model import LENGTH, TIME, LineFigure
-
-
-def figure(group, points) -> LineFigure:
-    return line_figure(
-        group,
-        points,
-        name="prefill_time_length",
-        title="Based prefill: time against sequence length",
-        operation="prefill",
-        over="N",
-        x=LENGTH,
-        y=TIME,
-    )
+ORDER = 11
+figure = Curves(
+    "How long does prefill take as sequences grow?", "N", TIME, PREFILL, {"H": 16, "B": 16}
+)

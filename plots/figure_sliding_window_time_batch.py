@@ -1,20 +1,13 @@
-"""Sliding-window decode: time against batch.
+"""Time of a sliding-window step against batch: one query over the last W keys and values."""
 
-One query a sequence over the last W keys and values.
-"""
+from plots.axes import TIME
+from plots.curves import Curves
 
-from plots.lines import line_figure
-from plots.model import BATCH, TIME, LineFigure
-
-
-def figure(group, points) -> LineFigure:
-    return line_figure(
-        group,
-        points,
-        name="sliding_window_time_batch",
-        title="Sliding-window decode: time against batch",
-        operation="sliding_window",
-        over="B",
-        x=BATCH,
-        y=TIME,
-    )
+ORDER = 31
+figure = Curves(
+    "How long does one step of a sliding window take?",
+    "B",
+    TIME,
+    ("sliding_window",),
+    {"H": 16, "W": 64},
+)

@@ -8,7 +8,7 @@
 import re
 from pathlib import Path
 
-from plots import readme_tables
+from plots import tables
 from plots.files import UsageError, write_whole
 
 _BEGIN = re.compile(r"^<!-- table: (.*?) -->$", re.MULTILINE)
@@ -16,15 +16,16 @@ _END = "<!-- end table -->"
 
 
 def marked_files(root: Path) -> list[Path]:
-    """README.md and those under kernels/ that have markers."""
-    candidates = [root / "README.md", *sorted((root / "kernels").rglob("README.md"))]
+    """README.md and those in plots/ and under kernels/ that have markers."""
+    candidates = [root / "README.md", root / "plots" / "README.md"]
+    candidates += sorted((root / "kernels").rglob("README.md"))
     return [path for path in candidates if path.is_file() and _BEGIN.search(_read(path))]
 
 
 def update(files: list[Path], folder: Path, check: bool) -> list[Path]:
     """Rewrite the tables of `files` from the results in `folder`, or with `check` only compare; the
     files that differ."""
-    measured = readme_tables.load(folder)
+    measured = tables.load(folder)
     differing = []
     for path in files:
         text = _read(path)
@@ -37,21 +38,19 @@ def update(files: list[Path], folder: Path, check: bool) -> list[Path]:
     return differing
 
 
-def rewritten(text: str, measured: readme_tables.Measured | None, where: str) -> str:
+def rewritten(text: str, measured: tables.Measured | None, where: str) -> str:
     """`text` with every table between its markers as `measured` gives it, all else as it is."""
     parts, at = [], 0
     for begin in _BEGIN.finditer(text):
         name = begin[1]
-        if name not in readme_tables.TABLES:
-            known = ", ".join(readme_tables.TABLES)
+        if name not in tables.TABLES:
+            known = ", ".join(tables.TABLES)
             raise UsageError(f"{where}: has a table {name!r}; there are {known}")
         end = text.find(_END, begin.end())
         following = _BEGIN.search(text, begin.end())
         if end < 0 or (following and following.start() < end):
             raise UsageError(f"{where}: table {name!r} has no {_END!r}")
-        table = (
-            readme_tables.NOT_MEASURED if measured is None else readme_tables.TABLES[name](measured)
-        )
+        table = tables.NOT_MEASURED if measured is None else tables.TABLES[name](measured)
         parts += [text[at : begin.end()], f"\n{table}\n"]
         at = end
     return "".join([*parts, text[at:]])

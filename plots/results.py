@@ -5,15 +5,20 @@ one implementation of one operation at one shape on one device, with its raw sam
 checks it and gives a DataFrame of one line a row:
 
     key             operation/implementation/device/B:../H:.., what identifies a row across files
-    operation, implementation, device (cpu | cuda), variant
+    operation, implementation, device (cpu | cuda), variant (which one a dispatcher picked)
+    role            ours | baseline | original | unknown (files that do not tell)
+    reimplements    the originals that a baseline stands for, a tuple of their names
     B, H, N, W      the shape; NaN where the operation has no such parameter
     extras          every other parameter, readable: "Dh=64, causal", "state=bf16"
     params          all of them, as written
     status          ok | skipped | out_of_memory | error, with reason and needs_bytes
-    time_us         median; NaN unless ok, never zero
+    time_us         median of the steady state; NaN unless ok, never zero
+    us              the time that figures and tables show: of the burst where there is one
+    floor_us        the least time that the card's measured ceilings allow; NaN where not known
     throttled       why the clock was held down while the row ran; empty: it was not
     samples_us      the raw samples, an array
     ...             each counter of the file under its own name; NaN where a row has none
+    copy_gbps, peak_tflops    what the device reached in the same process; NaN where not measured
     hardware, policy, revision, date, file    from the context
 """
 
@@ -29,6 +34,7 @@ from plots.files import UsageError
 
 SCHEMA = "based-bench/1"
 SHAPE = ("B", "H", "N", "W")
+ROLES = ("ours", "baseline", "original")
 STATUSES = ("ok", "skipped", "out_of_memory", "error")
 # The counters that something here reads: always columns, so that a missing one is NaN.
 COUNTERS = (
@@ -51,6 +57,7 @@ COUNTERS = (
     "needs_bytes",
 )
 
+_LARGEST = 1e15  # a number beyond it is no measurement of anything here
 _US = {"ns": 1e-3, "us": 1.0, "ms": 1e3, "s": 1e6}
 # Google Benchmark's own numbers of a row, which are no counters.
 _NOT_COUNTERS = {
@@ -72,41 +79,42 @@ _CONTEXT_KEYS = {
 
 
 @dataclass(frozen=True)
-class Ceilings:
-    """What one device reached in the same process; NaN where it was not measured."""
-
-    copy_gbps: float
-    peak_tflops: float
-
-
-@dataclass(frozen=True)
 class Results:
     """The rows of one or more files."""
 
     rows: pd.DataFrame
-    ceilings: dict[str, Ceilings]  # by hardware
     contexts: list[dict]  # one a file, in the order given
 
 
 @dataclass(frozen=True)
 class Group:
-    """The rows that may share a figure: one device, one cache policy."""
+    """The rows that may share a figure: one kind of device, one cache policy, and one card, or
+    several that are compared."""
 
     rows: pd.DataFrame
-    ceilings: Ceilings
     tag: str  # short and unique among the groups, for file names: "cuda", "cpu"
+    elsewhere: pd.DataFrame | None = None  # published.load()'s rows, not of these files
 
     @property
     def device(self) -> str:
         return self.rows["device"].iloc[0]
 
     @property
-    def hardware(self) -> str:
-        return self.rows["hardware"].iloc[0]
+    def cards(self) -> list[str]:
+        """The hardware of the rows, in the order of the files."""
+        return list(dict.fromkeys(self.rows["hardware"]))
 
     @property
     def policy(self) -> str:
         return self.rows["policy"].iloc[0]
+
+    @property
+    def near(self) -> pd.DataFrame:
+        """The rows of elsewhere that are of the same cards and cache policy, as far as told."""
+        if self.elsewhere is None or self.device != "cuda":
+            return self.rows.iloc[:0]
+        rows = self.elsewhere
+        return rows[rows["hardware"].isin(self.cards) & rows["policy"].isin(["", self.policy])]
 
     @property
     def caption(self) -> str:
@@ -115,7 +123,7 @@ class Group:
         revisions = sorted(set(self.rows["revision"]))
         return " · ".join(
             [
-                self.hardware,
+                ", ".join(self.cards),
                 ", ".join(dates),
                 f"{self.policy} cache",
                 f"revision {', '.join(revisions)}",
@@ -131,7 +139,7 @@ def load(path: Path) -> Results:
     context = document["context"]
     if context.get("schema") != SCHEMA:
         raise UsageError(
-            f"{path}: has the schema {context.get('schema')!r}; expected {SCHEMA!r}, "
+            f"{path}: has the schema {_shown(context.get('schema'))}; expected {SCHEMA!r}, "
             "as based_bench writes it"
         )
     benchmarks = document.get("benchmarks")
@@ -151,11 +159,11 @@ def load(path: Path) -> Results:
     for column in COUNTERS:
         if column not in frame:
             frame[column] = math.nan
-    ceilings = {
-        hardware: _ceilings(context, device, path)
-        for device, hardware in frame[["device", "hardware"]].drop_duplicates().values
-    }
-    return Results(frame, ceilings, [context])
+    frame["us"] = frame["burst_us"].fillna(frame["time_us"])
+    frame["floor_us"] = frame["time_us"] * frame["roofline_pct"] / 100
+    frame["tflops"] = frame["nominal_GFLOP"] / frame["us"] * 1e3
+    frame["share"] = frame["floor_us"] / frame["us"]
+    return Results(frame, [context])
 
 
 def load_all(paths: list[Path]) -> Results:
@@ -163,28 +171,36 @@ def load_all(paths: list[Path]) -> Results:
     loaded = [load(path) for path in paths]
     rows = pd.concat([results.rows for results in loaded], ignore_index=True)
     rows = rows.drop_duplicates(["key", "hardware", "policy"], keep="last", ignore_index=True)
-    ceilings = {}
-    for results in loaded:
-        ceilings |= results.ceilings
-    return Results(rows, ceilings, [context for results in loaded for context in results.contexts])
+    return Results(rows, [context for results in loaded for context in results.contexts])
 
 
-def groups(results: Results) -> list[Group]:
-    """Split into groups that may share a figure, each with a tag unique among them."""
+def groups(
+    results: Results, elsewhere: pd.DataFrame | None = None, together: bool = False
+) -> list[Group]:
+    """Split into groups that may share a figure, each with a tag unique among them; with `together`
+    the cards of a kind stand in one group."""
+    by = ["device", "policy"] if together else ["device", "hardware", "policy"]
+    split = [(rows.iloc[0], rows) for _, rows in results.rows.groupby(by, sort=True)]
+    several = {
+        column: {
+            device
+            for device, of_device in results.rows.groupby("device")
+            if of_device[column].nunique() > 1
+        }
+        for column in by[1:]
+    }
     found = []
-    by_device = results.rows.groupby("device", sort=True)
-    for device, of_device in by_device:
-        by_hardware = list(of_device.groupby("hardware", sort=True))
-        for hardware, of_hardware in by_hardware:
-            by_policy = list(of_hardware.groupby("policy", sort=True))
-            for policy, rows in by_policy:
-                tag = device
-                if len(by_hardware) > 1:
-                    tag += "-" + "".join(c if c.isalnum() else "_" for c in hardware.lower())
-                if len(by_policy) > 1:
-                    tag += "-" + policy
-                found.append(Group(rows, results.ceilings[hardware], tag))
+    for first, rows in split:
+        parts = [first[column] for column in by[1:] if first["device"] in several[column]]
+        tag = "-".join([first["device"], *map(_file_part, parts)])
+        if tag in {group.tag for group in found}:  # names that differ in signs only
+            tag += f"-{len(found)}"
+        found.append(Group(rows, tag, elsewhere))
     return found
+
+
+def _file_part(text: str) -> str:
+    return "".join(c if c.isalnum() and c.isascii() else "_" for c in text.lower())[:60]
 
 
 def shape_text(row: pd.Series | dict) -> str:
@@ -194,34 +210,53 @@ def shape_text(row: pd.Series | dict) -> str:
 
 def _read_json(path: Path):
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror}); give a file") from None
     except UnicodeDecodeError:
         raise UsageError(f"{path}: is no text; give based_bench's JSON") from None
     try:
-        return json.loads(text)
+        return _printable(json.loads(text))
     except json.JSONDecodeError as error:
         raise UsageError(
             f"{path}: is no complete JSON (line {error.lineno}: {error.msg}); "
             "it may be truncated: finish the sweep with --resume"
         ) from None
+    except RecursionError:
+        raise UsageError(f"{path}: is nested too deeply; give based_bench's JSON") from None
+    except ValueError:  # Python reads no integer of more than some thousand digits
+        raise UsageError(f"{path}: holds a number that is too long to be read") from None
+
+
+def _printable(value):
+    """`value` without surrogates, which JSON can write and UTF-8 cannot, and control characters."""
+    if isinstance(value, str):
+        if value.isprintable():
+            return value
+        return "".join(c if c.isprintable() else " " for c in value)
+    if isinstance(value, list):
+        return [_printable(entry) for entry in value]
+    if isinstance(value, dict):
+        return {_printable(key): _printable(entry) for key, entry in value.items()}
+    return value
 
 
 def _row(benchmark: dict, context: dict, where: str, path: Path) -> dict:
     def text(field: str) -> str:
         value = benchmark.get(field)
         if not isinstance(value, str) or not value:
-            raise UsageError(f"{where}: its {field!r} is {value!r}; expected a text")
+            raise UsageError(f"{where}: its {field!r} is {_shown(value)}; expected a text")
         return value
 
     where = f"{where} ({benchmark.get('name')})"
     device, status = text("device"), benchmark.get("status")
     if device not in _CONTEXT_KEYS:
-        raise UsageError(f"{where}: its device is {device!r}; expected cpu or cuda")
+        raise UsageError(f"{where}: its device is {_shown(device)}; expected cpu or cuda")
     if status not in STATUSES:
-        raise UsageError(f"{where}: its status is {status!r}; expected {', '.join(STATUSES)}")
+        raise UsageError(f"{where}: its status is {_shown(status)}; expected {', '.join(STATUSES)}")
     hardware = context.get(_CONTEXT_KEYS[device][0])
+    if not isinstance(hardware, str):
+        hardware = ""
     if hardware and device == "cpu" and "cpu_threads" in context:
         hardware += f", {context['cpu_threads']} threads"
     if not hardware:
@@ -231,35 +266,56 @@ def _row(benchmark: dict, context: dict, where: str, path: Path) -> dict:
 
     params = benchmark.get("params")
     if not isinstance(params, dict) or not {"B", "H"} <= params.keys():
-        raise UsageError(f"{where}: its params are {params!r}; expected an object with B and H")
+        raise UsageError(
+            f"{where}: its params are {_shown(params)}; expected an object with B and H"
+        )
     for name in SHAPE:
-        if name in params and not (_is_number(params[name]) and params[name] >= 1):
-            raise UsageError(f"{where}: {name} is {params[name]!r}; expected a number of 1 or more")
+        if name in params and not (_is_number(params[name]) and 1 <= params[name] <= _LARGEST):
+            raise UsageError(
+                f"{where}: {name} is {_shown(params[name])}; expected a number of 1 to 1e15"
+            )
+    for name, value in params.items():
+        if isinstance(value, dict | list):
+            raise UsageError(f"{where}: its param {name} is {_shown(value)}; expected one value")
 
     time_us, samples = math.nan, []
     if status == "ok":
         unit, time = benchmark.get("time_unit"), benchmark.get("real_time")
-        if unit not in _US:
-            raise UsageError(f"{where}: its time_unit is {unit!r}; expected {', '.join(_US)}")
-        if not _is_number(time) or not time > 0:
-            raise UsageError(f"{where}: its real_time is {time!r}; expected more than 0")
+        if not isinstance(unit, str) or unit not in _US:
+            raise UsageError(f"{where}: its time_unit is {_shown(unit)}; expected {', '.join(_US)}")
+        if not _is_number(time) or not 0 < time <= _LARGEST:
+            raise UsageError(f"{where}: its real_time is {_shown(time)}; expected 0 to 1e15")
         time_us, samples = time * _US[unit], benchmark.get("samples_us", [])
-        if not isinstance(samples, list) or not all(_is_number(s) and s > 0 for s in samples):
+        if not isinstance(samples, list) or not all(
+            _is_number(s) and 0 < s <= _LARGEST for s in samples
+        ):
             raise UsageError(f"{where}: its samples_us hold something else than times above 0")
 
+    role, reimplements = benchmark.get("role", "unknown"), benchmark.get("reimplements", [])
+    if role not in (*ROLES, "unknown"):
+        raise UsageError(f"{where}: its role is {_shown(role)}; expected {', '.join(ROLES)}")
+    if not isinstance(reimplements, list) or not all(isinstance(o, str) for o in reimplements):
+        raise UsageError(
+            f"{where}: its reimplements is {_shown(reimplements)}; expected a list of names"
+        )
     operation, implementation = text("operation"), text("implementation")
     shape = {name: float(params.get(name, math.nan)) for name in SHAPE}
     others = {name: value for name, value in params.items() if name not in SHAPE}
     counters = {
-        name: float(value)
+        name: value
         for name, value in benchmark.items()
         if name not in _NOT_COUNTERS and _is_number(value)
     }
+    for name, value in counters.items():
+        if name in COUNTERS and abs(value) > _LARGEST:  # NaN is not
+            raise UsageError(f"{where}: its {name} is {_shown(value)}; expected less than 1e15")
+    counters = {name: float(value) for name, value in counters.items() if not abs(value) > _LARGEST}
     if status != "ok":  # what was not measured has no figures; it may say what it would have needed
         counters = {name: counters[name] for name in ("needs_bytes",) if name in counters}
     return (
         counters
         | shape
+        | _ceilings(context, device, path)
         | {
             "key": "/".join(
                 [
@@ -272,6 +328,8 @@ def _row(benchmark: dict, context: dict, where: str, path: Path) -> dict:
             "operation": operation,
             "implementation": implementation,
             "device": device,
+            "role": role,
+            "reimplements": tuple(reimplements),
             "variant": str(benchmark.get("label", "")),
             "params": params,
             "extras": ", ".join(_readable(name, others[name]) for name in _in_order(others)),
@@ -306,17 +364,20 @@ def _merge_repetitions(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(merged).infer_objects().reset_index(drop=True)
 
 
-def _ceilings(context: dict, device: str, path: Path) -> Ceilings:
+def _ceilings(context: dict, device: str, path: Path) -> dict[str, float]:
     def number(key: str) -> float:
         try:
-            return float(context.get(key, math.nan))
-        except (TypeError, ValueError):
+            value = float(context.get(key, math.nan))
+        except (TypeError, ValueError, OverflowError):
+            value = math.inf
+        if value <= 0 or value > _LARGEST:  # NaN is not
             raise UsageError(
-                f"{path}: the context's {key} is {context[key]!r}; expected a number"
-            ) from None
+                f"{path}: the context's {key} is {_shown(context[key])}; expected a number above 0"
+            )
+        return value
 
     _, copy, peak = _CONTEXT_KEYS[device]
-    return Ceilings(number(copy), number(peak))
+    return {"copy_gbps": number(copy), "peak_tflops": number(peak)}
 
 
 def _in_order(params: dict) -> list[str]:
@@ -327,6 +388,12 @@ def _readable(name: str, value) -> str:
     if name == "causal":
         return "causal" if value else "not causal"
     return str(value) if name == "options" else f"{name}={value}"
+
+
+def _shown(value) -> str:
+    """A value in a message of one line."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _is_number(value) -> bool:

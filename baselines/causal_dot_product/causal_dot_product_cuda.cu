@@ -22,11 +22,10 @@
 #include "kernels/based/prefill.h"
 #include "kernels/core/cuda_check.h"
 #include "kernels/core/implementation.h"
+#include "kernels/core/warp_size.h"
 
 namespace based::causal_dot_product {
 namespace {
-
-constexpr int warp_size = 32;
 
 /// What every kernel of the library takes; E features a token.
 struct product_params {

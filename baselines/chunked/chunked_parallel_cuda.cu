@@ -8,6 +8,7 @@
 #include "baselines/chunked/chunked.h"
 #include "baselines/chunked/chunked_cuda.cuh"
 #include "baselines/token_tiles.cuh"
+#include "kernels/core/warp_size.h"
 #include "kernels/ptx/mma.cuh"
 
 namespace based::chunked {
@@ -16,7 +17,7 @@ namespace {
 constexpr int query_tile = 128;
 constexpr int key_tile = 32;
 constexpr int warps = 4;
-constexpr int threads = warps * warp_threads;
+constexpr int threads = warps * warp_size;
 constexpr int blocks_per_multiprocessor = 4;
 constexpr int warp_queries = query_tile / warps;
 constexpr int row_blocks = warp_queries / 16;
@@ -33,8 +34,8 @@ struct shared_storage {
 template <bool normalize>
 __global__ __launch_bounds__(threads, blocks_per_multiprocessor) void chunked_parallel_kernel(
     const __grid_constant__ kernel_params p, const __grid_constant__ token_tiles query_tiles) {
-  const int warp = threadIdx.x / warp_threads;
-  const int lane = threadIdx.x % warp_threads;
+  const int warp = threadIdx.x / warp_size;
+  const int lane = threadIdx.x % warp_size;
   const int g = lane / 4;  // as in ptx/mma.cuh
   const int t = lane % 4;
   const token_tiles::tile queries = query_tiles.locate(gridDim.x - 1 - blockIdx.x);

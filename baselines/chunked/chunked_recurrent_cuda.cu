@@ -12,6 +12,7 @@
 // columns are all ones, so that its output is z.
 #include "baselines/chunked/chunked.h"
 #include "baselines/chunked/chunked_cuda.cuh"
+#include "kernels/core/warp_size.h"
 #include "kernels/ptx/mma.cuh"
 
 namespace based::chunked {
@@ -22,7 +23,7 @@ constexpr int warp_columns = 16;  // value columns of a warp
 constexpr int value_warps = 2;
 constexpr int split_columns = value_warps * warp_columns;
 constexpr int splits = value_dim / split_columns;
-constexpr int value_threads = value_warps * warp_threads;
+constexpr int value_threads = value_warps * warp_size;
 constexpr int stages = 4;  // chunks in shared memory: one in use, the others on their way
 
 constexpr std::uint32_t packed_ones = 0x3f803f80;  // two bf16
@@ -55,10 +56,10 @@ __device__ std::uint32_t broadcast_column(std::uint32_t half, int column) {
   return __shfl_sync(all_lanes, half, 4 * column + threadIdx.x % 4);
 }
 
-__global__ __launch_bounds__(value_threads + warp_threads) void chunked_recurrent_kernel(
+__global__ __launch_bounds__(value_threads + warp_size) void chunked_recurrent_kernel(
     const __grid_constant__ kernel_params p) {
-  const int warp = threadIdx.x / warp_threads;
-  const int lane = threadIdx.x % warp_threads;
+  const int warp = threadIdx.x / warp_size;
+  const int lane = threadIdx.x % warp_size;
   const int g = lane / 4;  // as in ptx/mma.cuh
   const int t = lane % 4;
   const unsigned split = blockIdx.x % splits;
@@ -195,7 +196,7 @@ __global__ __launch_bounds__(value_threads + warp_threads) void chunked_recurren
 void run(const prefill_args<bf16>& args, cuda_stream stream) {
   validate(args, fp32_output_bytes(args.problem));
   const auto blocks = static_cast<unsigned>(args.problem.shape.batch_heads() * splits);
-  const int threads = value_threads + (args.problem.options.normalize ? warp_threads : 0);
+  const int threads = value_threads + (args.problem.options.normalize ? warp_size : 0);
   chunked_recurrent_kernel<<<blocks, threads, 0, stream>>>(make_params(args));
   BASED_CUDA_LAUNCHED();
   cast_output(args, stream);

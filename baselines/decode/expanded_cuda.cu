@@ -12,12 +12,12 @@
 #include "baselines/decode/decode.h"
 #include "kernels/core/cuda_check.h"
 #include "kernels/core/implementation.h"
+#include "kernels/core/warp_size.h"
 #include "kernels/ptx/cp_async.cuh"
 
 namespace based::decode {
 namespace {
 
-constexpr int warp_size = 32;
 constexpr int warps = 8;
 constexpr int threads = warps * warp_size;
 constexpr int vector = 8;  // bf16 in a 16-byte word

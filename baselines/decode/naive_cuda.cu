@@ -11,11 +11,11 @@
 #include "kernels/core/cuda_check.h"
 #include "kernels/core/implementation.h"
 #include "kernels/core/vector16.cuh"
+#include "kernels/core/warp_size.h"
 
 namespace based::decode {
 namespace {
 
-constexpr int warp_size = 32;
 constexpr int warps = 8;
 constexpr int threads = warps * warp_size;
 

@@ -20,11 +20,11 @@
 #include "kernels/based/prefill.h"
 #include "kernels/core/cuda_check.h"
 #include "kernels/core/implementation.h"
+#include "kernels/core/warp_size.h"
 
 namespace based::naive {
 namespace {
 
-constexpr int warp_size = 32;
 constexpr int features = expanded_features;
 
 /// Eight bf16, moved as one 16-byte word.

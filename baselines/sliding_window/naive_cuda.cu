@@ -12,11 +12,11 @@
 #include "kernels/core/cuda_check.h"
 #include "kernels/core/implementation.h"
 #include "kernels/core/vector16.cuh"
+#include "kernels/core/warp_size.h"
 
 namespace based::sliding_window {
 namespace {
 
-constexpr int warp_size = 32;
 constexpr int warps_per_block = 4;
 constexpr int threads = warps_per_block * warp_size;
 constexpr int vector = vector16<bf16>;

@@ -15,12 +15,12 @@
 #include "kernels/core/implementation.h"
 #include "kernels/core/launch.h"
 #include "kernels/core/vector16.cuh"
+#include "kernels/core/warp_size.h"
 #include "kernels/ptx/cp_async.cuh"
 
 namespace based::sliding_window {
 namespace {
 
-constexpr int warp_size = 32;
 constexpr int warps = 4;
 constexpr int threads = warps * warp_size;
 constexpr int vector = vector16<bf16>;

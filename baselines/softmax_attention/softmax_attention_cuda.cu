@@ -17,6 +17,7 @@
 #include "baselines/staged_rows.cuh"
 #include "baselines/token_tiles.cuh"
 #include "kernels/core/launch.h"
+#include "kernels/core/warp_size.h"
 #include "kernels/ptx/bf16x2.cuh"
 #include "kernels/ptx/ex2.cuh"
 #include "kernels/ptx/mma.cuh"
@@ -27,7 +28,7 @@ namespace {
 constexpr int query_tile = 128;
 constexpr int key_tile = 64;
 constexpr int warps = 4;
-constexpr int threads = warps * warp_threads;
+constexpr int threads = warps * warp_size;
 constexpr int warp_queries = query_tile / warps;
 constexpr int row_blocks = warp_queries / 16;
 constexpr int key_blocks = key_tile / 16;
@@ -61,8 +62,8 @@ __global__ __launch_bounds__(threads, blocks_per_multiprocessor) void softmax_at
   constexpr int dim_blocks = head_dim / 16;
   constexpr bool q_in_registers = head_dim == 64;  // or read anew for every key tile
 
-  const int warp = threadIdx.x / warp_threads;
-  const int lane = threadIdx.x % warp_threads;
+  const int warp = threadIdx.x / warp_size;
+  const int lane = threadIdx.x % warp_size;
   const int g = lane / 4;  // as in ptx/mma.cuh
   const int t = lane % 4;
   const token_tiles::tile queries = p.query_tiles.locate(gridDim.x - 1 - blockIdx.x);

@@ -89,6 +89,8 @@ class backend {
   virtual ~backend() = default;
 
   virtual device_kind kind() const = 0;
+  /// What two runs must share for their rows to be comparable; measures nothing. As context().
+  virtual std::map<std::string, std::string> identity() { return {}; }
   /// Name, driver, cache and so on, for the results' context; keys start with cpu_ or gpu_.
   virtual std::map<std::string, std::string> context() = 0;
   /// Measured once, on the first call.

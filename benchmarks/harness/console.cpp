@@ -18,17 +18,6 @@ std::string time_text(double seconds) {
   return fmt::format("{:.3f} s", seconds);
 }
 
-/// The message of a row that ended without a time, else null; its name differs between Google
-/// Benchmark 1.7 and 1.8.
-template <class Run>
-const std::string* end_message(const Run& run) {
-  if constexpr (requires { run.error_occurred; }) {
-    return run.error_occurred ? &run.error_message : nullptr;
-  } else {
-    return run.skipped ? &run.skip_message : nullptr;
-  }
-}
-
 std::string clock_text(double seconds) {
   const auto whole = static_cast<long>(seconds);
   return fmt::format("{}:{:02}", whole / 60, whole % 60);

@@ -26,6 +26,17 @@ class progress {
   bool terminal_;
 };
 
+/// The message of a row that ended without a time, else null; its name differs between Google
+/// Benchmark 1.7 and 1.8.
+template <class Run>
+const std::string* end_message(const Run& run) {
+  if constexpr (requires { run.error_occurred; }) {
+    return run.error_occurred ? &run.error_message : nullptr;
+  } else {
+    return run.skipped ? &run.skip_message : nullptr;
+  }
+}
+
 /// The table: time (cold), hot, TFLOPs, GB/s, roofline, memory, error, and what there is to say.
 class table_reporter : public benchmark::BenchmarkReporter {
  public:

@@ -82,11 +82,14 @@ class cpu_backend final : public backend {
  public:
   device_kind kind() const override { return device_kind::cpu; }
 
+  std::map<std::string, std::string> identity() override {
+    return {{"cpu_name", first_value("/proc/cpuinfo", "model name")},
+            {"cpu_threads", std::to_string(omp_get_max_threads())}};
+  }
+
   std::map<std::string, std::string> context() override {
     const ceilings& most = measured_ceilings();
-    return {{"cpu_name", first_value("/proc/cpuinfo", "model name")},
-            {"cpu_threads", std::to_string(omp_get_max_threads())},
-            {"cpu_llc_MiB", fmt::format("{:.0f}", static_cast<double>(cache_bytes()) / (1 << 20))},
+    return {{"cpu_llc_MiB", fmt::format("{:.0f}", static_cast<double>(cache_bytes()) / (1 << 20))},
             {"cpu_copy_GBps", fmt::format("{:.1f}", most.copy_bytes_per_s / 1e9)},
             {"cpu_peak_TFLOPs", fmt::format("{:.3f}", most.flops_per_s / 1e12)},
             {"cpu_timer_floor_us", fmt::format("{:.3f}", call_floor() * 1e6)}};

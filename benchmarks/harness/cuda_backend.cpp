@@ -89,6 +89,10 @@ class cuda_backend final : public backend {
   device_kind kind() const override { return device_kind::cuda; }
   cuda_stream stream() const override { return stream_.get(); }
 
+  std::map<std::string, std::string> identity() override {
+    return {{"gpu_name", properties_.name}};
+  }
+
   std::map<std::string, std::string> context() override {
     int driver = 0, runtime = 0;
     BASED_CUDA(cudaDriverGetVersion(&driver));
@@ -101,7 +105,6 @@ class cuda_backend final : public backend {
                           static_cast<unsigned char>(properties_.uuid.bytes[i]));
     }
     std::map<std::string, std::string> facts = {
-        {"gpu_name", properties_.name},
         {"gpu_uuid", uuid},
         {"gpu_compute_capability", fmt::format("{}.{}", properties_.major, properties_.minor)},
         {"gpu_sm_count", std::to_string(properties_.multiProcessorCount)},

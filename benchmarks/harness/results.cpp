@@ -2,10 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cmath>
 #include <cstring>
 #include <fstream>
+#include <iterator>
 #include <regex>
 #include <sstream>
 
@@ -17,7 +19,8 @@ namespace {
 using nlohmann::ordered_json;
 
 /// What a results file must share with this run for its rows to stand beside this run's.
-constexpr const char* identity_keys[] = {"schema", "revision", "seed", "cpu_name", "gpu_name"};
+constexpr const char* identity_keys[] = {"schema",    "revision", "compiled_for", "seed",
+                                         "l2_policy", "cpu_name", "cpu_threads",  "gpu_name"};
 
 /// Google Benchmark's own JSON, parsed. An aggregate of counters that are all 0 has no coefficient
 /// of variation; Google Benchmark prints NaN there, which JSON does not know.
@@ -28,7 +31,7 @@ ordered_json google_json(const std::string& before, const std::string& after, Re
   reporter.SetOutputStream(&text);
   reporter.SetErrorStream(&text);
   report(reporter);
-  static const std::regex not_a_number(": -?(NaN|Infinity)");
+  static const std::regex not_a_number(": -?(NaN|Infinity)(?=[,\n}])");
   return ordered_json::parse(before + std::regex_replace(text.str(), not_a_number, ": null") +
                              after);
 }
@@ -129,6 +132,10 @@ earlier_results read_earlier(const std::filesystem::path& path,
     }
   }
 
+  if (document["context"]["revision"] == "unknown") {
+    refuse("does not say of which revision it is: two unknown revisions need not be the same");
+  }
+
   earlier_results earlier;
   for (const ordered_json& run : document["benchmarks"]) {
     if (!run.is_object() || !run.contains("row") || !run["row"].is_string()) {
@@ -142,54 +149,77 @@ earlier_results read_earlier(const std::filesystem::path& path,
   return earlier;
 }
 
-results_reporter::results_reporter(std::filesystem::path path, const row_log& log,
-                                   earlier_results earlier)
-    : path_(std::move(path)), log_(log), lines_(std::move(earlier.lines)) {
-  // Fail before hours of measuring, not after.
-  const std::filesystem::path probe = path_.string() + ".tmp";
-  if (!std::ofstream(probe)) {
-    throw usage_error(fmt::format("--benchmark_out: cannot write '{}': {}", path_.string(),
-                                  std::strerror(errno)));
-  }
-  std::filesystem::remove(probe);
+std::string json_document::opening(const benchmark::BenchmarkReporter::Context& context) {
+  const ordered_json document =
+      google_json("", "]}", [&](auto& reporter) { reporter.ReportContext(context); });
+  return "{\n\"context\": " + document["context"].dump(2) + ",\n\"benchmarks\": [\n";
 }
 
-bool results_reporter::ReportContext(const Context& context) {
-  context_ = google_json("", "]}", [&](auto& reporter) { reporter.ReportContext(context); });
-  context_ = context_["context"];
-  write();
-  return true;
-}
-
-void results_reporter::ReportRuns(const std::vector<Run>& runs) {
+std::vector<std::string> json_document::lines(
+    const std::vector<benchmark::BenchmarkReporter::Run>& runs) const {
   const ordered_json rows =
       google_json("[", "]", [&](auto& reporter) { reporter.ReportRuns(runs); });
+  std::vector<std::string> lines;
   for (ordered_json row : rows) {
     const bool aggregate = row.value("run_type", "") == "aggregate";
     const std::int64_t index = aggregate ? -1 : row.value("repetition_index", std::int64_t{0});
     std::string name = row["run_name"];
     name = name.substr(0, name.find("/manual_time"));
     row.update(log_.fields(name, index));
-    lines_.push_back(row.dump());
+    lines.push_back(row.dump());
   }
+  return lines;
+}
+
+bool results_reporter::ReportContext(const Context& context) {
+  opening_ = json_document::opening(context);
+  write();
+  return true;
+}
+
+void results_reporter::ReportRuns(const std::vector<Run>& runs) {
+  std::ranges::move(document_.lines(runs), std::back_inserter(lines_));
   write();
 }
 
 void results_reporter::write() const {
-  const std::filesystem::path temporary = path_.string() + ".tmp";
-  {
-    std::ofstream file(temporary);
-    file << "{\n\"context\": " << context_.dump(2) << ",\n\"benchmarks\": [\n";
-    for (std::size_t i = 0; i < lines_.size(); ++i) {
-      file << lines_[i] << (i + 1 < lines_.size() ? ",\n" : "\n");
+  std::string text = opening_;
+  for (std::size_t i = 0; i < lines_.size(); ++i) text += (i == 0 ? "" : ",\n") + lines_[i];
+  file_.write(text + std::string(json_document::closing));
+}
+
+std::string utf8_text(const std::string& text) {
+  std::string valid;
+  for (std::size_t at = 0; at < text.size();) {
+    const auto byte = [&](std::size_t i) {
+      return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u;
+    };
+    const unsigned lead = byte(at), next = byte(at + 1);
+    // Unicode 15, table 3-7: the lengths, and the second bytes that would be too short a code, a
+    // surrogate or beyond the last code point.
+    std::size_t length = 0;
+    if (lead < 0x80) length = 1;
+    if (lead >= 0xc2 && lead <= 0xdf) length = 2;
+    if (lead >= 0xe0 && lead <= 0xef && !(lead == 0xe0 && next < 0xa0) &&
+        !(lead == 0xed && next > 0x9f)) {
+      length = 3;
     }
-    file << "]\n}\n";
-    if (!file.flush()) {
-      throw std::runtime_error(
-          fmt::format("cannot write '{}': {}", temporary.string(), std::strerror(errno)));
+    if (lead >= 0xf0 && lead <= 0xf4 && !(lead == 0xf0 && next < 0x90) &&
+        !(lead == 0xf4 && next > 0x8f)) {
+      length = 4;
+    }
+    for (std::size_t i = 1; i < length; ++i) {
+      if ((byte(at + i) & 0xc0) != 0x80) length = 0;
+    }
+    if (length == 0) {
+      valid += fmt::format("\\x{:02x}", lead);
+      ++at;
+    } else {
+      valid.append(text, at, length);
+      at += length;
     }
   }
-  std::filesystem::rename(temporary, path_);
+  return valid;
 }
 
 }  // namespace based

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "benchmarks/harness/output_file.h"
 #include "benchmarks/harness/row.h"
 
 namespace based {
@@ -58,26 +59,46 @@ struct earlier_results {
 
 /// Reads a results file for --resume by a run of the rows `selected`. Of these, rows that ended in
 /// an error are left out, to be measured again. Throws usage_error where the file is missing,
-/// truncated, foreign, or of another device, seed or revision than `context`.
+/// truncated, foreign, of an unknown revision, or differs from `context` in what makes two rows
+/// comparable: device, threads, cache policy, build, seed, revision.
 earlier_results read_earlier(const std::filesystem::path& path,
                              const std::map<std::string, std::string>& context,
                              const std::set<std::string>& selected);
 
-/// Writes the results file anew, under a temporary name then renamed, after every row.
+/// The results in JSON: an object of the context and the rows, one line a row.
+class json_document {
+ public:
+  explicit json_document(const row_log& log) : log_(log) {}
+  /// The text up to the first row.
+  static std::string opening(const benchmark::BenchmarkReporter::Context& context);
+  /// What follows the last row.
+  static constexpr std::string_view closing = "\n]\n}\n";
+  /// A line for each of these runs.
+  std::vector<std::string> lines(const std::vector<benchmark::BenchmarkReporter::Run>& runs) const;
+
+ private:
+  const row_log& log_;
+};
+
+/// Writes the results file anew after every row.
 class results_reporter : public benchmark::BenchmarkReporter {
  public:
-  /// Throws usage_error if nothing can be written at `path`.
-  results_reporter(std::filesystem::path path, const row_log& log, earlier_results earlier);
+  results_reporter(output_file& file, const row_log& log, earlier_results earlier)
+      : file_(file), document_(log), lines_(std::move(earlier.lines)) {}
   bool ReportContext(const Context& context) override;
   void ReportRuns(const std::vector<Run>& runs) override;
+  void Finalize() override { file_.finish(); }
 
  private:
   void write() const;
 
-  std::filesystem::path path_;
-  const row_log& log_;
-  nlohmann::ordered_json context_;
+  output_file& file_;
+  json_document document_;
+  std::string opening_;
   std::vector<std::string> lines_;
 };
+
+/// `text` with each byte that is no UTF-8 as \xNN, as JSON can hold it.
+std::string utf8_text(const std::string& text);
 
 }  // namespace based

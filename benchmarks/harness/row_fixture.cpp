@@ -64,6 +64,7 @@ void row_fixture::BenchmarkCase(benchmark::State& state) {
     record = measure_row(state);
     if (record.status != row_status::ok) break;
   }
+  record.reason = utf8_text(record.reason);
   if (record.status == row_status::error) {
     state.SkipWithError(("ERROR: " + record.reason).c_str());
   } else if (record.status == row_status::out_of_memory) {

@@ -5,10 +5,13 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <iostream>
+#include <iterator>
 #include <regex>
 #include <set>
 
+#include "benchmarks/harness/reporters.h"
 #include "benchmarks/harness/revision.h"
 #include "benchmarks/harness/row_fixture.h"
 #include "benchmarks/harness/rows.h"
@@ -56,24 +59,90 @@ void open_devices(const suite_options& options, run_state& run,
   }
 }
 
-int run_rows(int argc, char** argv) {
-  std::optional<parsed_command_line> parsed = parse_command_line(argc, argv);
-  if (!parsed) return exit_ok;
-  const suite_options& options = parsed->options;
+/// Keys of Google Benchmark's own context.
+constexpr const char* google_context[] = {
+    "date",        "host_name",       "executable",          "num_cpus",
+    "mhz_per_cpu", "aslr_enabled",    "cpu_scaling_enabled", "caches",
+    "load_avg",    "library_version", "library_build_type",  "json_schema_version"};
 
+/// Adds what --benchmark_context says; throws where it would say something else than is so.
+void add_user_context(const std::map<std::string, std::string>& given,
+                      std::map<std::string, std::string>& context) {
+  for (const auto& [key, value] : given) {
+    const bool taken = context.count(key) > 0 || key.starts_with("cpu_") ||
+                       key.starts_with("gpu_") ||
+                       std::ranges::find(google_context, key) != std::end(google_context);
+    if (taken) {
+      throw usage_error(
+          fmt::format("--benchmark_context: '{}' is a key of the suite's own: give another", key));
+    }
+    context[utf8_text(key)] = utf8_text(value);
+  }
+}
+
+/// What prints in this format.
+std::unique_ptr<benchmark::BenchmarkReporter> make_reporter(
+    output_format format, const std::map<std::string, std::string>& context, const run_state& run) {
+  switch (format) {
+    case output_format::json:
+      return std::make_unique<json_reporter>(run.log);
+    case output_format::csv:
+      return std::make_unique<csv_reporter>();
+    case output_format::console:
+      break;
+  }
+  return std::make_unique<table_reporter>(context, *run.shown);
+}
+
+/// Registers the rows with Google Benchmark, runs them and reports to `reporters`.
+void run_registered(std::vector<std::unique_ptr<row>> rows, run_state& run,
+                    const google_flags& flags, const std::string& program,
+                    const std::map<std::string, std::string>& context,
+                    benchmark::BenchmarkReporter& reporter) {
+  std::vector<std::string> command_line = google_command_line(program, flags);
   std::vector<char*> arguments;
-  for (std::string& argument : parsed->google_benchmark) arguments.push_back(argument.data());
+  for (std::string& argument : command_line) arguments.push_back(argument.data());
   int count = static_cast<int>(arguments.size());
   arguments.push_back(nullptr);
   benchmark::Initialize(&count, arguments.data());
-  if (benchmark::ReportUnrecognizedArguments(count, arguments.data())) return exit_usage;
-  const std::string filter = benchmark::GetBenchmarkFilter();
+  // What the environment says is in the context already, checked.
+  if (auto* taken = benchmark::internal::GetGlobalContext()) taken->clear();
+  for (const auto& [key, value] : context) benchmark::AddCustomContext(key, value);
+
+  memory_manager memory(run);
+  if (!run.profile) benchmark::RegisterMemoryManager(&memory);
+  for (auto& made : rows) {
+    const auto fixture = std::make_shared<row_fixture>(std::move(made), run, memory);
+    benchmark::RegisterBenchmark(fixture->spec().name().c_str(),
+                                 [fixture](benchmark::State& state) { fixture->Run(state); })
+        ->UseManualTime()
+        ->Unit(benchmark::kMicrosecond);
+  }
+  if (rows.empty()) {  // Google Benchmark would call it a filter that matches nothing
+    benchmark::BenchmarkReporter::Context nothing;
+    nothing.name_field_width = 0;
+    if (!flags.list_only) reporter.ReportContext(nothing);
+    reporter.Finalize();
+  } else {
+    benchmark::RunSpecifiedBenchmarks(&reporter);
+  }
+  run.shown->clear();
+  benchmark::RegisterMemoryManager(nullptr);
+  benchmark::ClearRegisteredBenchmarks();
+  benchmark::Shutdown();
+}
+
+int run_rows(int argc, char** argv) {
+  const std::optional<suite_options> parsed = parse_command_line(argc, argv);
+  if (!parsed) return exit_ok;
+  const suite_options& options = *parsed;
+  const google_flags& google = options.google;
 
   run_state run;
   run.seed = options.seed;
   run.profile = options.profile;
   run.rule.cap_s = options.time_cap_s;
-  run.rule.min_time_s = options.min_time_s;
+  run.rule.min_time_s = google.min_time_s;
   run.rule.burst = options.burst;
 
   std::map<std::string, std::string> context = {
@@ -83,84 +152,90 @@ int run_rows(int argc, char** argv) {
       {"seed", std::to_string(options.seed)},
       {"l2_policy",
        "cold: no tensor of the row in the last-level cache before a call; hot beside it"},
-      {"argv", fmt::format("{}", fmt::join(argv + 1, argv + argc, " "))}};
+      {"argv", utf8_text(fmt::format("{}", fmt::join(argv + 1, argv + argc, " ")))}};
+  add_user_context(google.context, context);
   open_devices(options, run, context);
 
   std::vector<device_kind> devices;
   for (const auto& [kind, device] : run.devices) devices.push_back(kind);
   std::vector<std::unique_ptr<row>> rows = make_rows(devices, options);
-  std::erase_if(rows, [&](const auto& made) { return !matches(filter, made->spec().name()); });
+  std::erase_if(rows,
+                [&](const auto& made) { return !matches(google.filter, made->spec().name()); });
   if (rows.empty()) {
     throw usage_error(fmt::format(
         "--benchmark_filter: '{}' matches no row of this sweep; --benchmark_list_tests lists them",
-        filter));
+        google.filter));
   }
   for (const std::string& flag : unused_axes(rows, options)) {
     std::cerr << fmt::format("based_bench: --{} is not used: no operation of these rows has it\n",
                              flag);
   }
-  if (!options.list_only) {
-    for (const auto& [kind, device] : run.devices) context.merge(device->context());
-  }
+  for (const auto& [kind, device] : run.devices) context.merge(device->identity());
 
+  // Locked before the earlier rows are read, so that nobody adds to them in between.
+  std::optional<output_file> file;
+  const bool writes_json = options.out.has_value();
+  if (!google.list_only && (options.out || google.out)) {
+    file.emplace(writes_json ? *options.out : std::filesystem::path(*google.out));
+  }
   earlier_results earlier;
   if (options.resume) {
     std::set<std::string> selected;
     for (const auto& made : rows) selected.insert(made->spec().name());
     earlier = read_earlier(*options.resume, context, selected);
     std::erase_if(rows, [&](const auto& made) { return earlier.rows.count(made->spec().name()); });
+    if (rows.empty()) std::cerr << "every row of this sweep is already in the file\n";
   }
-  for (const auto& [key, value] : context) benchmark::AddCustomContext(key, value);
+  if (!google.list_only) {
+    for (const auto& [kind, device] : run.devices) context.merge(device->context());
+  }
 
-  memory_manager memory(run);
   run.shown = std::make_unique<progress>(rows.size());
-  if (!options.profile) benchmark::RegisterMemoryManager(&memory);
-  for (auto& made : rows) {
-    const auto fixture = std::make_shared<row_fixture>(std::move(made), run, memory);
-    benchmark::RegisterBenchmark(fixture->spec().name().c_str(),
-                                 [fixture](benchmark::State& state) { fixture->Run(state); })
-        ->UseManualTime()
-        ->Unit(benchmark::kMicrosecond);
+  std::unique_ptr<benchmark::BenchmarkReporter> display =
+      make_reporter(google.format, context, run);
+  if (google.aggregates_only) {
+    display = std::make_unique<aggregates_reporter>(std::move(display));
   }
-  if (rows.empty()) std::cerr << "every row of this sweep is already in the file\n";
-
-  std::vector<benchmark::BenchmarkReporter*> reporters;
-  std::unique_ptr<benchmark::BenchmarkReporter> display;
-  if (options.console) {
-    display = std::make_unique<table_reporter>(context, *run.shown);
-  } else {
-    display.reset(benchmark::CreateDefaultDisplayReporter());
+  std::vector<benchmark::BenchmarkReporter*> reporters = {display.get()};
+  std::unique_ptr<benchmark::BenchmarkReporter> to_file;
+  if (file && writes_json) {
+    to_file = std::make_unique<results_reporter>(*file, run.log, std::move(earlier));
+  } else if (file) {
+    to_file =
+        std::make_unique<file_reporter>(*file, make_reporter(google.out_format, context, run));
   }
-  reporters.push_back(display.get());
-  std::unique_ptr<results_reporter> file;
-  if (options.out && !options.list_only) {
-    file = std::make_unique<results_reporter>(*options.out, run.log, std::move(earlier));
-    reporters.push_back(file.get());
-  }
+  if (to_file) reporters.push_back(to_file.get());
   tee_reporter tee(std::move(reporters));
-  benchmark::RunSpecifiedBenchmarks(&tee);
-  run.shown->clear();
-  benchmark::RegisterMemoryManager(nullptr);
-  benchmark::ClearRegisteredBenchmarks();
-  benchmark::Shutdown();
+  run_registered(std::move(rows), run, google, utf8_text(argv[0]), context, tee);
   return run.log.any_error() ? exit_row_failed : exit_ok;
+}
+
+/// Whether all that was printed has arrived.
+bool flush_standard_output() {
+  std::cout.flush();
+  return std::cout.good() && std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
 }
 
 }  // namespace
 
 int run_suite(int argc, char** argv) {
+  int status = exit_row_failed;
   try {
-    return run_rows(argc, argv);
+    status = run_rows(argc, argv);
   } catch (const usage_error& error) {
     std::cerr << "based_bench: " << error.what() << "\n";
-    return exit_usage;
+    status = exit_usage;
   } catch (const invalid_argument& error) {  // of a value on an axis
     std::cerr << "based_bench: " << error.what() << "\n";
-    return exit_usage;
+    status = exit_usage;
   } catch (const std::exception& error) {
     std::cerr << "based_bench: " << error.what() << "\n";
-    return exit_row_failed;
   }
+  if (!flush_standard_output()) {
+    std::cerr << "based_bench: cannot write standard output\n";
+    status = std::max(status, exit_row_failed);
+  }
+  return status;
 }
 
 }  // namespace based

@@ -1,11 +1,9 @@
 #include "benchmarks/harness/suite_options.h"
 
-#include <benchmark/benchmark.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
-#include <cmath>
 #include <functional>
 #include <iostream>
 
@@ -40,20 +38,6 @@ burst_mode parse_burst(const std::string& text) {
   throw usage_error(fmt::format("--burst: '{}' is not auto, always or never", text));
 }
 
-double parse_seconds(const std::string& flag, std::string text) {
-  if (!text.empty() && text.back() == 's') text.pop_back();
-  std::size_t used = 0;
-  double seconds = -1;
-  try {
-    seconds = std::stod(text, &used);
-  } catch (const std::exception&) {
-  }
-  if (used != text.size() || !(seconds >= 0) || !std::isfinite(seconds)) {
-    throw usage_error(fmt::format("{}: '{}' is not a number of seconds", flag, text));
-  }
-  return seconds;
-}
-
 /// An axis in --help: what it is, of which operations, its values and its default sweeps.
 std::string axis_help(const shared_axis& axis) {
   const axis_info& info = axis.info;
@@ -72,16 +56,9 @@ std::string axis_help(const shared_axis& axis) {
   return text;
 }
 
-/// If `argument` is --name=value, its value.
-std::optional<std::string> value_of(const std::string& argument, std::string_view name) {
-  const std::string start = fmt::format("--{}=", name);
-  if (argument.rfind(start, 0) != 0) return std::nullopt;
-  return argument.substr(start.size());
-}
-
 }  // namespace
 
-std::optional<parsed_command_line> parse_command_line(int argc, char** argv) {
+std::optional<suite_options> parse_command_line(int argc, char** argv) {
   CLI::App app{"based_bench: linear attention, verified and timed"};
   app.allow_extras();
   app.set_help_flag("--help,-h", "Print this help and Google Benchmark's");
@@ -148,8 +125,7 @@ std::optional<parsed_command_line> parse_command_line(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp&) {
-    std::cout << app.help() << "\nGoogle Benchmark's own:\n\n";
-    benchmark::PrintDefaultHelp();
+    std::cout << app.help() << "\nGoogle Benchmark's own:\n" << google_flags_help();
     return std::nullopt;
   } catch (const CLI::ParseError& error) {
     throw usage_error(error.what());
@@ -164,39 +140,18 @@ std::optional<parsed_command_line> parse_command_line(int argc, char** argv) {
     *options.resume /= "results.json";
   }
 
-  // Google Benchmark's flags go on to it, but for those that the suite carries out itself: the file
-  // must hold complete rows at every moment, and the suite's stopping rule replaces its iterations.
-  std::vector<std::string> rest = {argv[0]};
-  std::string out_format = "json";
-  std::optional<std::string> out;
-  for (const std::string& argument : app.remaining()) {
-    if (const auto path = value_of(argument, "benchmark_out")) {
-      out = *path;
-    } else if (const auto format = value_of(argument, "benchmark_out_format")) {
-      out_format = *format;
-    } else if (const auto seconds = value_of(argument, "benchmark_min_time")) {
-      options.min_time_s = parse_seconds("--benchmark_min_time", *seconds);
-    } else if (argument.rfind("--benchmark_", 0) == 0 || argument.rfind("--v=", 0) == 0) {
-      if (const auto display = value_of(argument, "benchmark_format")) {
-        options.console = *display == "console";
-      }
-      if (argument == "--benchmark_list_tests" || argument == "--benchmark_list_tests=true") {
-        options.list_only = true;
-      }
-      rest.push_back(argument);
-    } else {
-      throw usage_error(fmt::format("unknown argument '{}'; --help lists what there is", argument));
+  options.google = parse_google_flags(app.remaining());
+  if (options.google.out_format == output_format::json && options.google.out) {
+    options.out = *options.google.out;
+  }
+  if (options.resume) {
+    if (options.google.out && !options.out) {
+      throw usage_error(
+          "--resume goes on with a file in JSON: --benchmark_out_format must be json");
     }
+    if (!options.out) options.out = options.resume;
   }
-  if (out && out_format == "json") {
-    options.out = *out;
-  } else if (out) {
-    rest.push_back("--benchmark_out=" + *out);
-    rest.push_back("--benchmark_out_format=" + out_format);
-  }
-  if (options.resume && !options.out) options.out = options.resume;
-  rest.push_back("--benchmark_min_time=" BASED_ONE_ITERATION);
-  return parsed_command_line{std::move(options), std::move(rest)};
+  return options;
 }
 
 }  // namespace based

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "benchmarks/harness/google_flags.h"
 #include "benchmarks/harness/measure.h"
 
 namespace based {
@@ -21,23 +22,15 @@ struct suite_options {
   std::vector<std::string> types;            ///< element types; empty: each one's usual one
   std::uint64_t seed = 1;
   double time_cap_s = 10;
-  double min_time_s = 0;  ///< from --benchmark_min_time
   burst_mode burst = burst_mode::automatic;
   bool profile = false;
   std::optional<std::filesystem::path> resume;  ///< a results file
-  std::optional<std::filesystem::path> out;     ///< --benchmark_out, in JSON
-  bool console = true;                          ///< --benchmark_format is console
-  bool list_only = false;                       ///< --benchmark_list_tests
-};
-
-/// What is left for Google Benchmark after the suite's flags are taken out of argv.
-struct parsed_command_line {
-  suite_options options;
-  std::vector<std::string> google_benchmark;  ///< argv[0] first
+  std::optional<std::filesystem::path> out;     ///< the results file, in JSON
+  google_flags google;
 };
 
 /// Throws usage_error naming the flag, its value and what is allowed. For --help it prints the help
 /// of both, for --describe the operations, and returns nothing.
-std::optional<parsed_command_line> parse_command_line(int argc, char** argv);
+std::optional<suite_options> parse_command_line(int argc, char** argv);
 
 }  // namespace based

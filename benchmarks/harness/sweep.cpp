@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <limits>
 
 #include "kernels/core/error.h"
@@ -71,6 +72,20 @@ std::vector<std::int64_t> parse_axis(std::string_view flag, std::string_view tex
     }
   }
   return values;
+}
+
+double parse_seconds(std::string_view flag, std::string text) {
+  if (!text.empty() && text.back() == 's') text.pop_back();
+  std::size_t used = 0;
+  double seconds = -1;
+  try {
+    seconds = std::stod(text, &used);
+  } catch (const std::exception&) {
+  }
+  if (used != text.size() || !(seconds >= 0) || !std::isfinite(seconds)) {
+    throw invalid_argument(fmt::format("{}: '{}' is not a number of seconds", flag, text));
+  }
+  return seconds;
 }
 
 }  // namespace based

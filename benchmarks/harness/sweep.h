@@ -1,4 +1,4 @@
-// Lists and ranges of whole numbers, as the command line has them.
+// Lists, ranges and durations, as the command line has them.
 #pragma once
 
 #include <cstdint>
@@ -12,6 +12,10 @@ namespace based {
 /// comma-separated mixture; the values in order, without repetition. Throws invalid_argument naming
 /// `flag`, the bad part and what is allowed; every value lies in [1, 2^31).
 std::vector<std::int64_t> parse_axis(std::string_view flag, std::string_view text);
+
+/// Parses a number of seconds, 0 or more, with or without a final s. Throws invalid_argument naming
+/// `flag` and the text.
+double parse_seconds(std::string_view flag, std::string text);
 
 /// Splits at commas; empty parts are kept, for the caller to refuse.
 std::vector<std::string> split(std::string_view text, char separator = ',');

@@ -14,16 +14,15 @@
 #include <cstdint>
 #include <limits>
 
-#include "baselines/feature_map.cuh"
 #include "kernels/based/decode.h"
+#include "kernels/based/features.h"
 #include "kernels/core/cuda_check.h"
 #include "kernels/core/implementation.h"
 #include "kernels/core/vector16.cuh"
+#include "kernels/core/warp_size.h"
 
 namespace based {
 namespace {
-
-constexpr int warp_size = 32;
 
 /// `State` is the element of S.
 template <class State>

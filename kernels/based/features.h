@@ -33,4 +33,47 @@ constexpr int product_row(int i, int j) {
 }
 static_assert(product_row(0, 0) == 17 && product_row(15, 15) == compact_features - 1);
 
+// With x extended by a sixteenth entry of 1, every feature is a weighted product of two entries:
+//
+//   compact, 153:  1, x_i, x_i x_j with i <= j (the order above)
+//   expanded, 273: 1, x_i, x_i x_j for all i, j (the order of the papers' TaylorExp)
+//
+// The q side carries the weights (1, scale, scale^2 / 2, or scale^2 where a product stands for
+// two), the k side none.
+enum class feature_layout { compact, expanded };
+enum class feature_side { query, key };
+
+template <feature_layout layout>
+inline constexpr int feature_count =
+    layout == feature_layout::compact ? compact_features : expanded_features;
+
+/// Which entries of (x_0, ..., x_15, 1) a feature multiplies.
+struct feature_factors {
+  int i;
+  int j;
+};
+inline constexpr int unit_entry = feature_dim;
+
+template <feature_layout layout>
+constexpr feature_factors factors_of(int row) {
+  if (row < first_linear_row) return {unit_entry, unit_entry};
+  if (row < first_product_row) return {row - first_linear_row, unit_entry};
+  int rest = row - first_product_row;
+  if constexpr (layout == feature_layout::expanded) {
+    return {rest / feature_dim, rest % feature_dim};
+  } else {
+    int i = 0;
+    for (; rest >= feature_dim - i; ++i) rest -= feature_dim - i;
+    return {i, i + rest};
+  }
+}
+
+template <feature_layout layout>
+constexpr float weight_of(feature_factors factors, feature_side side, float scale) {
+  if (side == feature_side::key || factors.i == unit_entry) return 1.0f;
+  if (factors.j == unit_entry) return scale;
+  const bool stands_for_two = layout == feature_layout::compact && factors.i != factors.j;
+  return stands_for_two ? scale * scale : 0.5f * scale * scale;
+}
+
 }  // namespace based

@@ -34,11 +34,11 @@
 #include "kernels/based/key_moments_sm80.cuh"
 #include "kernels/core/device_attribute.h"
 #include "kernels/core/launch.h"
+#include "kernels/core/padded_tile.cuh"
 #include "kernels/ptx/reciprocal.cuh"
 #include "kernels/tile/barrier.cuh"
 #include "kernels/tile/block.cuh"
 #include "kernels/tile/mma_sync.cuh"
-#include "kernels/tile/padded_tile.cuh"
 #include "kernels/tile/warpgroup.cuh"
 
 namespace based::sm80 {

@@ -312,6 +312,8 @@ class operation {
   virtual std::vector<axis_info> axes() const = 0;
   /// Those that this binary holds: ours first, then by name.
   virtual std::vector<implementation_info> implementations() const = 0;
+  /// The tensors of the problem as it is described, before an implementation adapts it.
+  virtual std::vector<tensor_spec> tensors(const axis_values& values, element_type io) const = 0;
   /// `implementation`: an index into implementations(). Axes without a value have the problem's
   /// default. `variant`: one of the implementation's; empty: it chooses.
   virtual std::unique_ptr<operation_case> make_case(std::size_t implementation,
@@ -393,20 +395,27 @@ class typed_operation final : public operation {
     }
     return all;
   }
+  std::vector<tensor_spec> tensors(const axis_values& values, element_type io) const override {
+    return Op::tensors(problem_of(values), io);
+  }
   std::unique_ptr<operation_case> make_case(std::size_t implementation, const axis_values& values,
                                             std::string_view variant,
                                             element_type type) const override {
+    typename Op::problem problem = problem_of(values);
+    if constexpr (requires { problem.variant; }) problem.variant = variant;
+    return std::make_unique<typed_case<Op>>(sorted().at(implementation), problem, type);
+  }
+
+ private:
+  static typename Op::problem problem_of(const axis_values& values) {
     typename Op::problem problem = {};
     for (const auto& each : Op::axes()) {
       if (const auto found = values.find(each.flag); found != values.end()) {
         each.set(problem, found->second);
       }
     }
-    if constexpr (requires { problem.variant; }) problem.variant = variant;
-    return std::make_unique<typed_case<Op>>(sorted().at(implementation), problem, type);
+    return problem;
   }
-
- private:
   static std::vector<implementation<Op>> sorted() {
     std::vector<implementation<Op>> all = registry<Op>();
     std::ranges::sort(

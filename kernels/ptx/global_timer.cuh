@@ -5,7 +5,8 @@
 
 namespace based::ptx {
 
-/// Nanoseconds since some moment, the same for all multiprocessors.
+/// Nanoseconds since a moment that all multiprocessors share.
+/// Called by: one thread
 __device__ inline std::uint64_t global_nanoseconds() {
   std::uint64_t now;
   asm volatile("mov.u64 %0, %globaltimer;" : "=l"(now));

@@ -19,6 +19,7 @@
 namespace based::ptx {
 
 /// D += A B.
+/// Called by: one warp
 __device__ inline void mma_m16n8k16(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0,
                                     std::uint32_t b1) {
   asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "

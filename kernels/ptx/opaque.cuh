@@ -4,6 +4,7 @@
 
 namespace based::ptx {
 
+/// Called by: one thread
 template <class T>
 __device__ inline T opaque(T value) {
   static_assert(sizeof(T) == 4 || sizeof(T) == 8);
@@ -16,6 +17,7 @@ __device__ inline T opaque(T value) {
 }
 
 /// Keeps what uses an asynchronous instruction's result from being moved ahead of this place.
+/// Called by: one thread
 __device__ inline void is_written_by_now(float& result) {
   asm volatile("" : "+f"(result)::"memory");
 }

@@ -5,6 +5,7 @@
 namespace based::ptx {
 
 /// 1 / x with an error of at most 1 ulp; a denormal counts as zero, whose reciprocal is infinite.
+/// Called by: one thread
 __device__ inline float reciprocal(float x) {
   float y;
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));

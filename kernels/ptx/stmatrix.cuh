@@ -6,6 +6,8 @@
 
 namespace based::ptx {
 
+/// Stores the four matrices, or their transposes, to the rows whose addresses the lanes give.
+/// Called by: one warp
 template <bool Transpose>
 __device__ inline void stmatrix_x4(std::uint32_t address, const std::uint32_t (&words)[4]) {
   if constexpr (Transpose) {

@@ -8,11 +8,13 @@ namespace based::ptx {
 /// fence.proxy.async: orders ordinary shared-memory accesses before it, this thread's and those
 /// that it has waited for, before what wgmma and the copy engine do after it: what this thread
 /// starts, or another after a barrier. PTX ISA, "membar / fence" and "Causality Order".
+/// Called by: one thread
 __device__ inline void fence_proxy_async() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
 /// barrier.cta.sync on named barrier `Id`, among `Threads` threads. PTX ISA, "bar, barrier".
+/// Called by: `Threads` threads
 template <int Id, int Threads>
 __device__ inline void named_barrier_sync() {
   asm volatile("bar.sync %0, %1;" ::"n"(Id), "n"(Threads) : "memory");
@@ -43,6 +45,7 @@ __device__ inline bool named_barrier_all(int id, bool predicate) {
 }
 
 /// elect.sync: true in one lane of a converged warp, always the same one. PTX ISA, "elect.sync".
+/// Called by: one warp
 __device__ inline bool elect_lane() {
   std::uint32_t elected;
   asm volatile(
@@ -55,21 +58,28 @@ __device__ inline bool elect_lane() {
   return elected != 0;
 }
 
-/// setmaxnreg.inc / .dec: this warpgroup's registers a thread. PTX ISA, "setmaxnreg".
+/// setmaxnreg.inc: waits until the block has as many registers to spare, and takes them, so that
+/// each thread of this warpgroup has `Registers`. PTX ISA, "setmaxnreg".
+/// Called by: one warpgroup
 template <int Registers>
 __device__ inline void increase_registers() {
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(Registers));
 }
+/// setmaxnreg.dec: gives all but `Registers` of each thread of this warpgroup back to the block.
+/// Called by: one warpgroup
 template <int Registers>
 __device__ inline void decrease_registers() {
   asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(Registers));
 }
 
 /// griddepcontrol.launch_dependents: the dependent grid may start. PTX ISA, "griddepcontrol".
+/// Called by: one thread
 __device__ inline void launch_dependent_grid() {
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 }
-/// griddepcontrol.wait: until the grids this one depends on are complete and visible.
+/// griddepcontrol.wait: until the grids that this one depends on are complete, and what they wrote
+/// is visible.
+/// Called by: one thread
 __device__ inline void wait_for_prior_grid() {
   asm volatile("griddepcontrol.wait;" ::: "memory");
 }

@@ -12,6 +12,7 @@
 namespace based::ptx {
 
 /// cp.async.bulk.tensor, global to shared; completes `barrier` by the box's bytes.
+/// Called by: one thread
 __device__ inline void bulk_tensor_load(void* shared, const CUtensorMap* map,
                                         std::uint64_t* barrier, int x, int y, int z, int w) {
   asm volatile(
@@ -22,6 +23,7 @@ __device__ inline void bulk_tensor_load(void* shared, const CUtensorMap* map,
 }
 
 /// cp.async.bulk, global to shared, a multiple of 16 bytes; completes `barrier` by as many.
+/// Called by: one thread
 __device__ inline void bulk_load(void* shared, const void* global, int bytes,
                                  std::uint64_t* barrier) {
   asm volatile(
@@ -32,6 +34,7 @@ __device__ inline void bulk_load(void* shared, const void* global, int bytes,
 }
 
 /// cp.async.bulk.tensor, shared to global; joins this thread's open bulk group.
+/// Called by: one thread
 __device__ inline void bulk_tensor_store(const CUtensorMap* map, const void* shared, int x, int y,
                                          int z, int w) {
   asm volatile(
@@ -41,12 +44,14 @@ __device__ inline void bulk_tensor_store(const CUtensorMap* map, const void* sha
       : "memory");
 }
 
-/// cp.async.bulk.commit_group
+/// cp.async.bulk.commit_group: closes the group of this thread's bulk stores.
+/// Called by: one thread
 __device__ inline void bulk_commit_group() {
   asm volatile("cp.async.bulk.commit_group;" ::: "memory");
 }
 
 /// cp.async.bulk.wait_group.read: until at most `Pending` groups still read shared memory.
+/// Called by: one thread
 template <int Pending>
 __device__ inline void bulk_wait_group_read() {
   asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(Pending) : "memory");

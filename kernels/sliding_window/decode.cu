@@ -21,12 +21,12 @@
 #include "kernels/core/cuda_check.h"
 #include "kernels/core/implementation.h"
 #include "kernels/core/vector16.cuh"
+#include "kernels/core/warp_size.h"
 #include "kernels/sliding_window/sliding_window.h"
 
 namespace based {
 namespace {
 
-constexpr int warp_size = 32;
 constexpr int vector = vector16<bf16>;
 
 /// `slots` is the largest window that an instantiation takes.

@@ -11,12 +11,20 @@ namespace based {
 /// An mbarrier. A phase is over after its arrivals and the bytes it was told to expect.
 class barrier {
  public:
+  /// Makes a phase be over after `arrivals`.
+  /// Called by: one thread
   __device__ void init(int arrivals) { ptx::mbarrier_init(&word_, arrivals); }
+  /// One arrival, or `count`.
+  /// Called by: one thread
   __device__ void arrive() { ptx::mbarrier_arrive(&word_); }
+  /// Called by: one thread
   __device__ void arrive(int count) { ptx::mbarrier_arrive(&word_, count); }
+  /// One arrival, which announces `bytes` of bulk copies to the barrier.
+  /// Called by: one thread
   __device__ void arrive_expect(int bytes) { ptx::mbarrier_arrive_expect(&word_, bytes); }
 
   /// One arrival of the whole warp, after all its lanes' accesses.
+  /// Called by: one warp
   __device__ void warp_arrive() {
     __syncwarp();
     if (ptx::elect_lane()) arrive();
@@ -24,11 +32,14 @@ class barrier {
 
   /// Returns when the phase of `parity` is over; the phase before the first counts as over, with
   /// parity 1.
+  /// Called by: one thread
   __device__ void wait(std::uint32_t parity) {
     while (!ptx::mbarrier_try_wait(&word_, parity)) {
     }
   }
 
+  /// The barrier as ptx:: takes it.
+  /// Called by: one thread
   __device__ std::uint64_t* word() { return &word_; }
 
  private:
@@ -41,12 +52,16 @@ struct ring_position {
   int buffer = 0;
   std::uint32_t parity = 0;
 
-  /// At most `Size` steps on.
+  /// The position `steps` on, at most `Size`.
+  /// Called by: one thread
   __device__ constexpr ring_position next(int steps = 1) const {
     const int to = buffer + steps;
     return to >= Size ? ring_position{to - Size, parity ^ 1} : ring_position{to, parity};
   }
+  /// Moves on by one step, or by any number.
+  /// Called by: one thread
   __device__ constexpr void advance() { *this = next(); }
+  /// Called by: one thread
   __device__ constexpr void advance(int steps) {
     const int to = buffer + steps;
     buffer = to % Size;

@@ -9,6 +9,7 @@
 namespace based::block {
 
 /// Fills a tile with a word of two elements.
+/// Called by: one block
 template <class Tile>
 __device__ inline void fill(Tile& tile, std::uint32_t word) {
   auto* words = reinterpret_cast<std::uint32_t*>(tile.elements);
@@ -17,6 +18,7 @@ __device__ inline void fill(Tile& tile, std::uint32_t word) {
 
 /// Starts the copy of a tile's rows from `source`, `row_stride` elements apart, by all of the
 /// block's `Threads` threads. Rows from `valid_rows` on become 0 and are not read.
+/// Called by: one block
 template <int Threads, class Tile, class T>
 __device__ inline void load_async(Tile& tile, const T* source, std::int64_t row_stride,
                                   int valid_rows) {
@@ -36,12 +38,13 @@ __device__ inline void load_async(Tile& tile, const T* source, std::int64_t row_
 }
 
 /// Closes the group of copies started since the last call; it may be empty.
+/// Called by: one thread
 __device__ inline void commit_loads() {
   ptx::cp_async_commit();
 }
 
-/// Until at most `Pending` of this thread's latest groups are in flight; others see the tiles after
-/// a barrier.
+/// Waits until at most `Pending` of this thread's latest groups are in flight. Other threads see
+/// the tiles after a barrier. Called by: one thread
 template <int Pending>
 __device__ inline void wait_loads() {
   ptx::cp_async_wait<Pending>();

@@ -23,11 +23,14 @@ struct right_slice {
 
 namespace warp {
 
+/// A left operand's words as the right operand of the same block.
+/// Called by: one thread
 __device__ inline right_slice as_right(const operand_slice& x) {
   return {{x.word[0], x.word[2], x.word[1], x.word[3]}};
 }
 
 /// Columns 16 slice .. of D [16 x Cols] += A [16 x 16] B^T, B [16 x 16].
+/// Called by: one warp
 template <int Cols>
 __device__ inline void mma_ABt(accumulator_tile<Cols>& d, int slice, const operand_slice& a,
                                const right_slice& b) {
@@ -38,40 +41,36 @@ __device__ inline void mma_ABt(accumulator_tile<Cols>& d, int slice, const opera
   }
 }
 
-// Loads of a tile's block [16 x 16]. ldmatrix hands each eighth of a warp's addresses to one 8x8
-// matrix: the two orders of the blocks' quarters are by columns of matrices, and by rows.
+// Loads of a tile's block [16 x 16].
 
-template <class Tile>
-__device__ inline auto* quarters_by_columns(const Tile& tile, int row, int col) {
-  return tile.at(row + lane() % 16, col + lane() / 16 * 8);
-}
-template <class Tile>
-__device__ inline auto* quarters_by_rows(const Tile& tile, int row, int col) {
-  return tile.at(row + lane() / 16 * 8 + lane() % 8, col + lane() / 8 % 2 * 8);
-}
-
-/// The block that starts at (row, col).
+/// The block that starts at (row, col), as a right operand.
+/// Called by: one warp
 template <class Tile>
 __device__ inline right_slice load_right(const Tile& tile, int row, int col) {
   right_slice block;
-  ptx::ldmatrix_x4(block.word, quarters_by_rows(tile, row, col));
+  ptx::ldmatrix_x4(block.word, ptx::quarters_by_rows(tile, row, col));
   return block;
 }
 
-/// The transpose of the block that starts at (row, col).
+/// The transpose of the block that starts at (row, col), as a left operand.
+/// Called by: one warp
 template <class Tile>
 __device__ inline operand_slice load_transposed(const Tile& tile, int row, int col) {
   operand_slice block;
-  ptx::ldmatrix_x4_trans(block.word, quarters_by_rows(tile, row, col));
+  ptx::ldmatrix_x4_trans(block.word, ptx::quarters_by_rows(tile, row, col));
   return block;
 }
+/// The transpose of the block that starts at (row, col), as a right operand.
+/// Called by: one warp
 template <class Tile>
 __device__ inline right_slice load_transposed_right(const Tile& tile, int row, int col) {
   right_slice block;
-  ptx::ldmatrix_x4_trans(block.word, quarters_by_columns(tile, row, col));
+  ptx::ldmatrix_x4_trans(block.word, ptx::quarters_by_columns(tile, row, col));
   return block;
 }
 
+/// Stores a block to where it starts, (row, col).
+/// Called by: one warp
 template <class Tile>
 __device__ inline void store(Tile& tile, int row, int col, const operand_slice& block) {
 #pragma unroll
@@ -82,12 +81,13 @@ __device__ inline void store(Tile& tile, int row, int col, const operand_slice& 
 
 /// Copies sixteen rows of a tile from `first_row` on to the same rows of `to`, `row_stride`
 /// elements apart; those from `valid_rows` on are not written.
+/// Called by: one warp
 template <class Tile, class T>
 __device__ inline void store_rows(T* to, std::int64_t row_stride, int valid_rows, const Tile& tile,
                                   int first_row) {
   constexpr int unit = 16 / sizeof(T);  // elements of a copy
   constexpr int units_per_row = Tile::cols / unit;
-  constexpr int rows_per_step = 32 / units_per_row;
+  constexpr int rows_per_step = warp_size / units_per_row;
   const int lane = ptx::opaque(warp::lane());  // addresses are not worth registers
   const int col = lane % units_per_row * unit;
   int row = first_row + lane / units_per_row;
@@ -101,6 +101,7 @@ __device__ inline void store_rows(T* to, std::int64_t row_stride, int valid_rows
 }
 
 /// Adds the elements of rows g and g + 8 that this lane holds.
+/// Called by: one thread
 __device__ inline void add_rows(float (&sums)[2], const operand_slice& x) {
 #pragma unroll
   for (int i = 0; i < 4; ++i) sums[i % 2] += ptx::low_half(x.word[i]) + ptx::high_half(x.word[i]);

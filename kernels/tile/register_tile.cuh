@@ -102,12 +102,13 @@ __device__ inline operand_tile<Cols> to_operand(const accumulator_tile<Cols>& ti
   return rounded;
 }
 
-/// The same to bf16.
+/// One slice of a tile, or all of it, rounded to bf16.
 /// Called by: one thread
 template <int Cols>
 __device__ inline operand_slice to_bf16(const accumulator_tile<Cols>& tile, int slice) {
   return to_operand<bf16>(tile, slice);
 }
+/// Called by: one thread
 template <int Cols>
 __device__ inline operand_tile<Cols> to_bf16(const accumulator_tile<Cols>& tile) {
   return to_operand<bf16>(tile);

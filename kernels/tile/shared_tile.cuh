@@ -29,6 +29,7 @@ struct alignas(1024) shared_tile {
   __device__ char* at(int row, int col) {
     return reinterpret_cast<char*>(elements) + layout::offset(row, col);
   }
+  /// Called by: one thread
   __device__ const char* at(int row, int col) const {
     return reinterpret_cast<const char*>(elements) + layout::offset(row, col);
   }
@@ -38,6 +39,7 @@ struct alignas(1024) shared_tile {
   __device__ T load(int row, int col) const {
     return *reinterpret_cast<const T*>(at(row, col));
   }
+  /// Called by: one thread
   template <class T>
   __device__ void store(int row, int col, T value) {
     *reinterpret_cast<T*>(at(row, col)) = value;

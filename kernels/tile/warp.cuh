@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "kernels/core/warp_size.h"
 #include "kernels/ptx/stmatrix.cuh"
 #include "kernels/ptx/sync.cuh"
 #include "kernels/ptx/tma.cuh"
@@ -27,19 +28,40 @@ struct tile_copy {
 
 namespace warp {
 
-/// This warp's index in the block, known to the compiler as uniform. Costs a shuffle: ask once.
+/// This warp's index in the block, which the compiler knows to be uniform. It costs a shuffle: ask
+/// once.
+/// Called by: one warp
 __device__ inline int uniform_index() {
-  return __shfl_sync(~0u, threadIdx.x / 32, 0);
+  return __shfl_sync(~0u, threadIdx.x / warp_size, 0);
 }
+/// This thread's index in its warp.
+/// Called by: one thread
 __device__ inline int lane() {
-  return threadIdx.x % 32;
+  return threadIdx.x % warp_size;
 }
 
 /// A value per lane that the compiler has to keep in a register, for it cannot work it out again.
 /// It would else spread an address over several registers, one for each of its parts.
+/// Called by: one warp
 __device__ inline int pinned(int value) {
-  return __shfl_sync(~0u, value, threadIdx.x % 32);
+  return __shfl_sync(~0u, value, threadIdx.x % warp_size);
 }
+
+namespace detail {
+
+/// Called by: one thread
+template <class Tile>
+__device__ inline void start_load(Tile& tile, const CUtensorMap& map, barrier& arrived,
+                                  const tile_coordinates& from) {
+#pragma unroll
+  for (int i = 0; i < Tile::panels; ++i) {
+    const int col = i * Tile::panel_cols;
+    ptx::bulk_tensor_load(tile.at(0, col), &map, arrived.word(), col, from.token, from.head,
+                          from.batch);
+  }
+}
+
+}  // namespace detail
 
 /// Starts the copies of tiles, one a panel, and lets `arrived` expect them: one arrival. Tokens
 /// past the end are zeros. Called by: one warp
@@ -48,19 +70,12 @@ __device__ inline void load_async(barrier& arrived, tile_coordinates from,
                                   const tile_copy<Tiles>&... copies) {
   if (ptx::elect_lane()) {
     arrived.arrive_expect((Tiles::bytes + ...));
-    const auto start = [&](auto& tile, const CUtensorMap& map) {
-#pragma unroll
-      for (int i = 0; i < tile.panels; ++i) {
-        const int col = i * tile.panel_cols;
-        ptx::bulk_tensor_load(tile.at(0, col), &map, arrived.word(), col, from.token, from.head,
-                              from.batch);
-      }
-    };
-    (start(copies.to, copies.from), ...);
+    (detail::start_load(copies.to, copies.from, arrived, from), ...);
   }
 }
 
 /// Starts the copy of an object in global memory to `to` and lets `arrived` expect it: one arrival.
+/// Called by: one warp
 template <class T>
 __device__ inline void load_async(void* to, const T& from, barrier& arrived) {
   static_assert(sizeof(T) % 16 == 0);
@@ -70,8 +85,9 @@ __device__ inline void load_async(void* to, const T& from, barrier& arrived) {
   }
 }
 
-/// Starts the copies of a tile, one a panel, that this warp wrote, whose lanes have fenced that
-/// since. Tokens past the end are not written.
+/// Starts the copies of a tile, one a panel. Whoever wrote the tile has called
+/// ptx::fence_proxy_async() since, and this warp has waited for them. Tokens past the end are not
+/// written.
 /// Called by: one warp
 template <class Tile>
 __device__ inline void store_async(const Tile& tile, const CUtensorMap& map, tile_coordinates to) {
@@ -86,7 +102,8 @@ __device__ inline void store_async(const Tile& tile, const CUtensorMap& map, til
   }
 }
 
-/// Until this warp's stores have read their tiles.
+/// Waits until this warp's stores have read their tiles.
+/// Called by: one warp
 __device__ inline void wait_stores_read() {
   if (ptx::elect_lane()) ptx::bulk_wait_group_read<0>();
   __syncwarp();
@@ -116,13 +133,16 @@ __device__ inline float row_max(float part) {
   part = fmaxf(part, __shfl_xor_sync(~0u, part, 1));
   return fmaxf(part, __shfl_xor_sync(~0u, part, 2));
 }
+/// Called by: one warp
 __device__ inline float row_sum(float part) {
   part += __shfl_xor_sync(~0u, part, 1);
   return part + __shfl_xor_sync(~0u, part, 2);
 }
+/// Called by: one warp
 __device__ inline row_values row_max(const row_values& parts) {
   return {row_max(parts.value[0]), row_max(parts.value[1])};
 }
+/// Called by: one warp
 __device__ inline row_values row_sum(const row_values& parts) {
   return {row_sum(parts.value[0]), row_sum(parts.value[1])};
 }

@@ -15,8 +15,8 @@
 
 namespace based::warpgroup {
 
-inline constexpr int threads = 128;
 inline constexpr int warps = 4;
+inline constexpr int threads = warps * warp_size;
 inline constexpr int rows = 64;  // of a tile that a warpgroup holds, sixteen a warp
 
 /// This thread's index in the warpgroup.
@@ -27,7 +27,7 @@ __device__ inline int thread() {
 /// This warp's index in the warpgroup.
 /// Called by: one thread
 __device__ inline int warp() {
-  return threadIdx.x / 32 % warps;
+  return threadIdx.x / warp_size % warps;
 }
 
 /// Waits for all threads of the warpgroup that uses named barrier `Id` (1 to 15).
@@ -46,7 +46,7 @@ __device__ inline void sync() {
 
 using ptx::mma_mode;
 
-/// Before the products that use registers written since the last fence.
+/// Comes before the products that use registers written since the last fence.
 /// Called by: one warpgroup
 __device__ inline void mma_fence() {
   ptx::wgmma_fence();
@@ -57,8 +57,8 @@ __device__ inline void mma_commit() {
   ptx::wgmma_commit_group();
 }
 
-/// Until at most `Pending` committed groups are in flight; `results` may be read from here on.
-/// Called by: one warpgroup
+/// Waits until at most `Pending` committed groups are in flight; `results` may be read from here
+/// on. Called by: one warpgroup
 template <int Pending, int... Cols>
 __device__ inline void mma_wait(accumulator_tile<Cols>&... results) {
   ptx::wgmma_wait_group<Pending>();
@@ -79,6 +79,7 @@ template <class Tile, int N>
 inline constexpr bool spans_columns = N <= Tile::cols&& Tile::cols - N < Tile::layout::panel_cols;
 
 /// One K step.
+/// Called by: one warpgroup
 template <major AMajor, major BMajor, mma_mode Mode, int N, class A, class B>
 __device__ inline void multiply(accumulator_tile<N>& d, const A& a, const B& b, int step) {
   static_assert(BMajor == major::k ? B::rows == N : spans_columns<B, N>);
@@ -94,16 +95,19 @@ __device__ inline void multiply(accumulator_tile<N>& d, const A& a, const B& b, 
 }
 
 /// What multiply() takes of A in a step.
+/// Called by: one thread
 template <int Cols>
 __device__ inline const operand_slice& part(const operand_tile<Cols>& a, int step) {
   return a.slice[step];
 }
+/// Called by: one thread
 template <class Tile>
 __device__ inline const Tile& part(const Tile& a, int) {
   return a;
 }
 
 /// All K steps.
+/// Called by: one warpgroup
 template <major AMajor, major BMajor, mma_mode Mode, int N, class A, class B>
 __device__ inline void multiply(accumulator_tile<N>& d, const A& a, const B& b) {
   constexpr int depth = BMajor == major::k ? B::cols : B::rows;
@@ -206,9 +210,9 @@ __device__ inline void store(Tile& to, const operand_tile<Cols>& from) {
 template <int Cols, class Tile>
 __device__ inline void store_transposed(Tile& to, const operand_tile<Cols>& from) {
   static_assert(Tile::rows == Cols && Tile::cols == rows);
-  const int at = thread();                        // of the warpgroup
-  const int row = at % 32 / 16 * 8 + at % 8;      // of a slice's sixteen columns
-  const int col = at / 32 * 16 + at / 8 % 2 * 8;  // the first of eight
+  const int at = thread();                               // of the warpgroup
+  const int row = at % warp_size / 16 * 8 + at % 8;      // of a slice's sixteen columns
+  const int col = at / warp_size * 16 + at / 8 % 2 * 8;  // the first of eight
   const std::uint32_t address = ptx::shared_address(to.at(row, col));
 #pragma unroll
   for (int i = 0; i < from.slices; ++i) {

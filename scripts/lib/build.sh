@@ -102,3 +102,9 @@ ready_build() {
   fi
   use_cuda_libraries "$folder"
 }
+
+# implementations_of BENCH [KEY=VALUE...]: the implementations that based_bench holds, a line with
+# operation and name each (implementations.py).
+implementations_of() {
+  "$1" --describe | "$python" "$root/scripts/lib/implementations.py" "${@:2}"
+}

@@ -71,7 +71,7 @@ VECTOR_FLOPS = {
 }
 STALL = re.compile(r"smsp__average_warps_issue_stalled_(\w+?)_per_issue_active\.ratio")
 STALLS_SHOWN = 4
-ROW_NAME = re.compile(r"[a-z_]+/[a-z0-9_]+/cuda(?:/[A-Za-z_]+:[A-Za-z0-9_+]+)+")
+ROW_NAME = re.compile(r"[a-z_]+/[a-z0-9_]+/cuda(?:/[A-Za-z_]+:[A-Za-z0-9_+.-]+)+")
 AUDIT_SCHEMA = "based-bench-audit/1"
 
 

@@ -45,13 +45,17 @@ require_profiler() {
   PATH=$PATH:${CUDA_HOME:-/usr/local/cuda}/bin
 }
 
-# Sets `bench`, the binary, and `rows`, the names of the CUDA rows that the filter and the caller's
-# shapes select.
-select_rows() {
-  local folder listed
+# Sets `bench`, the binary, built where need be.
+ready_bench() {
+  local folder
   require_cuda_build "$build_dir"
   ready_build "$build_dir" based_bench
   bench=$folder/based_bench
+}
+
+# Sets `rows`, the names of the CUDA rows that the filter and the caller's shapes select.
+select_rows() {
+  local listed
   listed=$("$bench" --device=cuda "--benchmark_filter=$filter" --benchmark_list_tests \
     ${bench_options[@]+"${bench_options[@]}"}) ||
     die "based_bench lists no row to profile: see above"

@@ -36,6 +36,7 @@ def _row(operation: str, implementation: str, params: dict, status: str) -> dict
         "operation": operation,
         "implementation": implementation,
         "device": "cuda",
+        "role": "original",
         "params": params,
         "status": status,
     }

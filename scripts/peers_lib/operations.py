@@ -87,7 +87,7 @@ def _worst(errors: list[float]) -> float:
 
 
 class Operation:
-    name = "prefill"
+    name: str
     head_dims = 2  # of a tensor's leading dimensions: (B, H)
     arranged_names: tuple[str, ...] = ()
 
@@ -97,6 +97,8 @@ class Operation:
 
 class BasedPrefill(Operation):
     """o_i = sum_{j <= i} (1 + s + s^2/2) v_j,   s = scale q_i . k_j"""
+
+    name = "prefill"
 
     def parameters(self, axes: Axes) -> list[dict]:
         return axes.shapes()
@@ -133,6 +135,8 @@ class BasedPrefill(Operation):
 
 class Attention(Operation):
     """softmax(q k^T / sqrt(Dh)) v"""
+
+    name = "attention"
 
     def parameters(self, axes: Axes) -> list[dict]:
         return [
@@ -260,6 +264,7 @@ class SelectiveScan(Operation):
     """Mamba: h_t = exp(dt A) h_{t-1} + dt B_t u_t,   y_t = C_t . h_t,   dt = softplus(delta), at
     the width of a model of H heads of 64 expanded twice."""
 
+    name = "selective_scan"
     head_dims = 1
     d_state = 16
     sampled_channels = 8
@@ -306,6 +311,7 @@ class StateSpaceDuality(Operation):
     """Mamba-2: S_t = exp(dt A) S_{t-1} + dt x_t B_t^T,   y_t = S_t C_t,   dt = softplus(delta),
     with one group of B and C, at heads of 64 in chunks of 256, and of 128 in chunks of 64."""
 
+    name = "ssd"
     head_dims = 1
     d_state = 256
     forms = ((64, 256), (128, 64))  # head dimension, chunk

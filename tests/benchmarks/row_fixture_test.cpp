@@ -7,7 +7,7 @@
 #include <filesystem>
 #include <fstream>
 
-#include "benchmarks/harness/suite_options.h"
+#include "benchmarks/harness/google_flags.h"
 #include "tests/benchmarks/virtual_device.h"
 
 namespace based {
@@ -56,9 +56,7 @@ class RowFixture : public testing::Test {
 
   /// The row as the results file has it.
   json measured() {
-    std::string name = "row_fixture_test";
-    char* argv[] = {name.data()};
-    std::vector<std::string> flags = parse_command_line(1, argv)->google_benchmark;
+    std::vector<std::string> flags = google_command_line("row_fixture_test", {});
     std::vector<char*> arguments;
     for (std::string& flag : flags) arguments.push_back(flag.data());
     int count = static_cast<int>(arguments.size());
@@ -73,7 +71,8 @@ class RowFixture : public testing::Test {
     })->UseManualTime();
     const auto path = std::filesystem::temp_directory_path() /
                       ("based_row_fixture_" + std::to_string(getpid()) + ".json");
-    results_reporter reporter(path, run_.log, {});
+    output_file file(path);
+    results_reporter reporter(file, run_.log, {});
     benchmark::RunSpecifiedBenchmarks(&reporter);
     benchmark::ClearRegisteredBenchmarks();
     const json document = json::parse(std::ifstream(path));

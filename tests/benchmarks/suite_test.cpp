@@ -3,64 +3,28 @@
 // way each.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <array>
-#include <cstdio>
-#include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include "tests/benchmarks/run_bench.h"
+
 namespace {
 
+using based::bench_test;
+using based::outcome;
+using based::run;
 using nlohmann::json;
 using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::Not;
 
-struct outcome {
-  int exit_status;
-  std::string output;  // stdout and stderr
-};
-
-outcome run(const std::string& arguments, const std::string& device = "cpu") {
-  const auto folder = std::filesystem::read_symlink("/proc/self/exe").parent_path();
-  const std::string command =
-      (folder / "fake_bench").string() + " --device=" + device + " " + arguments + " 2>&1";
-  FILE* pipe = popen(command.c_str(), "r");
-  outcome result{-1, ""};
-  std::array<char, 4096> buffer;
-  while (const std::size_t got = fread(buffer.data(), 1, buffer.size(), pipe)) {
-    result.output.append(buffer.data(), got);
-  }
-  const int status = pclose(pipe);
-  result.exit_status = WIFEXITED(status) ? WEXITSTATUS(status) : 128;
-  return result;
-}
-
 constexpr const char* small = " --batch=1 --heads=2 --seqlen=65 --time-cap=0.2 ";
 
-class Suite : public testing::Test {
- protected:
-  void SetUp() override {
-    const auto* test = testing::UnitTest::GetInstance()->current_test_info();
-    folder_ = std::filesystem::temp_directory_path() /
-              ("based_suite_" + std::string(test->name()) + "_" + std::to_string(getpid()));
-    std::filesystem::create_directories(folder_);
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-
-  std::string file() const { return (folder_ / "results.json").string(); }
-  json read() const { return json::parse(std::ifstream(file())); }
-  void write(const std::string& text) const { std::ofstream(file()) << text; }
-
-  std::filesystem::path folder_;
-};
+using Suite = bench_test;
 
 TEST_F(Suite, ARightRowIsReportedWhole) {
   const outcome result =

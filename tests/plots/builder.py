@@ -7,6 +7,15 @@ import numpy as np
 
 NOMINAL_FLOPS = 273 * (2 + 4 * 64)  # of Based prefill, a token-head
 COMPULSORY_BYTES = 320
+# What each baseline of the sweep stands for; who is in neither is an original.
+OURS = ("based", "based_sm80")
+REIMPLEMENTS = {
+    "naive": ["pytorch_naive"],
+    "chunked_recurrent": ["fla_fused_chunk_based"],
+    "chunked_parallel": ["fla_parallel_based"],
+    "causal_dot_product": ["fast_transformers_273"],
+    "softmax_attention": ["torch_sdpa_flash2"],
+}
 
 
 def context(**changes) -> dict:
@@ -27,6 +36,12 @@ def context(**changes) -> dict:
         "gpu_gemm_TFLOPs": "800",
         "gpu_timer_floor_us": "2.5",
     } | changes
+
+
+def role(implementation: str) -> str:
+    if implementation in OURS:
+        return "ours"
+    return "baseline" if implementation in REIMPLEMENTS else "original"
 
 
 def row(
@@ -59,6 +74,8 @@ def row(
         "operation": operation,
         "implementation": implementation,
         "device": device,
+        "role": role(implementation),
+        "reimplements": REIMPLEMENTS.get(implementation, []),
         "params": params,
         "samples_us": [],
     }
@@ -107,6 +124,10 @@ def write(path: Path, rows: list[dict], **changes) -> Path:
     return path
 
 
+def attention(implementation: str, time_us: float, **shape) -> dict:
+    return row(implementation, time_us, operation="attention", Dh=64, causal=1, **shape)
+
+
 def sweep(batches=(1, 4, 16), lengths=(1024, 4096, 16384), device="cuda") -> list[dict]:
     """Every operation over several implementations, with every status among them."""
     rows = []
@@ -118,7 +139,11 @@ def sweep(batches=(1, 4, 16), lengths=(1024, 4096, 16384), device="cuda") -> lis
                 row("based", 8 + 1.5 * work, **shape),
                 row("chunked_recurrent", 20 + 5 * work, **shape),
                 row("causal_dot_product", 30 + 90 * work, **shape),
-                row("softmax_attention", 6 + 0.2 * work * n / 1e3, Dh=64, causal=1, **shape),
+                attention("softmax_attention", 6 + 0.2 * work * n / 1e3, **shape),
+                attention("torch_sdpa_flash2", 7 + 0.21 * work * n / 1e3, **shape),
+                row("fla_fused_chunk_based", 40 + 15 * work, **shape),
+                row("based", 9 + 1.6 * work, options="normalize", **shape),
+                row("mamba2", 10 + 8 * work, operation="ssd", Dh=64, d_state=256, **shape),
             ]
             naive = {"counters": {"mem_MiB": b * n * 0.55}}
             if b * n >= 65536:

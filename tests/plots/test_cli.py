@@ -1,9 +1,10 @@
 """The command line: exit codes, messages, and what it leaves behind."""
 
+from pathlib import Path
+
 import builder
 import pytest
 
-from plots import draw
 from plots.cli import figure_names, main
 
 
@@ -31,12 +32,18 @@ def test_render_writes_png_and_svg_and_nothing_else(tmp_path, good, capsys):
     assert str(out / "prefill_time_batch-cuda.png") in capsys.readouterr().out
 
 
-def test_the_same_results_give_the_same_svg(tmp_path, good):
+def test_the_same_results_give_the_same_svg_and_others_another(tmp_path, good):
+    other = builder.sweep(batches=(1, 4), lengths=(256, 512))
+    for row in other:
+        row["real_time"] *= 1.5
+    changed = builder.write(tmp_path / "other.json", other)
     texts = []
-    for name in ("one", "two"):
-        main(["render", str(good), "--out", str(tmp_path / name), "--figure", "roofline"])
-        texts.append((tmp_path / name / "roofline-cuda.svg").read_text())
+    for number, path in enumerate((good, good, changed)):
+        out = tmp_path / str(number)
+        main(["render", str(path), "--out", str(out), "--figure", "prefill_time_batch"])
+        texts.append((out / "prefill_time_batch-cuda.svg").read_text(encoding="utf-8"))
     assert texts[0] == texts[1]
+    assert texts[0] != texts[2]
 
 
 def test_a_figure_that_cannot_be_drawn_is_named_with_its_reason(tmp_path, capsys):
@@ -44,7 +51,7 @@ def test_a_figure_that_cannot_be_drawn_is_named_with_its_reason(tmp_path, capsys
     assert main(["render", str(path), "--out", str(tmp_path / "out")]) == 0
     told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("not drawn")]
     assert len(told) == len(figure_names()) - 1  # the roofline needs one row only
-    assert any("decode_time_batch-cuda: the file has no rows of decode" in line for line in told)
+    assert any("decode_time_batch-cuda: the file has no rows of Based decode" in t for t in told)
 
 
 def test_an_unknown_figure(tmp_path, good, capsys):
@@ -68,11 +75,11 @@ def test_a_folder_that_cannot_be_made(tmp_path, good, capsys):
 
 
 def test_a_failed_write_leaves_nothing(tmp_path, good, capsys, monkeypatch):
-    def full(self, path, **_):
-        path.write_bytes(b"half")
+    def full(self, content):
+        self.open("wb").close()
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(draw.Canvas, "savefig", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     out = tmp_path / "out"
     assert "No space left" in fails(capsys, "render", good, "--out", out, "--figure", "roofline")
     assert not list(out.iterdir())
@@ -105,7 +112,7 @@ def test_table_has_a_line_for_every_row(tmp_path, capsys):
     for text in (
         "B=16 H=16 N=8192",
         "204 µs",
-        "50.0 %",
+        "50 %",
         "1.7e-03",
         "| ok (throttled: power cap) |",
     ):
@@ -118,6 +125,39 @@ def test_table_has_a_line_for_every_row(tmp_path, capsys):
 def test_table_to_a_file(tmp_path, good):
     assert main(["table", str(good), "--out", str(tmp_path / "summary.md")]) == 0
     assert (tmp_path / "summary.md").read_text().startswith("## Synthetic GPU")
+
+
+@pytest.fixture
+def cards(tmp_path):
+    """Results files of two cards, the second twice as slow."""
+    rows = builder.sweep(batches=(1, 4), lengths=(256, 512))
+    slow = [row | {"real_time": row["real_time"] * 2} for row in rows]
+    return [
+        str(builder.write(tmp_path / f"{name}.json", found, gpu_name=f"NVIDIA {name}"))
+        for name, found in (("One", rows), ("Two", slow))
+    ]
+
+
+def test_cards_are_compared_in_one_figure_and_a_table_of_ratios(tmp_path, cards, capsys):
+    out = tmp_path / "out"
+    only = ["--figure", "prefill_time_batch"]
+    assert main(["render", *cards, "--device", "--out", str(out), *only]) == 0
+    assert {path.name for path in out.iterdir()} == {
+        "prefill_time_batch-cuda.png",
+        "prefill_time_batch-cuda.svg",
+    }
+    capsys.readouterr()
+    assert main(["table", *cards, "--device"]) == 0
+    header, rule, *lines = capsys.readouterr().out.splitlines()
+    assert header == "| row | NVIDIA One | NVIDIA Two | ratio |"
+    assert rule == "| --- | ---: | ---: | ---: |"
+    assert len(lines) > 20
+    assert all(line.endswith("| 2.00 |") for line in lines)
+
+
+def test_one_card_is_no_comparison(good, tmp_path, capsys):
+    said = fails(capsys, "render", good, "--device", "--out", tmp_path / "out")
+    assert "all rows are of Synthetic GPU" in said
 
 
 def test_compare_exits_with_its_verdict(tmp_path, capsys):

@@ -1,118 +1,234 @@
-"""What the figures show: series, marks, overlays, by the drawn objects."""
+"""What the figures show: series, values, marks and names, by the records that Vega gets."""
 
+import json
 import math
 
+import altair
 import builder
 import pytest
+import vl_convert
 
-from plots import draw, published, results, style
+from plots import labels, names, published, results, style
 from plots.cli import build, figure_names
-from plots.model import AbsentError
+from plots.figure import AbsentError
+
+SMALLEST_TEXT = 12  # CSS pixels: 9 points
 
 
-def group_of(tmp_path, rows, **context):
-    return results.groups(results.load(builder.write(tmp_path / "r.json", rows, **context)))[0]
+def group_of(tmp_path, rows, elsewhere=None, **context):
+    loaded = results.load(builder.write(tmp_path / "r.json", rows, **context))
+    return results.groups(loaded, elsewhere)[0]
 
 
-def drawn(figure):
-    """The first panel's lines by label."""
-    return {line.get_label(): line for line in draw.draw(figure).axes[0].get_lines()}
+def records(figure):
+    """All records of all datasets of a figure's specification."""
+    spec = figure.spec()
+    return [record for values in spec["datasets"].values() for record in values]
+
+
+def points(figure, label=None):
+    """(x, y) of a line figure's points, by the series' name."""
+    found = {}
+    for record in records(figure):
+        if "fill" in record:
+            found.setdefault(record["name"], []).append((record["x"], record["y"]))
+    return found if label is None else found[label]
+
+
+def texts(figure):
+    return {record["key"]: record["text"] for record in records(figure) if "text" in record}
+
+
+def shown(figure):
+    return [entry.label for entry in figure.entries if entry.shown]
 
 
 def test_every_figure_of_a_full_sweep(tmp_path):
     group = group_of(tmp_path, builder.sweep())
+    drawn = 0
     for name in figure_names():
-        figure = build(name, group, None)
-        assert figure.name == name
-        assert group.hardware in figure.caption
-        canvas = draw.draw(figure)
-        assert len([axes for axes in canvas.axes if axes.get_title("left")]) == len(figure.panels)
-        assert canvas.get_suptitle() == figure.title
+        try:
+            figure = build(name, group)
+        except AbsentError as why:
+            assert name == "models", (name, why)
+            continue
+        spec = figure.spec()
+        altair.Chart.from_dict(spec)  # valid Vega-Lite
+        assert spec["title"]["text"].endswith("?")
+        assert any("Synthetic GPU" in note for note in spec["title"]["subtitle"])
+        assert 1 <= len(shown(figure)) <= 14
+        assert {e.key for e in figure.entries} <= {record.get("key") for record in records(figure)}
+        drawn += 1
+    assert drawn == len(figure_names()) - 1
+
+
+def test_the_figures_stand_in_the_order_of_the_questions():
+    order = figure_names()
+    assert order[0] == "prefill_time_batch"
+    assert order.index("prefill_time_length") < order.index("decode_time_batch")
+    assert order.index("decode_time_batch") < order.index("roofline") < order.index("baselines")
+
+
+def sizes_of(spec, key):
+    """All values of a key anywhere in a specification."""
+    if isinstance(spec, dict):
+        return [v for k, v in spec.items() if k == key and isinstance(v, int | float)] + [
+            v for entry in spec.values() for v in sizes_of(entry, key)
+        ]
+    if isinstance(spec, list):
+        return [v for entry in spec for v in sizes_of(entry, key)]
+    return []
+
+
+@pytest.mark.parametrize("name", [n for n in figure_names() if n != "models"])
+def test_no_text_is_smaller_than_nine_points(tmp_path, name):
+    spec = build(name, group_of(tmp_path, builder.sweep())).spec()
+    sizes = [
+        s for key in ("fontSize", "labelFontSize", "titleFontSize") for s in sizes_of(spec, key)
+    ]
+    assert sizes
+    assert min(sizes) >= SMALLEST_TEXT
 
 
 def test_time_against_batch_shows_the_medians(tmp_path):
     rows = [builder.row("based", 10.0 * b, B=b, N=1024) for b in (4, 1, 16)]
-    line = drawn(build("prefill_time_batch", group_of(tmp_path, rows), None))["based"]
-    assert line.get_xdata().tolist() == [1, 4, 16]
-    assert line.get_ydata().tolist() == [10.0, 40.0, 160.0]
-    assert (line.get_color(), line.get_marker()) == (style.of("based").colour, "o")
+    figure = build("prefill_time_batch", group_of(tmp_path, rows))
+    assert points(figure, "Based (ours)") == [(1, 10.0), (4, 40.0), (16, 160.0)]
 
 
-def test_one_panel_for_each_other_shape(tmp_path):
+def test_the_burst_is_shown_where_a_row_has_one(tmp_path):
+    rows = [builder.row("based", 10.0, B=1, N=64, counters={"burst_us": 8.0, "roofline_pct": 40.0})]
+    rows.append(builder.row("based", 20.0, B=2, N=64, counters={"roofline_pct": 40.0}))
+    group = group_of(tmp_path, rows)
+    assert points(build("prefill_time_batch", group), "Based (ours)") == [(1, 8.0), (2, 20.0)]
+    # The floor is of the card, whatever the time that the share was told of.
+    assert group.rows["floor_us"].tolist() == [4.0, 8.0]
+    assert group.rows["share"].tolist() == [0.5, 0.4]
+
+
+def test_of_many_shapes_the_wanted_one_is_drawn(tmp_path):
     rows = [
-        builder.row("based", 10.0, B=b, H=h, N=n)
+        builder.row("based", float(n + b), B=b, H=h, N=n)
         for b in (1, 2)
         for h in (8, 16)
-        for n in (64, 128)
+        for n in (64, 8192, 16384)
     ]
-    figure = build("prefill_time_batch", group_of(tmp_path, rows), None)
-    assert [panel.title for panel in figure.panels] == [
-        "H = 8, N = 64",
-        "H = 8, N = 128",
-        "H = 16, N = 64",
-        "H = 16, N = 128",
-    ]
+    figure = build("prefill_time_batch", group_of(tmp_path, rows))
+    assert points(figure, "Based (ours)") == [(1, 8193.0), (2, 8194.0)]
+    assert figure.notes[0].startswith("16 heads, 8192 tokens")
 
 
-def test_decoding_with_two_head_counts_has_a_panel_of_each(tmp_path):
+def test_another_shape_where_the_wanted_one_was_not_swept(tmp_path):
+    rows = [builder.row("based", 5.0, B=1, N=8192)]
+    rows += [builder.row("based", 10.0 * b, B=b, N=512) for b in (1, 2, 4)]
+    figure = build("prefill_time_batch", group_of(tmp_path, rows))
+    assert points(figure, "Based (ours)") == [(1, 10.0), (2, 20.0), (4, 40.0)]
+
+
+def family_rows(**times):
+    """Rows at two batch sizes: implementation=microseconds of the smaller."""
+    operations = {"mamba": "selective_scan", "mamba2": "ssd", "torch_sdpa_cudnn": "attention"}
+    forms = {"ssd": {"Dh": 64, "d_state": 256}, "attention": {"Dh": 64, "causal": 1}}
+    rows = []
+    for name, time in times.items():
+        operation = operations.get(name, "prefill")
+        form = forms.get(operation, {})
+        rows += [
+            builder.row(name, time * b, operation=operation, B=b, N=8192, **form) for b in (1, 4)
+        ]
+    return rows
+
+
+EVERYONE = {
+    "based": 10,
+    "based_sm80": 20,
+    "thunderkittens_based": 30,
+    "fla_parallel_based": 50,
+    "chunked_parallel": 45,
+    "naive": 900,
+    "pytorch_naive": 2000,
+    "mamba": 300,
+    "mamba2": 100,
+    "torch_sdpa_cudnn": 200,
+}
+
+
+def test_a_family_stands_with_its_fastest_member(tmp_path):
+    figure = build("prefill_time_batch", group_of(tmp_path, family_rows(**EVERYONE)))
+    assert shown(figure) == [
+        "Based (ours)",
+        "Based, ThunderKittens",
+        "Mamba-2",
+        "softmax attention, cuDNN",
+        "Mamba",
+        "Based, PyTorch, rewritten",
+    ]
+    hidden = [entry.label for entry in figure.entries if not entry.shown]
+    assert "Based for Ampere (ours)" in hidden
+    assert len(hidden) == len(EVERYONE) - 6
+
+
+def test_a_slower_form_does_not_stand_for_its_family(tmp_path):
+    rows = family_rows(**EVERYONE)
+    for b in (1, 4):  # faster, but it computes something else
+        rows.append(builder.row("mamba2", 1.0, operation="ssd", B=b, N=8192, Dh=128, d_state=256))
+    figure = build("prefill_time_batch", group_of(tmp_path, rows))
+    assert "Mamba-2" in shown(figure)
+    assert "Mamba-2, heads of 128" not in shown(figure)
+
+
+def test_names_carry_the_ratio_to_ours_at_the_largest_size_of_both(tmp_path):
+    rows = family_rows(**EVERYONE)
+    rows += [builder.row("based", 160.0, B=16, N=8192)]
+    rows = [r | {"real_time": 200.0} if r["real_time"] == 120.0 else r for r in rows]
+    found = texts(build("prefill_time_batch", group_of(tmp_path, rows)))
+    by_name = {key.split("/")[1]: text for key, text in found.items() if "/" in key}
+    assert by_name["thunderkittens_based"] == "Based, ThunderKittens  5.0×"  # at B = 4: 200 over 40
+    assert by_name["naive"].startswith("Based, PyTorch, rewritten  90×")
+    assert by_name["based"] == "Based (ours)"
+
+
+def test_ours_is_thick_and_nothing_else_is(tmp_path):
+    figure = build("prefill_time_batch", group_of(tmp_path, family_rows(**EVERYONE)))
+    width = {record["name"]: record["width"] for record in records(figure) if "width" in record}
+    assert width.pop("Based (ours)") > 2 * max(width.values())
+
+
+def test_the_floor_is_the_least_time_that_the_ceilings_allow(tmp_path):
     rows = [
-        builder.row("based", 3.0 + b * h, operation="decode", B=b, H=h, state="bf16")
-        for b in (1, 8, 256)
-        for h in (16, 32)
+        builder.row("based", 10.0 * b, B=b, N=64, counters={"roofline_pct": 25.0}) for b in (1, 4)
     ]
-    figure = build("decode_time_batch", group_of(tmp_path, rows), None)
-    assert [panel.title for panel in figure.panels] == ["H = 16", "H = 32"]
-    assert [panel.series[0].y[0] for panel in figure.panels] == [19.0, 35.0]
+    figure = build("prefill_time_batch", group_of(tmp_path, rows))
+    floor = [r for r in records(figure) if set(r) == {"x", "y"}]
+    assert floor == [{"x": 1, "y": 2.5}, {"x": 4, "y": 10.0}]
+    assert texts(figure)["floor"] == "least possible on this card"
 
 
 @pytest.mark.parametrize("status", ["out_of_memory", "skipped", "error"])
-def test_a_missing_result_is_a_mark_at_the_edge_and_no_value(tmp_path, status):
+def test_a_line_ends_in_a_cross_where_there_is_no_result(tmp_path, status):
     rows = [builder.row("based", 10.0 * b, B=b, N=64) for b in (1, 2, 4)]
     rows += [builder.row("naive", 50.0 * b, B=b, N=64) for b in (1, 2)]
-    rows.append(builder.row("naive", B=4, N=64, status=status, reason="why"))
-    figure = build("prefill_time_batch", group_of(tmp_path, rows), None)
-    lines = drawn(figure)
-    assert lines["naive"].get_xdata().tolist() == [1, 2]
-    mark = lines[f"naive: {status}"]
-    assert list(mark.get_xdata()) == [4]
-    assert mark.get_color() == style.of("naive").colour
-    axes = mark.axes
-    at_edge = axes.transAxes.inverted().transform(
-        mark.get_transform().transform([(4, mark.get_ydata()[0])])
-    )
-    assert at_edge[0][1] >= 1
-    legend = [text.get_text() for text in axes.figure.legends[0].get_texts()]
-    assert {"based", "naive", "no result", status.replace("_", " ")} <= set(legend)
-
-
-def test_out_of_memory_says_how_much_it_needed(tmp_path):
-    rows = [builder.row("based", 10.0, B=b, N=64) for b in (1, 2)]
-    rows.append(
-        builder.row(
-            "naive", B=2, N=64, status="out_of_memory", counters={"needs_bytes": 71 * 2**30}
-        )
-    )
-    figure = build("memory_batch", group_of(tmp_path, rows), None)
-    assert [mark.text for mark in figure.panels[0].marks] == ["71 GiB"]
-    texts = [text.get_text() for text in draw.draw(figure).axes[0].texts]
-    assert "71 GiB" in texts
+    counters = {"needs_bytes": 71 * 2**30} if status == "out_of_memory" else {}
+    rows.append(builder.row("naive", B=4, N=64, status=status, reason="why", counters=counters))
+    figure = build("prefill_time_batch", group_of(tmp_path, rows))
+    (cross,) = [record for record in records(figure) if "why" in record]
+    assert (cross["x"], cross["from"], cross["y"]) == (4, 2, 100.0)
+    assert points(figure, "Based, PyTorch, rewritten") == [(1, 50.0), (2, 100.0)]
+    (text,) = [t for key, t in texts(figure).items() if key.startswith("prefill/naive")]
+    ends = {"out_of_memory": "out of memory: 71.0 GiB"}.get(status, status)
+    assert text.splitlines()[1] == ends
 
 
 def test_variants_of_one_implementation_are_told_apart(tmp_path):
     rows = [
-        builder.row("based", 10.0, operation="decode", B=b, state=state)
+        builder.row("based", 10.0 * (1 + (state == "f32")), operation="decode", B=b, state=state)
         for b in (1, 2)
-        for state in ("bf16", "fp32")
+        for state in ("bf16", "f32")
     ]
-    lines = drawn(build("decode_time_batch", group_of(tmp_path, rows), None))
-    assert lines["based (state=bf16)"].get_linestyle() == "-"
-    assert lines["based (state=fp32)"].get_linestyle() == "--"
-
-
-def test_styles_are_fixed_and_distinct():
-    looks = {(look.colour, look.marker) for look in map(style.of, list(style.KNOWN)[:6])}
-    assert len(looks) == 6
-    assert style.of("somebody_elses") == style.of("somebody_elses")
+    figure = build("decode_time_batch", group_of(tmp_path, rows))
+    assert set(points(figure)) == {"Based (ours), bf16 state", "Based (ours), f32 state"}
+    dashes = {r["name"]: tuple(r["dash"]) for r in records(figure) if "dash" in r}
+    assert len(set(dashes.values())) == 2
 
 
 @pytest.mark.parametrize("name", figure_names())
@@ -121,7 +237,7 @@ def test_a_figure_without_its_rows_says_why(tmp_path, name):
         tmp_path, [builder.row("based", operation="other", counters={"exec_TFLOPs": 0})]
     )
     with pytest.raises(AbsentError) as caught:
-        build(name, group, None)
+        build(name, group)
     assert str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -129,132 +245,250 @@ def test_a_figure_without_its_rows_says_why(tmp_path, name):
 def test_one_size_alone_is_no_curve(tmp_path):
     group = group_of(tmp_path, [builder.row("based", N=64)])
     with pytest.raises(AbsentError, match="two or more batch sizes"):
-        build("prefill_time_batch", group, None)
+        build("prefill_time_batch", group)
 
 
 def test_speedup_is_the_others_time_over_ours(tmp_path):
-    rows = [builder.row("based", 10.0, B=1, N=64), builder.row("naive", 25.0, B=1, N=64)]
-    rows += [builder.row("based", 20.0, B=2, N=64)]
-    rows += [builder.row("naive", B=2, N=64, status="out_of_memory")]
-    figure = build("speedup", group_of(tmp_path, rows), None)
-    (panel,) = figure.panels
-    assert panel.values[0][0] == 2.5
-    assert math.isnan(panel.values[0][1])
-    assert panel.texts == [["2.5", "OOM"]]
-    texts = [text.get_text() for text in draw.draw(figure).axes[0].texts]
-    assert texts == ["2.5", "OOM"]
+    rows = [builder.row("based", 10.0, B=1, N=64), builder.row("based", 20.0, B=2, N=64)]
+    rows += [builder.row("fla_parallel_based", 25.0, B=1, N=64)]
+    rows += [builder.row("fla_fused_chunk_based", 35.0, B=1, N=64)]
+    rows += [builder.row("fla_parallel_based", B=2, N=64, status="out_of_memory")]
+    figure = build("speedup", group_of(tmp_path, rows))
+    cells = [(r["key"], r["B"], r["text"]) for r in records(figure)]
+    assert cells == [("Based, flash-linear-attention", 1, "2.5")]
 
 
 def test_speedup_compares_like_with_like(tmp_path):
-    rows = [builder.row("based", 10.0, N=64), builder.row("naive", 25.0, N=64)]
-    rows += [builder.row("based", 12.0, N=64, options="normalize")]
-    rows += [builder.row("naive", 60.0, N=64, options="normalize")]
-    rows += [builder.row("based", 20.0, N=64, variant="one_cta")]
-    figure = build("speedup", group_of(tmp_path, rows), None)
-    assert {panel.title: panel.texts for panel in figure.panels} == {
-        "over naive, H = 16": [["2.5"]],
-        "based (normalize) over naive (normalize), H = 16": [["5.0"]],
-        "based (variant=one_cta) over naive, H = 16": [["1.2"]],
-    }
+    rows = [builder.row("based", 10.0, N=64), builder.row("thunderkittens_based", 25.0, N=64)]
+    rows += [builder.row("based", 5.0, N=64, options="normalize")]
+    rows += [builder.row("based", 1.0, N=64, variant="whole")]
+    rows += [builder.row("thunderkittens_based", 2.0, N=64, options="normalize")]
+    figure = build("speedup", group_of(tmp_path, rows))
+    assert [r["text"] for r in records(figure)] == ["2.5"]
 
 
-def test_roofline_puts_rows_under_the_measured_ceilings(tmp_path):
-    counters = {"exec_TFLOPs": 100.0, "compulsory_MB": 50.0, "nominal_GFLOP": 1.0}
-    rows = [builder.row("based", 100.0, N=64, counters=counters)]
-    figure = build("roofline", group_of(tmp_path, rows), None)
-    (panel,) = figure.panels
-    assert panel.series[0].x == [200.0]  # 100 TFLOP/s * 100 us / 50 MB
-    assert panel.series[0].y == [100.0]
-    roof = panel.guides[0]
-    assert max(roof.y) == 800
-    assert roof.y[0] == pytest.approx(roof.x[0] * 4.0)  # 4000 GB/s
-    assert "4000" in roof.label
+def test_speedup_has_six_maps_at_most_and_drops_the_slowest(tmp_path):
+    rows = [builder.row("based", 10.0, N=64)]
+    rows += [builder.row(f"original_{i}", 20.0 + i, N=64) for i in range(8)]
+    figure = build("speedup", group_of(tmp_path, rows))
+    assert [entry.key for entry in figure.entries] == [f"Based, original {i}" for i in range(6)]
+
+
+def test_slower_than_an_original_is_another_colour(tmp_path):
+    rows = [builder.row("based", 10.0, B=b, N=64) for b in (1, 2)]
+    rows += [builder.row("thunderkittens_based", 20.0 / b**2, B=b, N=64) for b in (1, 2)]
+    fills = {r["text"]: r["fill"] for r in records(build("speedup", group_of(tmp_path, rows)))}
+
+    def channels(text):
+        return [int(part) for part in fills[text][4:-1].split(",")]
+
+    red, _, blue = channels("2.0")
+    assert blue > red
+    red, _, blue = channels("0.50")
+    assert red > blue
+
+
+def test_roofline_has_a_point_an_implementation_at_its_best_shape(tmp_path):
+    def counters(tflops):
+        return {"exec_TFLOPs": tflops, "compulsory_MB": 50.0, "nominal_GFLOP": 1.0}
+
+    rows = [builder.row("based", 100.0, N=n, counters=counters(n)) for n in (100, 64)]
+    figure = build("roofline", group_of(tmp_path, rows))
+    (point,) = [r for r in records(figure) if "tx" in r]
+    assert (point["x"], point["y"]) == (200.0, 100)  # 100 TFLOP/s * 100 us / 50 MB
+    assert point["text"] == "Based (ours)  12 %"  # of min(4000 GB/s * 200, 800 TFLOP/s)
+    roof = [(r["x"], r["y"]) for r in records(figure) if "card" in r]
+    assert max(y for _, y in roof) == 800
+    assert roof[0][1] == pytest.approx(roof[0][0] * 4.0)  # 4000 GB/s
+    (said,) = [r["text"] for r in records(figure) if "measured:" in r.get("text", "")]
+    assert "800 TFLOP/s, 4000 GB/s" in said
 
 
 def test_roofline_needs_measured_ceilings(tmp_path):
     group = group_of(tmp_path, [builder.row("based", N=64)], gpu_gemm_TFLOPs="nan")
     with pytest.raises(AbsentError, match="no measured ceilings"):
-        build("roofline", group, None)
+        build("roofline", group)
 
 
-def overlays(tmp_path, figure="prefill_time_batch", device="cuda", policy="cold", **fixed):
-    sizes = (
-        [{"B": b} for b in (1, 16, 256)] if "batch" in figure else [{"N": n} for n in (256, 65536)]
-    )
-    rows = [builder.row("based", 10.0, device=device, **fixed | size) for size in sizes]
-    group = group_of(tmp_path, rows, l2_policy=policy)
-    found = build(figure, group, published.load())
-    return {(s.implementation, s.origin): s for s in found.panels[0].series if s.origin}
+def test_a_baseline_stands_beside_its_original_at_the_shape_looked_at_most(tmp_path):
+    rows = []
+    for n, factor in ((8192, 2.0), (16384, 3.0)):
+        rows += [builder.row("chunked_parallel", 10.0, N=n)]
+        rows += [builder.row("fla_parallel_based", 10.0 * factor, N=n)]
+    figure = build("baselines", group_of(tmp_path, rows))
+    found = [(r["name"], r["us"], r["ratio"]) for r in records(figure)]
+    assert found == [
+        ("Based, flash-linear-attention (parallel), rewritten", 10.0, "0.50×"),
+        ("Based, flash-linear-attention (parallel)", 20.0, "0.50×"),
+    ]
 
 
-def test_published_points_stand_where_they_were_published(tmp_path):
-    found = overlays(tmp_path, H=16, N=16384)
-    jrt = found["thunderkittens_based", "H100, JRT paper"]
-    assert jrt.x == [2, 4, 8, 16, 32, 64]
-    assert jrt.y == [1200, 1300, 1500, 2300, 4500, 8900]
+def test_options_cost_what_they_cost_beside_the_plain_row(tmp_path):
+    rows = [
+        builder.row("based", 100.0, N=64),
+        builder.row("based", 112.0, N=64, options="normalize"),
+    ]
+    rows += [builder.row("based", 130.0, N=64, variant="whole")]
+    rows += [builder.row("based", 500.0, N=128, options="normalize")]  # nothing to compare with
+    rows += [builder.row("naive", 500.0, N=64, options="normalize")]
+    figure = build("generality", group_of(tmp_path, rows))
+    found = {r["key"]: r["text"] for r in records(figure)}
+    assert found == {"normalised": "+12 %", "variant whole": "+30 %"}
 
 
-@pytest.mark.parametrize("fixed", [{"H": 8, "N": 16384}, {"H": 16, "N": 16000}])
-def test_no_published_point_on_another_configuration(tmp_path, fixed):
-    assert not overlays(tmp_path, **fixed)
+def test_whole_models_are_bars_where_results_hold_them(tmp_path):
+    rows = [
+        builder.row(name, 1e6 * b / speed, operation="model_prefill", B=b, N=8000)
+        for b in (1, 4)
+        for name, speed in (("based", 2.0), ("mamba2", 1.0))
+    ]
+    figure = build("models", group_of(tmp_path, rows))
+    rates = {(r["key"], r["batch"]): r["rate"] for r in records(figure)}
+    assert rates["based (ours)", 4] == pytest.approx(16000)
+    assert rates["mamba2", 1] == pytest.approx(8000)
 
 
-def test_a_batch_sweep_is_not_laid_over_a_length_sweep(tmp_path):
-    found = overlays(tmp_path, figure="prefill_time_length", H=16, B=2)
-    assert not [origin for _, origin in found if "JRT" in origin]
+def overlaid(tmp_path, figure="prefill_time_batch", live=(), device="cuda", **context):
+    """The members of elsewhere of a figure of ours at the sources' sizes: name -> points."""
+    rows = [builder.row("based", 10.0, device=device, B=b, N=8192) for b in (1, 16, 256)]
+    rows += [builder.row(name, 99.0, B=b, N=8192) for b in (1, 16, 256) for name in live]
+    group = group_of(tmp_path, rows, published.load(), **context)
+    found = build(figure, group)
+    hollow = {r["name"] for r in records(found) if r.get("fill") == style.PAPER}
+    return {name: xy for name, xy in points(found).items() if name in hollow}
 
 
-def test_published_gpu_times_are_not_laid_over_a_cpu(tmp_path):
-    assert not overlays(tmp_path, device="cpu", H=16, N=16384)
+def test_originals_of_elsewhere_are_hollow_and_name_their_card(tmp_path):
+    found = overlaid(tmp_path)
+    assert dict(found["Based, ThunderKittens, H200"])[16] == 531.2
+
+
+def test_a_live_original_replaces_the_one_of_elsewhere(tmp_path):
+    assert any("ThunderKittens" in name for name in overlaid(tmp_path))
+    assert not any("ThunderKittens" in n for n in overlaid(tmp_path, live=["thunderkittens_based"]))
+
+
+def test_of_elsewhere_this_card_comes_before_others_and_print_before_pictures(tmp_path):
+    here = overlaid(tmp_path, gpu_name="NVIDIA H200")
+    assert "Based, ThunderKittens, H200" in here
+    assert not any(name.endswith("H100") and "ThunderKittens" in name for name in here)
 
 
 def test_originals_are_matched_by_cache_policy(tmp_path):
-    origin = ("thunderkittens_based", "H200, the original")
-    cold = overlays(tmp_path, H=16, N=8192)[origin]
-    hot = overlays(tmp_path, policy="hot: not flushed", H=16, N=8192)[origin]
-    assert cold.y[cold.x.index(16)] == 531.2
-    assert hot.y[hot.x.index(16)] == 535.7
+    assert "Based, ThunderKittens, H200" in overlaid(tmp_path)
+    hot = overlaid(tmp_path, l2_policy="hot: not flushed")
+    assert "Based, ThunderKittens, H200" not in hot
+    assert "Based, ThunderKittens, H100" in hot  # a paper does not tell
 
 
-def test_overlays_are_hollow_and_name_their_device(tmp_path):
-    rows = [builder.row("based", 10.0, B=b, H=16, N=8192) for b in (1, 256)]
-    axes = draw.draw(build("prefill_time_batch", group_of(tmp_path, rows), published.load())).axes[
-        0
+def test_published_gpu_times_are_not_laid_over_a_cpu(tmp_path):
+    assert not overlaid(tmp_path, device="cpu")
+
+
+def test_every_published_series_has_words(tmp_path):
+    rows = published.load()
+    based = rows[rows["operation"].isin(["prefill", "attention", "selective_scan", "ssd", "gla"])]
+    assert not based.empty
+    unnamed = [row["implementation"] for _, row in based.iterrows() if "_" in names.words(row)]
+    assert not unnamed
+
+
+def test_several_cards_are_colours(tmp_path):
+    rows = [builder.row("based", 10.0 * b, B=b, N=8192) for b in (1, 2)]
+    rows += [builder.row("mamba2", 30.0 * b, operation="ssd", B=b, N=8192) for b in (1, 2)]
+    slow = [row | {"real_time": row["real_time"] * 2} for row in rows]
+    one = builder.write(tmp_path / "a.json", rows, gpu_name="NVIDIA One")
+    two = builder.write(tmp_path / "b.json", slow, gpu_name="NVIDIA Two")
+    (group,) = results.groups(results.load_all([one, two]), together=True)
+    figure = build("prefill_time_batch", group)
+    assert points(figure, "Based (ours), Two") == [(1, 20.0), (2, 40.0)]
+    colours = {r["name"]: r["colour"] for r in records(figure) if "width" in r}
+    assert colours["Based (ours), One"] == colours["Mamba-2, One"]
+    assert colours["Based (ours), One"] != colours["Based (ours), Two"]
+    heat = build("speedup", group)
+    assert {(r["key"], r["text"]) for r in records(heat)} == {("Two over One", "2.0")}
+
+
+def boxes_of(figure):
+    """The names at the ends, as boxes in the plot's pixels, by the drawn scene."""
+    scene = vl_convert.vegalite_to_scenegraph(figure.spec())
+    found = []
+
+    def walk(node, x, y):
+        if node.get("marktype") == "text" and node.get("role") == "mark":
+            for item in node["items"]:
+                lines = item.get("text")
+                lines = lines if isinstance(lines, list) else [lines]
+                width = max(len(str(line)) for line in lines) * 5.0  # narrower than any real text
+                left, top = x + item.get("x", 0), y + item.get("y", 0) - 6
+                found.append((lines, left, top, left + width, top + 12 + 15 * (len(lines) - 1)))
+        for child in node.get("items", []):
+            walk(child, x + node.get("x", 0), y + node.get("y", 0))
+
+    walk(scene.get("scenegraph", scene), 0, 0)
+    return found
+
+
+@pytest.mark.parametrize("name", ["prefill_time_batch", "memory_length", "roofline"])
+def test_no_name_lies_on_another(tmp_path, name):
+    rows = family_rows(**{key: 100 + i for i, key in enumerate(EVERYONE)})  # all but equal
+    rows += builder.sweep()
+    found = boxes_of(build(name, group_of(tmp_path, rows)))
+    assert len(found) >= 5
+    for index, (one, left, top, right, bottom) in enumerate(found):
+        for other, left2, top2, right2, bottom2 in found[index + 1 :]:
+            apart = right <= left2 or right2 <= left or bottom <= top2 or bottom2 <= top
+            assert apart, (one, other)
+
+
+def test_spread_keeps_the_order_and_the_gap_and_stays_near():
+    assert labels.spread([10, 100, 50], 20, 0, 200) == [10, 100, 50]
+    assert labels.spread([50, 50], 20, 0, 200) == [40, 60]
+    assert labels.spread([5, 5, 5], 20, 0, 200) == [0, 20, 40]
+    assert labels.spread([199, 200], 20, 0, 200) == [180, 200]
+    assert labels.spread([], 20, 0, 200) == []
+
+
+def test_arranged_boxes_avoid_each_other_and_what_is_taken():
+    anchors = [(100.0, 100.0), (104.0, 102.0), (98.0, 97.0)]
+    taken = [labels.Box(x - 3, y - 3, x + 3, y + 3) for x, y in anchors]
+    room = labels.Box(0, 0, 400, 400)
+    boxes = labels.arrange(anchors, [(80.0, 15.0)] * 3, taken, room)
+
+    def overlap(one, other):
+        width = min(one.right, other.right) - max(one.left, other.left)
+        height = min(one.bottom, other.bottom) - max(one.top, other.top)
+        return max(width, 0) * max(height, 0)
+
+    everything = boxes + taken
+    assert all(
+        overlap(one, other) == 0
+        for index, one in enumerate(boxes)
+        for other in everything[index + 1 :]
+    )
+    assert all(box.left >= 0 and box.right <= 400 for box in boxes)
+    # Without room elsewhere it stays inside what there is.
+    tight = labels.Box(0, 90, 400, 130)
+    assert all(
+        box.top >= 90 and box.bottom <= 130
+        for box in labels.arrange(anchors[:1], [(80.0, 15.0)], [], tight)
+    )
+
+
+def test_numbers_as_texts():
+    assert [style.significant(v) for v in (0.01234, 1.234, 123.4, 12340)] == [
+        "0.0123",
+        "1.23",
+        "123",
+        "12300",
     ]
-    fills = {line.get_label(): line.get_markerfacecolor() for line in axes.get_lines()}
-    assert fills["thunderkittens_based"] == "white"
-    assert fills["based"] == style.of("based").colour
-    texts = {text.get_text() for text in axes.texts}
-    assert {"H200", "H100 ≈"} <= texts  # the demo's points are read off a picture
+    assert style.time_text(1234.0) == "1.23 ms"
+    assert style.time_text(0.5) == "500 ns"
+    assert style.memory_text(2048) == "2.00 GiB"
+    assert style.percent(0.003) == "0.3 %"
+    assert math.isnan(float(style.significant(math.nan)))
 
 
-def test_every_published_implementation_has_a_style():
-    points = published.load()
-    assert set(points["implementation"]) <= set(style.KNOWN)
-
-
-def test_by_products_of_another_sweep_get_no_panel(tmp_path):
-    rows = [builder.row("based", 10.0 * b, B=b, N=8192) for b in (1, 2, 4, 8, 16)]
-    rows += [builder.row("based", 5.0 * b, B=b, N=1024) for b in (4, 16)]
-    rows.append(builder.row("naive", 900.0, B=4, N=8192))
-    figure = build("prefill_time_batch", group_of(tmp_path, rows), None)
-    assert [panel.title for panel in figure.panels] == ["H = 16, N = 8192"]
-    assert [series.label for series in figure.panels[0].series] == ["based"]
-
-
-def test_options_are_a_line_where_all_sizes_have_them(tmp_path):
-    rows = [builder.row("based", 10.0 * b, B=b, N=8192) for b in (1, 2, 4)]
-    rows += [builder.row("based", 11.0 * b, B=b, N=8192, options="normalize") for b in (1, 2, 4)]
-    rows += [builder.row("based", 12.0 * b, B=b, N=8192, options="final_state") for b in (1, 2)]
-    figure = build("prefill_time_batch", group_of(tmp_path, rows), None)
-    labels = [series.label for series in figure.panels[0].series]
-    assert labels == ["based", "based (normalize)"]
-
-
-def test_speedup_leaves_out_maps_of_a_cell_where_there_are_larger(tmp_path):
-    shapes = [(b, n) for b in (1, 2, 4) for n in (1024, 2048)]
-    rows = [builder.row("based", 10.0, B=b, N=n) for b, n in shapes]
-    rows += [builder.row("chunked_parallel", 20.0, B=b, N=n) for b, n in shapes]
-    rows.append(builder.row("naive", 900.0, B=1, N=1024))
-    figure = build("speedup", group_of(tmp_path, rows), None)
-    assert [panel.title for panel in figure.panels] == ["over chunked_parallel, H = 16"]
+def test_a_specification_is_plain_json(tmp_path):
+    spec = build("prefill_time_batch", group_of(tmp_path, builder.sweep())).spec()
+    assert json.loads(json.dumps(spec, allow_nan=False)) == json.loads(json.dumps(spec))

@@ -25,6 +25,14 @@ def test_a_row_is_read_whole(tmp_path):
     assert row["rel_err"] == 1.7e-3
     assert row["hardware"] == "Synthetic GPU"
     assert row["policy"] == "cold"
+    assert (row["role"], row["reimplements"]) == ("ours", ())
+
+
+def test_a_row_of_an_older_file_has_no_role(tmp_path):
+    old = builder.row(N=64)
+    del old["role"], old["reimplements"]
+    row = results.load(builder.write(tmp_path / "r.json", [old])).rows.iloc[0]
+    assert (row["role"], row["reimplements"]) == ("unknown", ())
 
 
 def test_a_cpu_is_another_with_other_threads(tmp_path):
@@ -85,6 +93,26 @@ def test_groups_keep_devices_apart(tmp_path):
     assert tags == ["cpu", "cuda-other_gpu", "cuda-synthetic_gpu"]
 
 
+def test_groups_together_hold_the_cards_of_a_kind(tmp_path):
+    one = builder.write(tmp_path / "a.json", [builder.row(N=64), builder.row(N=64, device="cpu")])
+    other = builder.write(tmp_path / "b.json", [builder.row(N=64)], gpu_name="Other GPU")
+    found = results.groups(results.load_all([one, other]), together=True)
+    assert [(group.tag, group.cards) for group in found] == [
+        ("cpu", ["Synthetic CPU"]),
+        ("cuda", ["Synthetic GPU", "Other GPU"]),
+    ]
+
+
+def test_names_that_make_the_same_file_name_keep_apart(tmp_path):
+    files = [
+        builder.write(tmp_path / f"{i}.json", [builder.row(N=64)], gpu_name=name)
+        for i, name in enumerate(("GPU !", "GPU ?", "x" * 500 + "1", "x" * 500 + "2"))
+    ]
+    tags = [group.tag for group in results.groups(results.load_all(files))]
+    assert len(set(tags)) == 4
+    assert all(len(tag) < 80 for tag in tags)
+
+
 def test_groups_keep_cache_policies_apart(tmp_path):
     cold = builder.write(tmp_path / "a.json", [builder.row(N=64)])
     hot = builder.write(tmp_path / "b.json", [builder.row(N=64)], l2_policy="hot: not flushed")
@@ -110,6 +138,9 @@ def _changed(**changes):
         (_changed(status="great"), "'great'"),
         (_changed(device="tpu"), "'tpu'"),
         (_changed(operation=None), "'operation'"),
+        (_changed(role="theirs"), "'theirs'"),
+        (_changed(reimplements="naive"), "'naive'"),
+        (_changed(reimplements=[1]), "[1]"),
         (_changed(params={"B": 1}), "B and H"),
         (_changed(params={"B": 0, "H": 1}), "B is 0"),
         (_changed(real_time=0), "real_time is 0"),

@@ -94,7 +94,7 @@ def test_the_originals_files_are_read(generate, check):
     path.write_text("".join(f"{value!r} " for value in values))
     done = check(path, "--device", "cpu")
     assert done.returncode == 0, done.stdout
-    assert "state max_err" in done.stdout
+    assert "final_state.kv max_err" in done.stdout
 
     path.write_text("".join(f"{value!r} " for value in values[:end]))  # without the states
     done = check(path, "--device", "cpu")
@@ -165,9 +165,130 @@ def test_unknown_names_are_refused(generate, check):
     path = generate("ones_all", "--seqlen", "5")
     done = check(path, "--implementation", "nonsense")
     assert done.returncode == 2
-    assert "'nonsense', want one of based, " in done.stderr
+    assert "'nonsense' of prefill, want one of based, " in done.stderr
     for arguments in (["--device", "tpu"], ["--nonsense"]):
         done = check(path, *arguments)
         assert done.returncode == 2
         assert done.stderr
-    assert check("/nonexistent").returncode == 2
+
+
+ATTENTION = ("--operation", "attention")
+
+
+@pytest.mark.parametrize("kind", ["ones", "randn", "qk_test", "v_orientation"])
+@pytest.mark.parametrize(
+    "layout",
+    [
+        ["--seqlen", "1"],
+        ["--batch", "2", "--heads", "3", "--seqlen", "65", "--layout", "bnhd"],
+        ["--seqlen", "300", "--head-dim", "128", "--causal", "0"],
+    ],
+    ids=" ".join,
+)
+def test_attention_passes(generate, check, kind, layout):
+    done = check(generate(kind, *ATTENTION, *layout), "--device", "cpu")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "softmax_attention/cpu" in done.stdout
+
+
+def test_the_originals_attention_files_are_read(generate, check):
+    """Old ones lie as [B, N, H, D], later ones as [B, H, N, D]; neither says its shape."""
+    shape = ("--batch", "2", "--heads", "3", "--seqlen", "65")
+    for layout, other in (("bnhd", "bhnd"), ("bhnd", "bnhd")):
+        path = generate("randn", *ATTENTION, *shape, "--layout", layout)
+        rewrite(path, [], numbers_of(path)[1])
+        read = ("--device", "cpu", *ATTENTION, *shape)
+        assert check(path, *read, "--layout", layout).returncode == 0
+        assert check(path, *read, "--layout", other).returncode == 1
+        done = check(path, "--device", "cpu", *ATTENTION, *shape[:4])
+        assert done.returncode == 2
+        assert "has 99840 numbers, want 1536: q [2, 3, 1, 64]" in done.stderr
+
+
+def test_a_wrong_row_of_attention_is_placed(generate, check):
+    path = generate("randn", *ATTENTION, "--heads", "2", "--seqlen", "100", "--layout", "bnhd")
+    header, numbers = numbers_of(path)
+    numbers[-1] = str(float(numbers[-1]) + 0.5)
+    rewrite(path, header, numbers)
+    done = check(path, "--device", "cpu")
+    assert done.returncode == 1
+    assert "o[0,1,99,63] is " in done.stdout
+
+
+def test_options_of_prefill_need_its_own_tensors(generate, check):
+    path = generate("randn_all", "--seqlen", "20")
+    header, numbers = numbers_of(path)
+    outputs = numbers[: 20 * NUMBERS_A_TOKEN]
+    rewrite(path, ["# based-case operation=prefill B=1 H=1 N=20"], outputs)
+    assert check(path, "--device", "cpu").returncode == 0
+    rewrite(path, [header[0] + " options=normalize"], numbers)
+    done = check(path, "--device", "cpu")
+    assert done.returncode == 2
+    assert "operation=prefill" in done.stderr
+    rewrite(path, ["# based-case operation=prefill B=1 H=1 N=20 options=normalize"], outputs)
+    assert check(path, "--device", "cpu").returncode == 1
+
+
+def test_a_state_that_a_call_updates_is_read_and_judged(check, tmp_path):
+    """decode: one token after none, so that the state is phi(k) v and o is (1 + s + s^2/2) v."""
+    state = ["0"] * (153 * 64)
+    zero, v = ["0"] * 16, [str(c) for c in range(64)]
+    after = v + ["0"] * (152 * 64)
+    path = tmp_path / "case.txt"
+    rewrite(path, ["# based-case operation=decode state=f32"], zero + zero + v + state + v + after)
+    read = ("--device", "cpu", "--implementation", "based")
+    done = check(path, *read)
+    assert done.returncode == 0, done.stdout + done.stderr
+    after[100] = "1"
+    rewrite(path, ["# based-case operation=decode state=f32"], zero + zero + v + state + v + after)
+    done = check(path, *read)
+    assert done.returncode == 1
+    assert "kv[0,0,1,36] is 0, want 1" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["/nonexistent"], "/nonexistent: cannot be read"),
+        (["."], ".: is a folder"),
+        (["empty"], "empty: is empty"),
+        (["case", "--operation", "nonsense"], "'nonsense' is no operation; there is attention, "),
+        (["case", "--layout", "nhbd"], "layout is 'nhbd', want bhnd or bnhd"),
+        (["case", "--head-dim", "64"], "--head-dim: prefill has no such axis"),
+        (["case", *ATTENTION, "--terms", "0"], "--terms: attention has none"),
+        (["case", *ATTENTION, "--head-dim", "65"], "--head-dim: '65' is not 64 or 128"),
+    ],
+)
+def test_what_is_no_case_is_refused_in_one_line(check, tmp_path, arguments, said):
+    (tmp_path / "empty").touch()
+    (tmp_path / "case").write_text("1 2 3")
+    done = check(*arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+
+
+def test_a_generator_that_fails_leaves_nothing(run, script, tmp_path):
+    generator = script("generate_vectors")
+    assert run(generator, "randn", *ATTENTION, "--seqlen", "3").returncode == 0
+    name = "randn_3_64_causal_True.txt"
+    before = (tmp_path / name).read_text()
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))"
+    sitecustomize = tmp_path / "limit"
+    sitecustomize.mkdir()
+    (sitecustomize / "sitecustomize.py").write_text(limit)
+    done = run(
+        generator,
+        "randn",
+        *ATTENTION,
+        "--seqlen",
+        "3",
+        "--seed",
+        "7",
+        env={"PYTHONPATH": str(sitecustomize)},
+    )
+    assert done.returncode == 2
+    assert "cannot write" in done.stderr
+    assert (tmp_path / name).read_text() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["limit", name]

@@ -8,9 +8,16 @@ import time
 from pathlib import Path
 
 import pytest
+from held import description
 
-# Tests that link every implementation; gpu_check sanitizes small cases of theirs.
-TESTS = ("decode_test", "sliding_window_test", "soak_test", "softmax_attention_test")
+# One of the tests has small shapes of CUDA implementations, which gpu_check sanitizes.
+TESTS = ("decode_test", "operations_test", "soak_test")
+LISTED = "reference.\n  is_matched_at_small_shapes/prefill_based_cuda_bf16"
+HELD = description(
+    prefill={"based": "ours", "based_sm80": "ours", "naive": "baseline"},
+    attention={"fast": "ours", "tiled": "baseline"},
+    decode={"based": "ours"},
+)
 
 
 def write(path, text):
@@ -25,8 +32,14 @@ def stand_ins(tmp_path):
     log = tmp_path / "calls"
     write(tmp_path / "bin/nvidia-smi", "echo 'GPU 0: stand-in'")
     write(tmp_path / "bin/compute-sanitizer", f'echo "$@" >>{log}')
-    for name in ("based_bench", "based_check", *(f"tests/{test}" for test in TESTS)):
+    for name in ("based_check", *(f"tests/{test}" for test in TESTS)):
         write(tmp_path / "build" / name, f'echo "$0 $@" >>{log}')
+    write(
+        tmp_path / "build/based_bench",
+        f"[ $1 != --describe ] || {{ echo '{HELD}'; exit; }}\necho \"$0 $@\" >>{log}",
+    )
+    listing = f"case $1 in --gtest_list_tests) printf '{LISTED}\\n'; exit ;; esac"
+    write(tmp_path / "build/tests/operations_test", f'{listing}\necho "$0 $@" >>{log}')
     write(tmp_path / "build/tests/fake_bench", "exit 3")  # no test: must not be run as one
     return tmp_path, log
 
@@ -50,10 +63,12 @@ def test_every_step_passes(run, script, stand_ins):
     assert "FAIL" not in done.stdout
     for step in (
         "test decode_test",
-        "based ones_all",
-        "based_sm80 randn_all --batch 2 --heads 3 --seqlen 65",
-        "memcheck B=2 H=3",
-        "racecheck decode_test",
+        "prefill/based ones_all",
+        "prefill/based_sm80 randn_all --batch 2 --heads 3 --seqlen 65",
+        "attention/fast qk_test",
+        "memcheck prefill B=2 H=3",
+        "initcheck attention B=1 H=1 N=200",
+        "racecheck operations_test",
         "short sweep",
     ):
         assert f"PASS  {step}" in done.stdout
@@ -61,6 +76,9 @@ def test_every_step_passes(run, script, stand_ins):
     for tool in ("memcheck", "racecheck", "synccheck", "initcheck"):
         assert f"--tool {tool} --error-exitcode 1" in calls
     assert "fake_bench" not in calls
+    assert "operations_test --gtest_brief=1 --gtest_filter=*small_shapes*cuda*" in calls
+    for other in ("racecheck decode_test", "prefill/naive", "attention/tiled", "decode/based"):
+        assert other not in done.stdout
 
 
 def test_one_failing_test_fails_the_whole_and_the_rest_still_runs(run, script, stand_ins):
@@ -78,9 +96,9 @@ def test_one_failing_sanitizer_tool_fails_the_whole(run, script, stand_ins):
     write(folder / "bin/compute-sanitizer", 'case $2 in racecheck) echo "a hazard"; exit 1; esac')
     done = check(run, script, folder)
     assert done.returncode == 1
-    assert "FAIL  racecheck decode_test" in done.stdout
+    assert "FAIL  racecheck operations_test" in done.stdout
     assert "a hazard" in done.stdout
-    assert "PASS  memcheck decode_test" in done.stdout
+    assert "PASS  memcheck operations_test" in done.stdout
     assert "PASS  short sweep" in done.stdout
 
 

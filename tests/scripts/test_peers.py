@@ -388,6 +388,7 @@ def written(tmp_path):
 def test_rows_are_what_plots_read(written):
     loaded = results.load(written.path)
     rows = loaded.rows.set_index("key")
+    assert set(rows["role"]) == {"original"}
     row = rows.loc["prefill/peer/cuda/B:2/H:3/N:70"]
     assert (row["time_us"], row["hot_us"], row["mem_MiB"]) == (101.0, 90.0, 3.0)
     assert row["samples_us"].tolist() == [100.0, 101.0, 102.0]
@@ -398,9 +399,9 @@ def test_rows_are_what_plots_read(written):
     assert (row["policy"], row["hardware"]) == ("cold", "Synthetic GPU")
     assert rows.loc["decode/peer/cuda/B:2/H:3/state:bf16", "extras"] == "state=bf16"
     assert "sliding_window/peer/cuda/B:2/H:3/W:64" in rows.index
-    attention_key = "prefill/peer/cuda/B:2/H:3/N:70/Dh:64/causal:1"
+    attention_key = "attention/peer/cuda/B:2/H:3/N:70/Dh:64/causal:1"
     assert rows.loc[attention_key, "extras"] == "Dh=64, causal"
-    mamba = rows.loc["prefill/peer/cuda/B:2/H:1/N:20/d_inner:12/d_state:16"]
+    mamba = rows.loc["selective_scan/peer/cuda/B:2/H:1/N:20/d_inner:12/d_state:16"]
     assert math.isnan(mamba["TFLOPs"]) and math.isnan(mamba["roofline_pct"])
     skipped = rows.loc["prefill/other/cuda/B:2/H:3/N:70"]
     assert (skipped["status"], skipped["reason"]) == ("skipped", "x does not import")
@@ -479,7 +480,7 @@ def test_a_missing_peer_is_named_and_not_fatal(run, tmp_path):
     [
         ([], "--out FILE.json is needed"),
         (["--peer", "nonsense"], "'nonsense' is unknown; there are torch_bmm"),
-        (["--operation", "training"], "'training' is unknown; there are decode"),
+        (["--operation", "training"], "'training' is unknown; there are attention"),
         (["--batch", "1:4"], "'1:4' is no number"),
         (["--batch", "0"], "'0' holds no number of 1 or more"),
         (["--seqlen", "64:1024:*1"], "is no number and no range"),

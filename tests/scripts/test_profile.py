@@ -5,9 +5,26 @@ import re
 import sys
 
 import pytest
+from held import description
 
 ROWS = ("prefill/based/cuda/B:1/H:16/N:1024", "prefill/naive/cuda/B:1/H:16/N:1024")
-LISTING = "\n".join(f"echo {row}/manual_time" for row in ROWS)
+HELD = description(
+    prefill={
+        "based": "ours",
+        "based_sm80": "ours",
+        "causal_dot_product": "baseline",
+        "causal_dot_product_153": "baseline",
+        "chunked_parallel": "baseline",
+        "chunked_recurrent": "baseline",
+        "naive": "baseline",
+    },
+    attention={"softmax_attention": "baseline"},
+    decode={"based": "ours", "expanded": "baseline", "naive": "baseline"},
+    sliding_window={"based": "ours", "naive": "baseline", "tile": "baseline"},
+)
+LISTING = f"[[ $1 != --describe ]] || {{ echo '{HELD}'; exit; }}\n" + "\n".join(
+    f"echo {row}/manual_time" for row in ROWS
+)
 PROFILER = """echo "$(basename "$0") $*" >>{calls}
 {then}
 while [[ $# -gt 0 && $1 != --export && $1 != --output=* ]]; do shift; done
@@ -91,6 +108,9 @@ def test_ncu_is_asked_for_the_counts_that_it_knows(suite):
 
 def test_an_audit_without_a_filter_is_of_the_readmes_rows(suite, root):
     suite.profiler("ncu")
+    suite.stub(
+        ".venv/bin/python", f'[[ $1 != */implementations.py ]] || exec {sys.executable} "$@"'
+    )
     done = suite.run("scripts/profile_ncu", "--audit", "--launch-count", "1")
     assert done.returncode == 0, done.stderr
     call = words(suite, "ncu")

@@ -9,10 +9,10 @@
 
 #include "kernels/based/key_moments_sm80.cuh"
 #include "kernels/core/bf16.h"
+#include "kernels/core/padded_tile.cuh"
 #include "kernels/tile/barrier.cuh"
 #include "kernels/tile/block.cuh"
 #include "kernels/tile/mma_sync.cuh"
-#include "kernels/tile/padded_tile.cuh"
 #include "kernels/tile/warpgroup.cuh"
 #include "tests/kernels/tile/tile_values.cuh"
 #include "tests/support/device_bytes.h"

@@ -85,5 +85,66 @@ TEST(descriptor, encodes_strides_and_mode) {
   EXPECT_EQ(plain >> 62, 0u);
 }
 
+/// Where wgmma finds element (mn, k) of the operand of K indices 16 step .. 16 step + 15, by the
+/// strides of a descriptor: the ISA's canonical layouts, written out as sums over the bits of mn
+/// and k. A tile starts at 0, so that its offsets are addresses.
+template <class Layout>
+int canonical_offset(std::uint64_t fields, ptx::major major, int start, int mn, int k) {
+  const auto field = [&](int first) { return static_cast<int>(fields >> first & 0x3fff) << 4; };
+  const int leading = field(16), stride = field(32);
+  constexpr int units = Layout::row_bytes / 16;  // 16-byte units of a swizzled row
+  int linear = start;
+  if (major == ptx::major::k) {
+    linear += mn / 8 * stride + mn % 8 * Layout::row_bytes + k % 8 * 2;
+    linear += units == 1 ? k / 8 * leading : k / 8 * 16;
+  } else if (units == 1) {
+    linear += mn / 8 * stride + k / 8 * leading + k % 8 * 16 + mn % 8 * 2;
+  } else {
+    linear += mn / (8 * units) * leading + k / 8 * stride + k % 8 * Layout::row_bytes;
+    linear += mn % (8 * units) * 2;
+  }
+  // The swizzle is one of addresses: it XORs bits 4 .. with bits 7 .., as many as the units need.
+  return linear ^ ((linear >> 3) & ((units - 1) << 4));
+}
+
+/// Whether an operand's descriptor leads to the elements of its tile, at every K step.
+template <class Layout, ptx::major Major>
+void check_operand() {
+  constexpr bool by_rows = Major == ptx::major::k;
+  constexpr int mns = by_rows ? Layout::rows : Layout::cols;
+  constexpr int depth = by_rows ? Layout::cols : Layout::rows;
+  constexpr std::uint64_t fields = descriptor_template<Layout, Major>();
+  for (int step = 0; step < depth / 16; ++step) {
+    const int start = Layout::operand_offset(Major, step);
+    ASSERT_EQ(start % 16, 0);
+    for (int mn = 0; mn < mns; ++mn) {
+      for (int k = 0; k < 16; ++k) {
+        const int expected =
+            by_rows ? Layout::offset(mn, 16 * step + k) : Layout::offset(16 * step + k, mn);
+        ASSERT_EQ(canonical_offset<Layout>(fields, Major, start, mn, k), expected)
+            << "step " << step << ", row or column " << mn << ", K index " << k;
+      }
+    }
+  }
+}
+
+template <class Layout>
+class operand_test : public ::testing::Test {};
+// Tiles of attention at a head's dimensions of 64 and 128, Based's, and one of each swizzle whose
+// columns and rows are both several panels and K steps.
+using operand_layouts = ::testing::Types<
+    shared_layout<64, 64, swizzle::bytes128>, shared_layout<64, 128, swizzle::bytes128>,
+    shared_layout<128, 128, swizzle::bytes128>, shared_layout<192, 64, swizzle::bytes128>, tokens,
+    features, state, shared_layout<48, 96, swizzle::bytes64>,
+    shared_layout<48, 96, swizzle::bytes32>, shared_layout<48, 96, swizzle::none>>;
+TYPED_TEST_SUITE(operand_test, operand_layouts);
+
+TYPED_TEST(operand_test, is_found_k_major) {
+  check_operand<TypeParam, ptx::major::k>();
+}
+TYPED_TEST(operand_test, is_found_mn_major) {
+  check_operand<TypeParam, ptx::major::mn>();
+}
+
 }  // namespace
 }  // namespace based

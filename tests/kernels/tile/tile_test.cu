@@ -3,8 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <numeric>
+#include <string>
 #include <vector>
 
 #include "kernels/based/key_moments.cuh"
@@ -12,9 +14,10 @@
 #include "kernels/based/quad_features.cuh"
 #include "kernels/based/weights.cuh"
 #include "kernels/core/bf16.h"
-#include "kernels/core/cuda_check.h"
+#include "kernels/core/fp16.h"
 #include "kernels/tile/barrier.cuh"
 #include "kernels/tile/block.cuh"
+#include "kernels/tile/pipeline.cuh"
 #include "kernels/tile/tensor_map.h"
 #include "kernels/tile/warpgroup.cuh"
 #include "tests/kernels/tile/tile_values.cuh"
@@ -54,10 +57,7 @@ constexpr int named_barrier = 1;
 class tile_test : public ::testing::Test {
  protected:
   void SetUp() override {
-    if (const auto reason = support::cuda_unavailable()) GTEST_SKIP() << *reason;
-    int major = 0;
-    BASED_CUDA(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0));
-    if (major != 9) GTEST_SKIP() << "compute capability " << major << ", needs 9.0";
+    if (const auto reason = needs_hopper()) GTEST_SKIP() << *reason;
   }
 };
 
@@ -175,23 +175,25 @@ __global__ void load_async_kernel(const __grid_constant__ CUtensorMap map, tile_
 
 template <class Tile>
 void check_load_async() {
-  constexpr int batch = 2, heads = 3, seqlen = 100;
-  const auto values = support::normal_values(batch * heads * seqlen * Tile::cols, 1);
-  device_array<bits> source(to_bits(values)), destination(Tile::rows * Tile::cols);
+  SCOPED_TRACE(std::to_string(Tile::rows) + " x " + std::to_string(Tile::cols) + ", panels of " +
+               std::to_string(Tile::layout::row_bytes) + " bytes");
+  using element = typename Tile::element;
+  constexpr int batch = 2, heads = 3, seqlen = 2 * Tile::rows - 28;
+  const auto values = normal_bits(batch * heads * seqlen * Tile::cols, 1);
+  device_array<bits> source(values), destination(Tile::rows * Tile::cols);
   // [B, N, H, D] in memory, the second tile of head 1 of batch 1: rows past the end are zero.
-  const auto view =
-      sequence_view<bf16>::bnhd(reinterpret_cast<bf16*>(source.data()), heads, seqlen, Tile::cols);
+  const auto view = sequence_view<element>::bnhd(reinterpret_cast<element*>(source.data()), heads,
+                                                 seqlen, Tile::cols);
   const auto map = make_tensor_map<typename Tile::layout>(view, batch, heads, seqlen);
-  launch(load_async_kernel<Tile>, sizeof(Tile), map, tile_coordinates{1, 1, 64},
+  launch(load_async_kernel<Tile>, sizeof(Tile), map, tile_coordinates{1, 1, Tile::rows},
          destination.data());
-  const auto result = to_floats(destination.read());
-  EXPECT_EQ(worst_error(result, Tile::rows, Tile::cols,
-                        [&](int row, int col) -> double {
-                          const int token = 64 + row;
-                          if (token >= seqlen) return 0;
-                          return values[((seqlen + token) * heads + 1) * Tile::cols + col];
-                        }),
-            0);
+  const std::vector<bits> result = destination.read();
+  for (int i = 0; i < static_cast<int>(result.size()); ++i) {
+    const int token = Tile::rows + i / Tile::cols, col = i % Tile::cols;
+    const bits expected =
+        token < seqlen ? values[((seqlen + token) * heads + 1) * Tile::cols + col] : bits{0};
+    ASSERT_EQ(result[i], expected) << "row " << i / Tile::cols << ", column " << col;
+  }
 }
 
 TEST_F(tile_test, loads_token_tiles) {
@@ -199,6 +201,13 @@ TEST_F(tile_test, loads_token_tiles) {
 }
 TEST_F(tile_test, loads_value_tiles) {
   check_load_async<value_tile>();
+}
+TEST_F(tile_test, loads_tiles_of_several_panels) {
+  check_load_async<shared_tile<64, 128, swizzle::bytes128>>();
+  check_load_async<shared_tile<128, 128, swizzle::bytes128, fp16>>();
+  check_load_async<shared_tile<192, 64, swizzle::bytes64>>();
+  check_load_async<shared_tile<64, 64, swizzle::bytes32, fp16>>();
+  check_load_async<shared_tile<64, 32, swizzle::none>>();
 }
 
 constexpr int ring_stages = 3;
@@ -296,6 +305,59 @@ TEST_F(tile_test, loads_tiles_through_a_ring) {
   v.check();
 }
 
+using split = role_split<1, warpgroup_role{1, 40}, warpgroup_role{2, 232}>;
+using ring_buffer = float[warpgroup::threads];
+constexpr int fetched_buffers = 10;  // through a ring of three, each buffer in several phases
+
+struct split_storage {
+  ring_buffer buffers[3];
+  ring<3> buffer_ring;
+};
+
+/// A producer's warp fetches buffers from `from`; each of two consumer warpgroups writes all of
+/// them to a place of its own. First the consumers are slow, then the producer: whoever did not
+/// wait would be ahead of the others.
+__global__ void __launch_bounds__(split::threads, 1)
+    split_kernel(const ring_buffer* from, ring_buffer* to) {
+  __shared__ alignas(16) split_storage shared;
+  ring<3>& buffers = shared.buffer_ring;
+  if (threadIdx.x == 0) buffers.init(1, 2 * warpgroup::warps);
+  __syncthreads();
+  const int warp = warp::uniform_index();
+  ring<3>::position at;
+  split::run(
+      warp,
+      [&](int) {
+        if (warp % warpgroup::warps != 0) return;
+        for (int i = 0; i < fetched_buffers; ++i, at.advance()) {
+          if (i >= fetched_buffers / 2) __nanosleep(5000);
+          buffers.wait_empty(at);
+          warp::load_async(&shared.buffers[at.buffer], from[i], buffers.filled(at));
+        }
+      },
+      [&](int group) {
+        for (int i = 0; i < fetched_buffers; ++i, at.advance()) {
+          buffers.wait_full(at);
+          if (i < fetched_buffers / 2) __nanosleep(5000);
+          // What a thread of another warp's place holds.
+          const int other = warpgroup::threads - 1 - warpgroup::thread();
+          to[group * fetched_buffers + i][other] = shared.buffers[at.buffer][other];
+          buffers.warp_release(at);
+        }
+      });
+}
+
+TEST_F(tile_test, splits_a_block_into_roles_around_a_ring) {
+  constexpr int size = fetched_buffers * warpgroup::threads;
+  const auto values = support::normal_values(size, 30);
+  device_array<float> source(values), destination(2 * size);
+  launch_grid(1, split::threads, split_kernel, 0,
+              reinterpret_cast<const ring_buffer*>(source.data()),
+              reinterpret_cast<ring_buffer*>(destination.data()));
+  const auto result = destination.read();
+  for (int i = 0; i < 2 * size; ++i) ASSERT_EQ(result[i], values[i % size]) << "value " << i;
+}
+
 /// Two objects, one after the other, through the same memory: two phases of a barrier.
 template <class Object>
 __global__ void load_objects_kernel(const Object* source, Object* destination) {
@@ -370,6 +432,55 @@ TEST_F(tile_test, stores_output_tiles) {
   }
 }
 
+/// A warpgroup's tile [64 x Cols] through a shared tile to the second 64 tokens of head 0. Stored
+/// by the warpgroup and copied by one warp, or by each warp for itself to a tile of sixteen rows.
+template <class Tile>
+__global__ void store_panels_kernel(const __grid_constant__ CUtensorMap map, const bits* source) {
+  extern __shared__ __align__(1024) char shared_bytes[];
+  const operand_tile<Tile::cols> values = load_operand<Tile::cols>(source);
+  const int warp = warp::uniform_index();
+  if constexpr (Tile::rows == warpgroup::rows) {
+    Tile& tile = *reinterpret_cast<Tile*>(shared_bytes);
+    warpgroup::store(tile, values);
+    ptx::fence_proxy_async();
+    warpgroup::sync<named_barrier>();
+    if (warp == 0) warp::store_async(tile, map, {0, 0, Tile::rows});
+  } else {
+    Tile& tile = reinterpret_cast<Tile*>(shared_bytes)[warp];
+    warp::store(tile, values);
+    ptx::fence_proxy_async();
+    warp::store_async(tile, map, {0, 0, warpgroup::rows + Tile::rows * warp});
+  }
+  warp::wait_stores_read();
+}
+
+template <class Tile>
+void check_store_panels() {
+  SCOPED_TRACE(std::to_string(Tile::rows) + " x " + std::to_string(Tile::cols) + ", panels of " +
+               std::to_string(Tile::layout::row_bytes) + " bytes");
+  constexpr int seqlen = 100, cols = Tile::cols;
+  const auto values = normal_bits(64 * cols, 31);
+  device_array<bits> source(values), destination(seqlen * cols);
+  const auto view =
+      sequence_view<bf16>::bhnd(reinterpret_cast<bf16*>(destination.data()), 1, seqlen, cols);
+  launch(store_panels_kernel<Tile>, warpgroup::rows / Tile::rows * sizeof(Tile),
+         make_tensor_map<typename Tile::layout>(view, 1, 1, seqlen), source.data());
+  const auto result = destination.read();
+  for (int i = 0; i < seqlen * cols; ++i) {
+    ASSERT_EQ(result[i], i < 64 * cols ? poison : values[i - 64 * cols])
+        << "row " << i / cols << ", column " << i % cols;
+  }
+}
+
+TEST_F(tile_test, stores_tiles_of_several_panels) {
+  check_store_panels<shared_tile<16, 128, swizzle::bytes128>>();
+  check_store_panels<shared_tile<64, 128, swizzle::bytes128>>();
+  check_store_panels<shared_tile<64, 64, swizzle::bytes128>>();
+  check_store_panels<shared_tile<64, 96, swizzle::bytes64>>();
+  check_store_panels<shared_tile<16, 64, swizzle::bytes32>>();
+  check_store_panels<shared_tile<64, 32, swizzle::none>>();
+}
+
 template <class Tile>
 __global__ void load_kernel(const bits* source, float* destination) {
   extern __shared__ __align__(1024) char shared_bytes[];
@@ -377,12 +488,12 @@ __global__ void load_kernel(const bits* source, float* destination) {
   fill(tile, source);
   accumulator_tile<Tile::cols> loaded;
   clear(loaded);
+  const operand_tile<Tile::cols> operand = warpgroup::load(tile);
 #pragma unroll
-  for (int step = 0; step < Tile::cols / 16; ++step) {
-    const operand_slice slice = warpgroup::load(tile, step);
+  for (int step = 0; step < operand.slices; ++step) {
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
-      const std::uint32_t word = slice.word[i / 2];
+      const std::uint32_t word = operand.slice[step].word[i / 2];
       loaded.value[8 * step + i] = i % 2 ? ptx::high_half(word) : ptx::low_half(word);
     }
   }
@@ -403,6 +514,9 @@ void check_load() {
 TEST_F(tile_test, loads_operands) {
   check_load<token_tile>();
   check_load<value_tile>();
+  check_load<shared_tile<64, 128, swizzle::bytes128>>();
+  check_load<shared_tile<64, 96, swizzle::bytes64>>();
+  check_load<shared_tile<64, 48, swizzle::none>>();
 }
 
 __global__ void store_transposed_kernel(const bits* source, bits* destination) {
@@ -638,6 +752,80 @@ TEST_F(tile_test, reads_products_while_others_are_in_flight) {
                           return sum;
                         }),
             rounding);
+}
+
+/// Softmax's steps over a tile [64 x Cols]: its rows' maxima and sums, each by the four lanes that
+/// have them, and the exponentials.
+template <int Cols>
+__global__ void rows_kernel(const float* source, float least, float* maxima, float* sums,
+                            float scale, const float* offsets, float* powers) {
+  accumulator_tile<Cols> tile;
+  fill(tile, source);
+  const row_values largest = warp::row_max(fold_max(tile, {least, least}));
+  const row_values total = warp::row_sum(fold_sum(tile, {1, 2}));
+  const int row = 16 * warpgroup::warp() + warp::lane() / 4;
+  for (int i = 0; i < 2; ++i) {
+    const int at = 4 * (row + 8 * i) + warp::lane() % 4;
+    maxima[at] = largest.value[i];
+    sums[at] = total.value[i];
+  }
+  exp2_rows(tile, scale, {offsets[row], offsets[row + 8]});
+  drain(tile, powers);
+}
+
+template <int Cols>
+void check_rows() {
+  constexpr float least = 1.5f, scale = 0.75f;
+  const auto values = support::normal_values(64 * Cols, 32),
+             offsets = support::normal_values(64, 33);
+  device_array<float> source(values), device_offsets(offsets), maxima(64 * 4), sums(64 * 4),
+      powers(64 * Cols);
+  launch(rows_kernel<Cols>, 0, source.data(), least, maxima.data(), sums.data(), scale,
+         device_offsets.data(), powers.data());
+  const auto row_of = [&](int row) { return values.begin() + row * Cols; };
+  EXPECT_EQ(worst_error(maxima.read(), 64, 4,
+                        [&](int row, int) {
+                          return std::max(least, *std::max_element(row_of(row), row_of(row + 1)));
+                        }),
+            0);
+  EXPECT_LT(worst_error(sums.read(), 64, 4,
+                        [&](int row, int) {
+                          const double start = 4 * (row % 16 < 8 ? 1 : 2);  // of four lanes
+                          return std::accumulate(row_of(row), row_of(row + 1), start);
+                        }),
+            rounding);
+  EXPECT_LT(worst_error(powers.read(), 64, Cols,
+                        [&](int row, int col) {
+                          return std::exp2(double{scale} * values[row * Cols + col] - offsets[row]);
+                        }),
+            rounding);
+}
+
+TEST_F(tile_test, works_on_rows_of_scores) {
+  check_rows<8>();
+  check_rows<64>();
+  check_rows<128>();
+}
+
+__global__ void round_to_fp16_kernel(const float* source, bits* destination) {
+  accumulator_tile<64> tile;
+  fill(tile, source);
+  const operand_tile<64> rounded = to_operand<fp16>(tile);
+  extern __shared__ __align__(1024) char shared_bytes[];
+  auto& shared = *reinterpret_cast<shared_tile<64, 64, swizzle::bytes128, fp16>*>(shared_bytes);
+  warpgroup::store(shared, rounded);
+  drain(shared, destination);
+}
+
+TEST_F(tile_test, rounds_to_fp16) {
+  auto values = support::normal_values(64 * 64, 34);
+  for (float& value : values) value *= 1.001f;  // no longer an fp16
+  device_array<float> source(values);
+  device_array<bits> destination(64 * 64);
+  launch(round_to_fp16_kernel, 64 * 64 * sizeof(bits), source.data(), destination.data());
+  std::vector<bits> expected;
+  for (const float value : values) expected.push_back(to_fp16(value).bits);
+  EXPECT_EQ(destination.read(), expected);
 }
 
 /// The first 64 columns of a tile [64 x Cols], each row times a factor of its own.

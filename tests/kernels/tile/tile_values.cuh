@@ -6,17 +6,29 @@
 #include <cmath>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "kernels/based/features.h"
 #include "kernels/core/bf16.h"
 #include "kernels/core/cuda_check.h"
+#include "kernels/core/device_attribute.h"
+#include "kernels/core/launch.h"
 #include "kernels/tile/warpgroup.cuh"
 #include "tests/support/device_bytes.h"
 #include "tests/support/inputs.h"
 
 namespace based {
+
+/// Why the device at hand does not run wgmma and bulk copies; nothing where it does.
+inline std::optional<std::string> needs_hopper() {
+  if (auto reason = support::cuda_unavailable()) return reason;
+  const int major = device_attribute(cudaDevAttrComputeCapabilityMajor).value();
+  if (major == 9) return std::nullopt;
+  return "compute capability " + std::to_string(major) + ", needs 9.0";
+}
 
 using bits = std::uint16_t;  // of a bf16
 
@@ -60,10 +72,9 @@ inline std::vector<float> to_floats(const std::vector<bits>& values) {
 /// Runs a kernel to its end.
 template <class Kernel, class... Args>
 void launch_grid(dim3 blocks, int threads, Kernel kernel, std::size_t shared_bytes, Args... args) {
-  BASED_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                  static_cast<int>(shared_bytes)));
-  kernel<<<blocks, threads, shared_bytes>>>(args...);
-  BASED_CUDA_LAUNCHED();
+  const dim3 block(threads);
+  launch_kernel(kernel, {.grid = blocks, .block = block, .shared_bytes = shared_bytes}, nullptr,
+                args...);
   BASED_CUDA(cudaDeviceSynchronize());
 }
 /// The same for one warpgroup.

@@ -1,0 +1,111 @@
+// What a kernel of producers and consumers is made of: a ring of buffers that both go round, and
+// the split of a block's warpgroups into roles with registers of their own.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/ptx/sync.cuh"
+#include "kernels/tile/barrier.cuh"
+#include "kernels/tile/warpgroup.cuh"
+
+namespace based {
+
+/// The barriers of a ring of `Size` buffers. A producer waits until a buffer is empty and fills it;
+/// consumers wait until it is full, read it and release it:
+///
+///   ring.wait_empty(at); warp::load_async(ring.filled(at), ..., buffers[at.buffer]); at.advance();
+///   ring.wait_full(at);  ... buffers[at.buffer] ...;  ring.warp_release(at);         at.advance();
+///
+/// Each side keeps its own ring_position, from 0 on. Every phase has to be waited for: a consumer
+/// that skips a buffer waits for it and releases it, too, for a wait tells the newest phase only.
+template <int Size>
+class ring {
+ public:
+  using position = ring_position<Size>;
+
+  /// Before any other use, and before a barrier of the block. A buffer is full after `fills`
+  /// arrivals, one for each warp::load_async, and the bytes that they announce; it is empty after
+  /// `releases` arrivals.
+  /// Called by: one thread
+  __device__ void init(int fills, int releases) {
+    for (int i = 0; i < Size; ++i) {
+      full_[i].init(fills);
+      empty_[i].init(releases);
+    }
+    ptx::fence_mbarrier_init();
+  }
+
+  /// Until all consumers have released the buffer's last contents; at once in the first round.
+  /// Called by: one thread
+  __device__ void wait_empty(position at) { empty_[at.buffer].wait(at.parity ^ 1); }
+  /// The barrier to which a fill arrives.
+  /// Called by: one thread
+  __device__ barrier& filled(position at) { return full_[at.buffer]; }
+
+  /// Until the buffer is full.
+  /// Called by: one thread
+  __device__ void wait_full(position at) { full_[at.buffer].wait(at.parity); }
+  /// One arrival of the warp, after the reads of all its lanes.
+  /// Called by: one warp
+  __device__ void warp_release(position at) { empty_[at.buffer].warp_arrive(); }
+  /// One arrival.
+  /// Called by: one thread
+  __device__ void release(position at) { empty_[at.buffer].arrive(); }
+
+ private:
+  barrier full_[Size], empty_[Size];
+};
+
+/// A role in a block: how many warpgroups have it, and how many registers each of their threads.
+struct warpgroup_role {
+  int warpgroups;
+  int registers;
+};
+
+/// The warpgroups of a block by role, the first role's first, and the registers that move between
+/// them: a launch gives each thread as many, then roles that need few hand some over (setmaxnreg).
+/// `Ctas`: blocks that share a multiprocessor, as __launch_bounds__ has it.
+template <int Ctas, warpgroup_role... Roles>
+struct role_split {
+  static constexpr int warpgroups = (Roles.warpgroups + ...);
+  static constexpr int threads = warpgroups * warpgroup::threads;
+
+  /// Of a thread at launch: an even share of the multiprocessor's, in steps of eight.
+  static constexpr int launch_registers = 65536 / (Ctas * threads) / 8 * 8;
+
+  static_assert(((Roles.registers % 8 == 0 && Roles.registers >= 24 && Roles.registers <= 240) &&
+                 ...),
+                "setmaxnreg takes multiples of 8 from 24 to 240");
+  // A warpgroup that asks for more than is left waits for ever: the pool is what the launch took.
+  static_assert(((Roles.warpgroups * Roles.registers) + ...) <= warpgroups * launch_registers,
+                "the roles' registers are more than the block was launched with");
+
+  /// Sets the registers of the calling warpgroup's role and calls that role's function with the
+  /// warpgroup's index within the role. `warp` is warp::uniform_index(); functions are in the order
+  /// of the roles.
+  /// Called by: one block
+  template <class... Functions>
+  __device__ static void run(int warp, Functions... functions) {
+    static_assert(sizeof...(Functions) == sizeof...(Roles));
+    int first = 0;  // of a role's warpgroups
+    const int group = warp / warpgroup::warps;
+    const auto run_if_own = [&]<warpgroup_role Role>(auto& function) {
+      if (group >= first && group < first + Role.warpgroups) {
+        set_registers<Role.registers>();
+        function(group - first);
+      }
+      first += Role.warpgroups;
+    };
+    (run_if_own.template operator()<Roles>(functions), ...);
+  }
+
+ private:
+  /// Called by: one warpgroup
+  template <int Wanted>
+  __device__ static void set_registers() {
+    if constexpr (Wanted > launch_registers) ptx::increase_registers<Wanted>();
+    if constexpr (Wanted < launch_registers) ptx::decrease_registers<Wanted>();
+  }
+};
+
+}  // namespace based

@@ -1,0 +1,92 @@
+"""Whole models: tokens a second, where results hold rows of a model.
+
+Bars are of throughput, which stays of one size over batches; published ones are hollow.
+"""
+
+import altair as alt
+import pandas as pd
+
+from plots import names, style
+from plots.figure import MOST_SHOWN, SHOWN, AbsentError, Entry, Figure, data, hover, hover_tooltip
+from plots.results import SHAPE, Group
+
+ORDER = 35
+_MODEL = "model_"
+_COLOURS = (*style.CARDS,)
+_BAR, _HEIGHT = 24, 260
+
+
+def figure(group: Group) -> Figure:
+    rows = group.rows[_of_models(group.rows)]
+    if rows.empty:
+        raise AbsentError(f"the file has no timed rows of a whole model on {group.device}")
+    live = [_record(row, len(group.cards) > 1, False) for _, row in rows.iterrows()]
+    panels = {record["panel"] for record in live}
+    shapes = {record["shape"] for record in live}
+    printed = []
+    if group.elsewhere is not None and group.device == "cuda" and len(group.cards) == 1:
+        theirs = group.elsewhere[_of_models(group.elsewhere)]
+        printed = [_record(row, True, True) for _, row in theirs.iterrows()]
+    records = live + [r for r in printed if r["panel"] in panels and r["shape"] in shapes]
+    keys = list(dict.fromkeys(record["key"] for record in records))
+    shown = keys[:MOST_SHOWN]
+    colours = {key: _COLOURS[index % len(_COLOURS)] for index, key in enumerate(keys)}
+    for record in records:
+        record["colour"] = colours[record["key"]]
+        record["fill"] = style.PAPER if record["hollow"] else record["colour"]
+    return Figure(
+        "How many tokens a second does a whole model take?",
+        ["Higher is better; hollow: published, on the card named.", group.caption],
+        alt.concat(
+            *(_panel(p, [r for r in records if r["panel"] == p], keys) for p in sorted(panels)),
+            columns=1,
+        ),
+        [Entry(key, key, colours[key], key in shown) for key in keys],
+    )
+
+
+def _of_models(rows: pd.DataFrame) -> pd.Series:
+    return rows["operation"].str.startswith(_MODEL) & rows["status"].eq("ok") & rows["B"].notna()
+
+
+def _record(row: pd.Series, carded: bool, hollow: bool) -> dict:
+    tokens = row["B"] * (1 if row["operation"].endswith("decode") or not row["N"] > 0 else row["N"])
+    name = names.shortened(
+        row["implementation"].replace("_", " ")
+        + (" (ours)" if row["role"] == "ours" else "")
+        + (f", {names.card(row['hardware'])}" if carded else ""),
+        40,
+    )
+    others = {k: v for k, v in row["params"].items() if k not in SHAPE}
+    rate = tokens / row["us"] * 1e6
+    return {
+        "key": name if not others else f"{name}, {names.form_words(others)}",
+        "panel": names.operation_words(row["operation"])
+        + ("" if not row["N"] > 0 else f" of {int(row['N'])} tokens"),
+        "shape": f"B = {int(row['B'])}",
+        "batch": row["B"],
+        "rate": rate,
+        "text": style.significant(rate / 1e3, 3),
+        "hollow": hollow,
+        "name": name,
+        "row": row["key"],
+        **hover(row),
+    }
+
+
+def _panel(title: str, records: list[dict], keys: list[str]) -> alt.LayerChart:
+    shapes = [s for _, s in sorted({(r["batch"], r["shape"]) for r in records})]
+    base = alt.Chart(data(records)).transform_filter(SHOWN)
+    base = base.encode(
+        x=alt.X("shape:N", sort=shapes, title=None, axis=alt.Axis(labelAngle=0)),
+        xOffset=alt.XOffset("key:N", sort=keys, scale=alt.Scale(domain=keys)),
+        y=alt.Y("rate:Q", title="tokens a second", axis=alt.Axis(format="~s")),
+    )
+    bars = base.mark_bar(strokeWidth=1.5).encode(
+        fill=alt.Fill("fill:N", scale=None),
+        stroke=alt.Stroke("colour:N", scale=None),
+        tooltip=hover_tooltip(),
+    )
+    return alt.layer(bars).properties(
+        width=max(300, min(700, _BAR * len(keys) * len(shapes))), height=_HEIGHT, title=title
+    )

@@ -1,0 +1,370 @@
+"""The measured tables of the READMEs, as Markdown, from plots/data alone.
+
+`load` reads our own results (h200*.json, files of based_bench), what the originals took on the same
+kind of card (originals_h200.json, of scripts/peers, and peers_h200.json, by harnesses of their own)
+and what a profiler counted (h200_audit.json, of scripts/profile_ncu); TABLES has a function for
+each table. A cell has one number, by one method: the median of a row's burst where it has one, and
+of its steady state otherwise. A cell without a measurement is a dash or says why, never a number.
+"""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from plots import names, style, summary
+from plots.files import UsageError
+from plots.pairs import pairs
+from plots.published import DATA, PEERS
+from plots.results import Group, groups, load_all
+from plots.table import grid
+
+HEADS = 16
+NOT_MEASURED = "not measured yet"
+ORIGINALS = "originals_h200.json"
+_AUDIT = "h200_audit.json"
+_AUDIT_SCHEMA = "based-bench-audit/1"
+_ABSENT = "–"
+_TEXTS = ("shape", "kernel", "baseline", "original", "row", "on", "B, N", "state", "B, W")
+
+# What prefill is held against, B and N: those of the first table, then the others.
+_HEADLINE = ((1, 8192), (4, 8192), (16, 8192), (128, 8192), (4, 512), (16, 1024), (16, 32768))
+_PREFILL = (*_HEADLINE, (2, 8192), (8, 8192), (1, 131072), (4, 2048), (1, 512), (1, 128))
+_FORMS = (
+    "Attention is causal with heads of 64, Mamba-2 has heads of 64 and 256 states, Mamba 16 states."
+)
+# A column -> which rows beside ours may stand in it; the fastest does.
+_TK = "ThunderKittens"
+_COLUMNS: dict[str, Callable[[pd.Series], bool]] = {
+    _TK: lambda row: row["operation"] == "prefill" and names.project(row) == _TK,
+    "best other Based": lambda row: row["operation"] == "prefill" and names.project(row) != _TK,
+    "Mamba-2": lambda row: row["operation"] == "ssd",
+    "Mamba": lambda row: row["operation"] == "selective_scan",
+    "softmax attention": lambda row: row["operation"] == "attention",
+}
+
+
+@dataclass(frozen=True)
+class Measured:
+    ours: Group  # with the originals' rows as those of elsewhere
+    origin: str  # where the originals' rows are from
+    audit: dict | None  # None: no card was profiled yet
+
+    def rows(self, operation: str) -> pd.DataFrame:
+        """Our rows of an operation at 16 heads."""
+        rows = self.ours.rows
+        return rows[rows["operation"].eq(operation) & rows["H"].eq(HEADS)]
+
+    def beside(self, size: dict, wanted: Callable[[pd.Series], bool]) -> pd.Series | None:
+        """Of all comparable rows at this shape that are not of ours and are wanted the fastest; one
+        without a time where none has one; None where there is no row."""
+        rows = pd.concat([self.ours.rows[self.ours.rows["role"].ne("ours")], self.ours.elsewhere])
+        rows = _at(rows, size | {"H": HEADS})
+        rows = names.picked(rows, lambda row: names.comparable(row) and wanted(row))
+        return None if rows.empty else rows.sort_values("us", na_position="last").iloc[0]
+
+
+def load(folder: Path = DATA) -> Measured | None:
+    """What `folder` holds; None where our own results are not there yet."""
+    files = sorted(path for path in folder.glob("h200*.json") if path.name != _AUDIT)
+    if not files:
+        return None
+    found = [group for group in groups(load_all(files)) if group.device == "cuda"]
+    if len(found) != 1:
+        raise UsageError(
+            f"{folder}: its h200*.json hold {len(found)} GPUs or cache policies; expected one"
+        )
+    (ours,) = found
+    originals = [folder / name for name in (PEERS, ORIGINALS)]
+    read = groups(load_all([path for path in originals if path.exists()]), together=True)
+    if len(read) != 1 or read[0].cards != ours.cards:
+        cards = sorted({card for group in read for card in group.cards})
+        raise UsageError(
+            f"{folder}: the originals are of {', '.join(cards)}, ours of {', '.join(ours.cards)}; "
+            "expected one kind of card"
+        )
+    elsewhere = pd.concat([group.rows for group in read])
+    with_originals = Group(ours.rows, ours.tag, elsewhere)
+    return Measured(with_originals, read[0].caption, _load_audit(folder / _AUDIT))
+
+
+def _load_audit(path: Path) -> dict | None:
+    if not path.exists():
+        return None
+    document = json.loads(path.read_text(encoding="utf-8"))
+    if document.get("schema") != _AUDIT_SCHEMA:
+        raise UsageError(f"{path}: is no audit.json of scripts/profile_ncu ({_AUDIT_SCHEMA})")
+    return document
+
+
+def headline(measured: Measured) -> str:
+    """The first README's: a few shapes, ours beside each family."""
+    columns = {name: wanted for name, wanted in _COLUMNS.items() if name != "Mamba"}
+    header = ("shape", "ours", *columns, "share of the roofline")
+    lines = []
+    for batch, length in _HEADLINE:
+        size = {"B": batch, "N": length}
+        ours = _fastest(measured.rows("prefill"), size)
+        lines.append(
+            [
+                f"B = {batch}, N = {length}",
+                _time(ours),
+                *(_time(measured.beside(size, wanted)) for wanted in columns.values()),
+                _number(ours, "share", style.percent),
+            ]
+        )
+    return _with_notes(
+        grid(header, lines, _TEXTS),
+        f"Prefill, µs, {HEADS} heads, bf16, cold cache.",
+        "Best other Based: the fastest of the other originals and of their rewritten forms.",
+        *summary.sentences(measured.ours)[-1:],
+        _provenance(measured),
+    )
+
+
+def prefill(measured: Measured) -> str:
+    header = ("kernel", "B, N", "µs", "floor", "roofline", "steady", *_COLUMNS, f"over {_TK}")
+    lines = []
+    for name in _own(measured.rows("prefill")):
+        for batch, length in _PREFILL:
+            size = {"B": batch, "N": length}
+            rows = measured.rows("prefill")
+            ours = _fastest(rows[rows["implementation"].eq(name)], size)
+            if ours is None:
+                continue
+            others = [measured.beside(size, wanted) for wanted in _COLUMNS.values()]
+            lines.append(
+                [
+                    f"`{name}`",
+                    f"{batch}, {length}",
+                    _time(ours),
+                    _number(ours, "floor_us", style.significant),
+                    _number(ours, "share", style.percent),
+                    _number(ours, "time_us", _us),
+                    *map(_time, others),
+                    _ratio(others[0], ours, "×"),
+                ]
+            )
+    return _with_notes(
+        grid(header, lines, _TEXTS),
+        "Steady: many calls in a row, which a power cap slows; the others are of a burst after a "
+        "rest where a row has one.",
+        _FORMS,
+        _provenance(measured),
+    )
+
+
+def baselines(measured: Measured) -> str:
+    header = (
+        "baseline",
+        "original",
+        "shape",
+        "µs",
+        "original's",
+        "ratio",
+        "MiB",
+        "original's",
+        "error",
+        "original's",
+    )
+    lines = []
+    for pair in pairs(measured.ours, measured.ours.cards[0]):
+        both = (pair.baseline, pair.original)
+        cells = [[_number(row, column, text) for row in both] for column, text in _PAIR_COLUMNS]
+        lines.append(
+            [
+                *(f"`{row['implementation']}`" for row in both),
+                pair.shape,
+                *cells[0],
+                f"{pair.ratio:.2f}",
+                *cells[1],
+                *cells[2],
+            ]
+        )
+    return _with_notes(grid(header, lines, _TEXTS), _provenance(measured))
+
+
+def decode(measured: Measured) -> str:
+    return _steps(measured, "decode", lambda row: (f"{int(row['B'])}", row["params"].get("state")))
+
+
+def sliding_window(measured: Measured) -> str:
+    return _steps(measured, "sliding_window", lambda row: (f"{int(row['B'])}, {int(row['W'])}",))
+
+
+def _steps(measured: Measured, operation: str, place: Callable) -> str:
+    """One token of every sequence: ours, and each other implementation, in its own column."""
+    rows = measured.rows(operation)
+    theirs = measured.ours.elsewhere
+    theirs = theirs[theirs["operation"].eq(operation) & theirs["H"].eq(HEADS)]
+    everything = pd.concat([rows[rows["role"].ne("ours")], theirs])
+    others = list(dict.fromkeys(everything["implementation"]))
+    shape = ("B, W",) if operation == "sliding_window" else ("B", "state")
+    header = (*shape, "µs", "floor", "roofline", *(f"`{n}`" for n in others), "over the fastest")
+    lines = []
+    own = rows[rows["role"].eq("ours")].sort_values(["W", "B"], kind="stable")
+    for _, ours in own.iterrows():
+        cells = [
+            _fastest(
+                everything[everything["implementation"].eq(name)],
+                {"B": ours["B"], "W": ours["W"]},
+                ours["params"].get("state"),
+            )
+            for name in others
+        ]
+        timed = [row for row in cells if row is not None and row["status"] == "ok"]
+        fastest = min(timed, key=lambda row: row["us"], default=None)
+        lines.append(
+            [
+                *place(ours),
+                _time(ours),
+                _number(ours, "floor_us", style.significant),
+                _number(ours, "share", style.percent),
+                *map(_time, cells),
+                _ratio(fastest, ours, "×"),
+            ]
+        )
+    return _with_notes(grid(header, lines, _TEXTS), _provenance(measured))
+
+
+def options(measured: Measured) -> str:
+    """What the options of our prefill cost, in bursts and in a steady state."""
+    rows = measured.rows("prefill")
+    rows = rows[rows["role"].eq("ours") & ~rows["params"].map(lambda p: "variant" in p)]
+    option = rows["params"].map(lambda params: params.get("options", ""))
+    kinds = sorted({kind for kind in option if kind}, key=len)
+    header = (
+        "kernel",
+        "B, N",
+        *(
+            name
+            for method in ("burst", "steady")
+            for name in (method, *(f"{kind.replace('+', ', ')}" for kind in kinds))
+        ),
+    )
+    lines = []
+    shapes = rows[option.ne("")][["implementation", "B", "N"]].drop_duplicates()
+    for name, batch, length in shapes.itertuples(index=False):
+        of_shape = rows[rows["implementation"].eq(name)]
+        of_shape = _at(of_shape, {"B": batch, "N": length})
+        by_kind = {row["params"].get("options", ""): row for _, row in of_shape.iterrows()}
+        cells = []
+        for column in ("burst_us", "time_us"):
+            plain = by_kind.get("", {}).get(column, math.nan)
+            cells.append(_ABSENT if math.isnan(plain) else _us(plain))
+            for kind in kinds:
+                cells.append(_more(by_kind.get(kind, {}).get(column, math.nan), plain))
+        lines.append([f"`{name}`", f"{int(batch)}, {int(length)}", *cells])
+    return _with_notes(grid(header, lines, _TEXTS), f"µs, {HEADS} heads. {measured.ours.caption}.")
+
+
+def audit(measured: Measured) -> str:
+    if measured.audit is None:
+        return NOT_MEASURED
+    header = (
+        "row",
+        "on",
+        "GFLOP",
+        "of the model",
+        "DRAM MB",
+        "of the compulsory",
+        "tensor cores",
+        "shared memory",
+        "DRAM",
+    )
+    lines = [
+        [
+            f"`{row['row']}`",
+            row.get("units", _ABSENT),
+            *(_number(row, column, text) for column, text in _AUDIT_COLUMNS),
+        ]
+        for row in measured.audit["rows"]
+    ]
+    found = measured.audit
+    origin = f"{found['device']} · {found['date'][:10]} · revision {found['revision']}."
+    return _with_notes(grid(header, lines, _TEXTS), origin)
+
+
+def _us(value: float) -> str:
+    return style.significant(value, 4)
+
+
+_PAIR_COLUMNS = (("us", _us), ("mem_MiB", style.significant), ("rel_err", "{:.1e}".format))
+_AUDIT_COLUMNS = (
+    ("executed_GFLOP", style.significant),
+    ("executed_over_model", "{:.2f}".format),
+    ("DRAM_MB", style.significant),
+    ("DRAM_over_compulsory", "{:.2f}".format),
+    ("tensor_pct", "{:.0f} %".format),
+    ("shared_pct", "{:.0f} %".format),
+    ("DRAM_pct", "{:.0f} %".format),
+)
+TABLES: dict[str, Callable[[Measured], str]] = {
+    "headline": headline,
+    "prefill": prefill,
+    "baselines": baselines,
+    "decode": decode,
+    "sliding window": sliding_window,
+    "options": options,
+    "audit": audit,
+}
+
+
+def _own(rows: pd.DataFrame) -> list[str]:
+    return list(dict.fromkeys(rows[rows["role"].eq("ours")]["implementation"]))
+
+
+def _at(rows: pd.DataFrame, size: dict) -> pd.DataFrame:
+    for name, value in size.items():
+        if not math.isnan(value):
+            rows = rows[rows[name].eq(value)]
+    return rows
+
+
+def _fastest(rows: pd.DataFrame, size: dict, state: str | None = None) -> pd.Series | None:
+    """Of our or one implementation's plain rows at this shape, and with this state."""
+    rows = names.picked(
+        _at(rows, size),
+        lambda row: names.comparable(row) and state in (None, row["params"].get("state")),
+    ).sort_values("us", na_position="last")
+    return None if rows.empty else rows.iloc[0]
+
+
+def _time(row: pd.Series | None) -> str:
+    if row is None:
+        return _ABSENT
+    if row["status"] == "ok":
+        return _us(row["us"])
+    return {"out_of_memory": "out of memory"}.get(row["status"], row["status"])
+
+
+def _ratio(above: pd.Series | None, below: pd.Series | None, suffix: str = "") -> str:
+    if above is None or below is None:
+        return _ABSENT
+    ratio = above["us"] / below["us"]
+    return _ABSENT if math.isnan(ratio) else f"{ratio:.2f}{suffix}"
+
+
+def _number(row: pd.Series | dict | None, name: str, text: Callable[[float], str]) -> str:
+    value = math.nan if row is None else row.get(name, math.nan)
+    return _ABSENT if math.isnan(value) else text(value)
+
+
+def _more(time: float, plain: float) -> str:
+    """A time, and how much more it is than without options."""
+    if math.isnan(time) or math.isnan(plain):
+        return _ABSENT
+    return f"{_us(time)}, {100 * (time / plain - 1):+.0f} %"
+
+
+def _provenance(measured: Measured) -> str:
+    return f"{measured.ours.caption}; originals: {measured.origin}."
+
+
+def _with_notes(table: str, *notes: str) -> str:
+    """A table over what explains it."""
+    absent = [f"{_ABSENT}: not measured."] if f"| {_ABSENT} |" in table else []
+    return "\n\n".join([table, " ".join([*absent, *notes])])

@@ -1,0 +1,71 @@
+"""Whether CUDA sources keep the rules of names that clang-tidy cannot check there.
+
+usage: kernel_names.py FILE...
+
+Functions and types are snake_case, kernels end in _kernel, and a template parameter that is a type
+is CamelCase. One line for each name that is not; exit status: 0 clean, 1 not.
+"""
+
+import pathlib
+import re
+import sys
+
+COMMENT_OR_TEXT = re.compile(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"', re.DOTALL)
+# A word may be a product of matrices by their letters, as in mma_ABt.
+SNAKE_CASE = re.compile(r"[a-z][a-z0-9]*(?:_+(?:[a-z0-9]+|(?:[A-D]t?){1,2}))*_?$")
+CAMEL_CASE = re.compile(r"[A-Z][A-Za-z0-9]*$")
+
+LAUNCH_BOUNDS = r"__launch_bounds__\s*\((?:[^()]|\([^()]*\))*\)"
+KERNEL = re.compile(rf"__global__\s+(?:(?:{LAUNCH_BOUNDS}|static|void)\s+)+(\w+)\s*\(")
+TYPE = re.compile(
+    r"\b(?:(?:struct|class|enum(?:\s+class)?)\s+(\w+)\s*(?:final\s*)?[{:]|concept\s+(\w+)\s*=)"
+)
+# A return type, a name, parameters and a body; no macro, no keyword of the language or compiler.
+FUNCTION = re.compile(
+    r"^[ \t]*(?!else\b|return\b)(?:[\w:<>,&*]+[ \t]+)+[&*]?"
+    r"(?!(?:if|for|while|switch|operator)\b|__|[A-Z0-9_]+\()(\w+)"
+    r"\((?:[^;{}]|\{\})*\)\s*(?:const\s*)?(?:noexcept\s*)?(?:requires[^;{}]*)?\{",
+    re.MULTILINE,
+)
+TYPE_PARAMETER = re.compile(r"[<,]\s*(?:class|typename)(?:\.\.\.)?\s+(\w+)(?=\s*[,>=])")
+
+
+def blanked(match):
+    """As many lines as the text had, without its letters."""
+    return re.sub(r"[^\n]", " ", match.group())
+
+
+def bad_names(text):
+    """(line, message) of each name in a source that breaks a rule."""
+    code = COMMENT_OR_TEXT.sub(blanked, text)
+    found = []
+
+    def look(pattern, rule, message):
+        for match in pattern.finditer(code):
+            name = next(filter(None, match.groups()))
+            if not rule(name):
+                line = code.count("\n", 0, match.start()) + 1
+                found.append((line, message.format(name)))
+
+    kernels = code.count("__global__")
+    if kernels != len(KERNEL.findall(code)):
+        found.append((1, f"of {kernels} kernels only {len(KERNEL.findall(code))} can be read"))
+    look(KERNEL, lambda name: name.endswith("_kernel"), "kernel {} must end in _kernel")
+    look(KERNEL, SNAKE_CASE.match, "kernel {} must be snake_case")
+    look(TYPE, SNAKE_CASE.match, "type {} must be snake_case")
+    look(FUNCTION, SNAKE_CASE.match, "function {} must be snake_case")
+    look(TYPE_PARAMETER, CAMEL_CASE.match, "template parameter {} is a type, must be CamelCase")
+    return sorted(set(found))
+
+
+def main():
+    status = 0
+    for path in sys.argv[1:]:
+        for line, message in bad_names(pathlib.Path(path).read_text(encoding="utf-8")):
+            print(f"{path}:{line}: {message}")
+            status = 1
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()
