@@ -19,8 +19,8 @@ namespace based::attention_sm90 {
 // O += P [V 1], or threads add the weights up. `scores_ahead`: the next tile's scores are worked out
 // while this one's become weights, which takes registers for both.
 
-/// Head dimension 64, blocks of 256 queries.
-struct wide_64 {
+/// Blocks of 256 queries at head dimension 64.
+struct blocks_256 {
   static constexpr int head_dim = 64;
   static constexpr int groups = 4;
   static constexpr int stages = 9;
@@ -30,36 +30,28 @@ struct wide_64 {
   static constexpr bool sums_by_product = true;
   static constexpr bool scores_ahead = false;
 };
-/// Blocks of 192 queries: fewer cycles for as many scores, but more rows are left over.
-struct ahead_64 {
-  static constexpr int head_dim = 64;
+
+/// Blocks of 192 queries.
+template <int HeadDim>
+struct blocks_192 {
+  static constexpr int head_dim = HeadDim;
   static constexpr int groups = 3;
-  static constexpr int stages = 9;
+  static constexpr int stages = HeadDim == 64 ? 9 : 4;
   static constexpr int consumer_registers = 160;
   static constexpr int producer_registers = 32;
-  static constexpr bool queries_in_registers = true;
-  static constexpr bool sums_by_product = true;
-  static constexpr bool scores_ahead = true;
+  static constexpr bool queries_in_registers = HeadDim == 64;
+  static constexpr bool sums_by_product = HeadDim == 64;
+  static constexpr bool scores_ahead = HeadDim == 64;
 };
-/// Head dimension 128, blocks of 128 queries.
-struct narrow_128 {
+
+/// Blocks of 128 queries at head dimension 128.
+struct blocks_128 {
   static constexpr int head_dim = 128;
   static constexpr int groups = 2;
   static constexpr int stages = 5;
   static constexpr int consumer_registers = 216;
   static constexpr int producer_registers = 72;
   static constexpr bool queries_in_registers = true;
-  static constexpr bool sums_by_product = false;
-  static constexpr bool scores_ahead = false;
-};
-/// Blocks of 192 queries: fewer copies for as many scores.
-struct wide_128 {
-  static constexpr int head_dim = 128;
-  static constexpr int groups = 3;
-  static constexpr int stages = 4;
-  static constexpr int consumer_registers = 160;
-  static constexpr int producer_registers = 32;
-  static constexpr bool queries_in_registers = false;
   static constexpr bool sums_by_product = false;
   static constexpr bool scores_ahead = false;
 };
@@ -116,9 +108,9 @@ struct shared_storage {
   barrier consumed[stages];
 };
 inline constexpr std::size_t most_shared_bytes = 227 * 1024;
-static_assert(sizeof(shared_storage<wide_64, bf16>) <= most_shared_bytes);
-static_assert(sizeof(shared_storage<ahead_64, bf16>) <= most_shared_bytes);
-static_assert(sizeof(shared_storage<narrow_128, bf16>) <= most_shared_bytes);
-static_assert(sizeof(shared_storage<wide_128, bf16>) <= most_shared_bytes);
+static_assert(sizeof(shared_storage<blocks_256, bf16>) <= most_shared_bytes);
+static_assert(sizeof(shared_storage<blocks_192<64>, bf16>) <= most_shared_bytes);
+static_assert(sizeof(shared_storage<blocks_192<128>, bf16>) <= most_shared_bytes);
+static_assert(sizeof(shared_storage<blocks_128, bf16>) <= most_shared_bytes);
 
 }  // namespace based::attention_sm90

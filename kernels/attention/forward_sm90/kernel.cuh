@@ -1,8 +1,31 @@
 // Softmax attention on Hopper.
+//
+//   O = softmax(scale Q K^T) V,   Q [N x Dh] and K, V [Nkv x Dh] of a head
+//
+// A block is 64 queries for each of a CTA's warpgroups. They walk over the block's keys in tiles of
+// 64, from the last that is seen to the first. Of each row the maximum is taken in its first tile
+// and then frozen: later tiles need no maximum, and O is never rescaled,
+//
+//   P = 2^(s S - m),   S = Q K^T,   O += P V,   l += P 1,   s = scale log2(e)
+//
+// which is exact, for m cancels in O / l, as long as P, l and O stay in fp32's range. Where they do
+// not, the block is redone with online maxima.
+//
+// Grid: as many CTAs as multiprocessors; each works on one block after the other, and lists them.
+// One warp fetches, ahead of the others, and they meet in barriers:
+//
+//   queries_loaded[b]    an item is listed, its queries are there     copy engine -> warpgroups
+//   keys_loaded[s], values_loaded[s]   a tile's keys, its values      copy engine -> warpgroups
+//   consumed[s]          the tile has been read                       warpgroups -> fetching warp
+//   queries_consumed[b]  and so have the queries, and O is stored     warpgroups -> fetching warp
+//
+// When the list is full, or there are no more blocks, those that are not done are tried again. So
+// what is redone, and how, depends on the inputs only, not on which CTA was first.
 #pragma once
 
 #include "kernels/attention/forward_sm90/consumer.cuh"
 #include "kernels/attention/forward_sm90/producer.cuh"
+#include "kernels/ptx/sync.cuh"
 #include "kernels/tile/block.cuh"
 
 namespace based::attention_sm90 {
