@@ -331,8 +331,9 @@ class consumer {
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
       const float sum = sums.value[r];
-      factors.value[r] = sum == 0 ? 0 : ptx::reciprocal(sum);
       const int row = query + thread_row(r);
+      const bool sees_none = p_.head.causal && p_.head.diagonal(row) < 0;
+      factors.value[r] = sees_none ? 0 : ptx::reciprocal(sum);
       if (p_.lse != nullptr && warp::lane() % 4 == 0 && row < p_.head.queries) {
         constexpr float ln2 = 0.693147180559945309f;
         const std::int64_t head = std::int64_t{item.batch} * p_.order.heads + item.head;
