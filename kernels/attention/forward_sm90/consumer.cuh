@@ -35,30 +35,34 @@ class consumer {
         group_(warp / warpgroup::warps),
         is_first_warp_(warp % warpgroup::warps == 0) {}
 
-  /// Works on the items of a new list.
+  /// Works on the items of a new list. Returns whether some are not done.
   /// Called by: one warpgroup
-  __device__ void work_on_new_items() {
+  __device__ bool work_on_new_items() {
+    bool undone = false;
 #pragma unroll 1
     for (int i = 0; i < storage::listed; ++i) {
       shared_.queries_loaded[query_.buffer].wait(query_.parity);
       if (uniform(shared_.list[i].groups) == 0) {
         release_queries();
-        return;
+        break;
       }
-      work_on<attempt::speculative>(i);
+      undone |= !work_on<attempt::speculative>(i);
     }
+    return undone;
   }
 
-  /// Works on those items of the list that are not done.
+  /// Works on those items of the list that are not done. Returns whether some are still not.
   /// Called by: one warpgroup
   template <attempt Kind>
-  __device__ void work_on_undone_items() {
+  __device__ bool work_on_undone_items() {
+    bool undone = false;
 #pragma unroll 1
     for (int i = 0; i < storage::listed && uniform(shared_.list[i].groups) > 0; ++i) {
       if (uniform(shared_.list[i].todo) == 0) continue;
       shared_.queries_loaded[query_.buffer].wait(query_.parity);
-      work_on<Kind>(i);
+      undone |= !work_on<Kind>(i);
     }
+    return undone;
   }
 
  private:
@@ -84,8 +88,10 @@ class consumer {
     return own;
   }
 
+  /// Returns whether it is done.
   template <attempt Kind>
-  __device__ void work_on(int index) {
+  __device__ bool work_on(int index) {
+    bool done = true;
     if ((uniform(shared_.list[index].todo) >> group_ & 1) == 0) {
       skip_tiles(uniform(shared_.list[index].tiles));
     } else {
@@ -105,9 +111,10 @@ class consumer {
       }
       index = ptx::opaque(index);
       skip_tiles(locate(index).left);
-      finish<Kind>(o, rows, index);
+      done = finish<Kind>(o, rows, index);
     }
     release_queries();
+    return done;
   }
 
   __device__ void release_queries() {
@@ -312,9 +319,10 @@ class consumer {
     }
   }
 
-  /// Divides by the sums and stores, unless the warpgroup's rows have to be redone.
+  /// Divides by the sums and stores, unless the warpgroup's rows have to be redone; returns whether
+  /// it has stored them.
   template <attempt Kind>
-  __device__ void finish(output_accumulator& o, const row_state& rows, int index) {
+  __device__ bool finish(output_accumulator& o, const row_state& rows, int index) {
     listed_item& item = shared_.list[index];
     row_values sums;
     if constexpr (Config::sums_by_product) {
@@ -325,7 +333,7 @@ class consumer {
     // Also: the queries have been read by all, and O may take their place.
     const bool good = ptx::named_barrier_all<warpgroup::threads>(first_group_barrier + group_,
                                                                  is_finite(o, sums));
-    if (Kind != attempt::careful && !uniform(good)) return;
+    if (Kind != attempt::careful && !uniform(good)) return false;
     const int query = uniform(item.query) + group_ * group_queries;
     row_values factors;
 #pragma unroll
@@ -351,6 +359,7 @@ class consumer {
       if (ptx::elect_lane()) atomicAnd(&item.todo, ~(1u << group_));
       warp::wait_stores_read();
     }
+    return true;
   }
 
   /// Whether nothing of this thread's has left fp32's range.

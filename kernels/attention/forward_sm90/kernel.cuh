@@ -62,19 +62,21 @@ __global__ void __launch_bounds__(cta_threads<Config>, 1)
     for (bool more = true; more;) {
       if (fetches) more = role.fetch_new_items();
       more = __syncthreads_or(fetches && more);
+      if (!__syncthreads_or(false)) continue;
       if (fetches) role.fetch_undone_items();
-      __syncthreads();
+      if (!__syncthreads_or(false)) continue;
       if (fetches) role.fetch_undone_items();
-      __syncthreads();
+      __syncthreads();  // before the list is filled again
     }
   } else {
     ptx::increase_registers<Config::consumer_registers>();
     consumer<Config, Element> role(shared, p, warp);
     for (bool more = true; more;) {
-      role.work_on_new_items();
+      bool undone = role.work_on_new_items();
       more = __syncthreads_or(false);
-      role.template work_on_undone_items<attempt::online>();
-      __syncthreads();
+      if (!__syncthreads_or(undone)) continue;
+      undone = role.template work_on_undone_items<attempt::online>();
+      if (!__syncthreads_or(undone)) continue;
       role.template work_on_undone_items<attempt::careful>();
       __syncthreads();
     }

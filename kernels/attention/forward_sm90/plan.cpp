@@ -52,33 +52,43 @@ double imbalance(const block_order& order, int ctas, const std::vector<std::int6
   return all == 0 ? 1 : most * ctas / static_cast<double>(all);
 }
 
-/// Heads whose keys and values fit into the second-level cache together.
+/// Heads whose keys and values stay in the second-level cache while CTAs share them.
 int heads_in_cache(const attention_problem& problem) {
-  constexpr double cache_bytes = 32e6;  // of 50, which queries and outputs pass through, too
+  constexpr double cache_bytes = 8e6;  // of 50: CTAs are at several groups of heads at a time
   const double head_bytes = 4.0 * static_cast<double>(problem.keys()) * problem.head_dim;
   const auto sharing = static_cast<double>(problem.heads / problem.key_heads());
   return static_cast<int>(std::max(1.0, std::min(cache_bytes / head_bytes, 1e6)) * sharing);
 }
 
+struct ordered_plan {
+  forward_plan plan;
+  double imbalance;
+};
+
 /// Blocks that differ in length are taken longest first, of as many heads together as the cache
 /// holds; CTAs that have many to do take tickets, for their sums would drift apart.
-forward_plan order_blocks(const attention_problem& problem, const card& on, int queries,
+ordered_plan order_blocks(const attention_problem& problem, const card& on, int queries,
                           const std::vector<std::int64_t>& tiles) {
-  constexpr int rounds_without_tickets = 8;
+  constexpr int rounds_without_tickets = 16;
   constexpr double good_balance = 1.04;
   const int heads = static_cast<int>(problem.heads);
   const int all_heads = static_cast<int>(problem.batch) * heads;
   const int blocks = static_cast<int>(tiles.size());
   forward_plan plan = {queries, {heads, all_heads, blocks, 1}, 1, false};
   plan.ctas = std::min(on.multiprocessors, plan.order.items());
-  if (!problem.causal || problem.window != 0) return plan;
-  if (plan.order.items() > rounds_without_tickets * plan.ctas) {
+  const int rounds = (plan.order.items() + plan.ctas - 1) / plan.ctas;
+  if (!problem.causal || problem.window != 0) {  // all are alike
+    return {plan, static_cast<double>(rounds) * plan.ctas / plan.order.items()};
+  }
+  if (rounds > rounds_without_tickets) {
     plan.by_tickets = true;
     plan.order.head_group = std::min(all_heads, heads_in_cache(problem));
-  } else if (imbalance(plan.order, plan.ctas, tiles) > good_balance) {
-    plan.order.head_group = all_heads;
+    return {plan, 1.01};
   }
-  return plan;
+  const double by_head = imbalance(plan.order, plan.ctas, tiles);
+  if (by_head <= good_balance) return {plan, by_head};
+  plan.order.head_group = all_heads;
+  return {plan, imbalance(plan.order, plan.ctas, tiles)};
 }
 
 template <int Queries>
@@ -105,23 +115,16 @@ forward_rule::planned make_plan(const attention_problem& problem, const card& on
   for (std::size_t i = 0; i < tiles.size(); ++i) {
     tiles[i] = tiles_of_block(head, Queries, static_cast<int>(i));
   }
-  const forward_plan plan = order_blocks(problem, on, Queries, tiles);
+  const auto [plan, imbalance] = order_blocks(problem, on, Queries, tiles);
 
   const block_costs& cost = *find_costs(problem.head_dim, Queries);
-  const auto us_of_block = [&](std::int64_t block_tiles) {
-    const double steps = static_cast<double>(block_tiles) * group_queries / Queries;
-    return std::max(static_cast<double>(block_tiles) * cost.tile, steps * cost.tile_step) +
-           block_us;
-  };
-  double all = 0, longest = 0;  // of a head's blocks
+  double us_of_head = 0;
   for (const std::int64_t each : tiles) {
-    all += us_of_block(each);
-    longest = std::max(longest, us_of_block(each));
+    const double steps = static_cast<double>(each) * group_queries / Queries;
+    us_of_head +=
+        std::max(static_cast<double>(each) * cost.tile, steps * cost.tile_step) + block_us;
   }
-  const double average = all * plan.order.all_heads / plan.ctas;
-  const int rounds = (plan.order.items() + plan.ctas - 1) / plan.ctas;
-  const bool all_alike = !problem.causal || problem.window != 0;
-  const double us = launch_us + (all_alike ? rounds * longest : std::max(average, longest));
+  const double us = launch_us + us_of_head * plan.order.all_heads / plan.ctas * imbalance;
   return {plan, 1000 * us};
 }
 

@@ -154,7 +154,8 @@ std::vector<std::string> verify(const candidate& by, const attention_problem& p,
   if (!o.within(tolerance)) wrong.push_back("o: " + o.message());
   for (std::size_t i = 0; i < expected_lse.size() && p.lse; ++i) {
     const double want = expected_lse[i], got = found.lse[i];
-    const bool same = std::isfinite(want) ? std::abs(got - want) <= 1e-4 * (1 + std::abs(want))
+    // Sums are of rounded weights: off by half a unit of bf16, 2^-9, at most.
+    const bool same = std::isfinite(want) ? std::abs(got - want) <= 2e-3 + 1e-6 * std::abs(want)
                                           : std::isnan(want) ? std::isnan(got) : got == want;
     if (!same) {
       wrong.push_back(fmt::format("lse of row {}: {}, expected {}", i, got, want));
@@ -346,8 +347,14 @@ TEST_P(attention_on_cuda, repeats_itself_bit_for_bit_where_blocks_are_redone) {
 TEST_P(attention_on_cuda, goes_on_after_a_full_list) {
   attention_problem p = {.batch = 150, .heads = 64, .seqlen = 70};
   if (!runs(p)) GTEST_SKIP() << "not at this head dimension";
-  inputs given = normal_inputs(p);
   const std::int64_t head_size = p.seqlen * p.head_dim;
+  const std::vector<float> some = support::normal_values(1000003, 4);
+  inputs given;
+  std::size_t at_some = 0;
+  for (auto* each : {&given.q, &given.k, &given.v}) {
+    each->resize(p.batch * p.heads * head_size);
+    for (float& value : *each) value = some[at_some++ % some.size()];
+  }
   for (std::int64_t head = 0; head < p.batch * p.heads; head += 5) {
     for (std::int64_t i = 0; i < p.head_dim; ++i) given.k[head * head_size + i] *= 100;
   }
