@@ -6,6 +6,7 @@ import pytest
 
 SCRIPTS = (
     "bench",
+    "fit_dispatch",
     "generate_vectors",
     "gpu_check",
     "lint",
