@@ -146,7 +146,7 @@ class prefill_cost {
   }
 
  private:
-  /// Of a CTA: start and end, and a chunk.
+  /// What a CTA takes to start and end, and for a chunk.
   struct cta_cost {
     double alone_ns, shared_ns;
     double chunk_alone_ns, chunk_shared_ns, chunk_left_ns;
@@ -164,7 +164,7 @@ class prefill_cost {
 
   static double rounded_down(double x) { return static_cast<double>(static_cast<std::int64_t>(x)); }
   static double rounded_up(double x) { return rounded_down(x) + (x > rounded_down(x)); }
-  /// Of CTAs of which so many fit on a multiprocessor.
+  /// How many rounds CTAs come in of which so many fit on a multiprocessor.
   double rounds_of(int a_multiprocessor, double ctas) const {
     return rounded_up(ctas / (a_multiprocessor * multiprocessors_));
   }
