@@ -36,15 +36,15 @@ struct prefill_constants {
   double chunk_traffic_ns;      ///< in which the memory moves a chunk of every multiprocessor
 
   double normalize_alone_ns;   ///< what normalisation adds to a chunk
-  double normalize_shared_ns;  ///< likewise
+  double normalize_shared_ns;  ///< and to one of two side by side
   double normalize_pass_ns;    ///< and to one that is only passed over for its state
   double state_ns;             ///< a state in or out
-  double state_crowded_ns;     ///< on top, likewise
+  double state_crowded_ns;     ///< on top, where every multiprocessor has one
 
   double hand_over_ns;      ///< of heads between CTAs: flags cleared, tickets drawn, a state moved
   double segment_ns;        ///< start and end of a CTA of the kernel that sums up segments
   double pass_alone_ns;     ///< a chunk in such a pass
-  double pass_shared_ns;    ///< likewise
+  double pass_shared_ns;    ///< the same, of two side by side
   double segment_state_ns;  ///< adding one segment's state
   double segment_state_crowded_ns;  ///< on top, where every multiprocessor has a CTA
   double recompute_pass_ns;         ///< an earlier chunk that a CTA of `recompute` passes over
@@ -54,7 +54,7 @@ struct prefill_constants {
   double pair_ns;                ///< a pair of chunks, in the chain of one CTA
   double pair_busy_ns;           ///< a pair of chunks, of a multiprocessor's time
   double quadratic_cta_busy_ns;  ///< a CTA's start and end, of a multiprocessor's time
-  double initial_state_busy_ns;  ///< an initial state in one of its CTAs, likewise
+  double initial_state_busy_ns;  ///< an initial state in a CTA, of a multiprocessor's time
   double final_state_chunk_ns;   ///< a chunk in the CTA that adds up a final state
   double
       quadratic_hidden_part;  ///< part, not ns: how much of the shorter of chain and work is hidden
