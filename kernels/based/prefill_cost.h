@@ -56,8 +56,7 @@ struct prefill_constants {
   double quadratic_cta_busy_ns;  ///< a CTA's start and end, of a multiprocessor's time
   double initial_state_busy_ns;  ///< an initial state in a CTA, of a multiprocessor's time
   double final_state_chunk_ns;   ///< a chunk in the CTA that adds up a final state
-  double
-      quadratic_hidden_part;  ///< part, not ns: how much of the shorter of chain and work is hidden
+  double quadratic_hidden_part;  ///< not ns: how much of the shorter of chain and work is hidden
 
   double mma_sync_cta_ns;
   double mma_sync_alone_ns;  ///< a chunk
