@@ -73,7 +73,12 @@ present() {
       "(${missing##*$'\n'})"
     return "$exit_failed"
   fi
-  run_child "$python" -m plots table "$@" >"$out/summary.md" || failed=$exit_failed
+  if run_child "$python" -m plots table "$@" >"$out/.summary.md.partial"; then
+    mv "$out/.summary.md.partial" "$out/summary.md"
+  else
+    rm -f "$out/.summary.md.partial"
+    failed=$exit_failed
+  fi
   run_child "$python" -m plots render ${published[@]+"${published[@]}"} "$@" --out "$out" >&2 ||
     failed=$exit_failed
   run_child "$python" -m plots report ${published[@]+"${published[@]}"} "$@" --out "$out" >&2 ||
