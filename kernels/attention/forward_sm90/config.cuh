@@ -13,11 +13,11 @@
 
 namespace based::attention_sm90 {
 
-// How a CTA is cut. `groups`: warpgroups that compute, on 64 queries each. `stages`: key tiles in the
-// ring. Registers are of a thread; launch gives all as many. `queries_in_registers`: or the tensor
-// cores read them from shared memory. `sums_by_product`: the sums of the weights are columns of
-// O += P [V 1], or threads add the weights up. `scores_ahead`: the next tile's scores are worked out
-// while this one's become weights, which takes registers for both.
+// How a CTA is cut. `groups`: warpgroups that compute, on 64 queries each. `stages`: key tiles in
+// the ring. Registers are of a thread; launch gives all as many. `queries_in_registers`: or the
+// tensor cores read them from shared memory. `sums_by_product`: the sums of the weights are columns
+// of O += P [V 1], or threads add the weights up. `scores_ahead`: the next tile's scores are worked
+// out while this one's become weights, which takes registers for both.
 
 /// Blocks of 256 queries at head dimension 64.
 struct blocks_256 {
@@ -57,11 +57,11 @@ struct blocks_128 {
 };
 
 template <class Config>
-constexpr int consumer_threads = Config::groups * warpgroup::threads;
+constexpr int consumer_threads = Config::groups* warpgroup::threads;
 template <class Config>
 constexpr int cta_threads = consumer_threads<Config> + warpgroup::threads;
 template <class Config>
-constexpr int block_queries = Config::groups * group_queries;
+constexpr int block_queries = Config::groups* group_queries;
 
 /// Named barriers: the first of those that a consumer warpgroup each has for itself.
 inline constexpr int first_group_barrier = 1;
