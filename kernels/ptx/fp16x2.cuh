@@ -14,4 +14,19 @@ __device__ inline std::uint32_t to_fp16x2(float low, float high) {
   return word;
 }
 
+inline constexpr std::uint32_t two_fp16_ones = 0x3c003c00;  ///< {1, 1}
+
+/// cvt.f32.f16 of the lower or the upper half of a word.
+/// Called by: one thread
+__device__ inline float fp16_low_half(std::uint32_t word) {
+  float value;
+  asm("{\n.reg .b16 low, high;\nmov.b32 {low, high}, %1;\ncvt.f32.f16 %0, low;\n}\n"
+      : "=f"(value)
+      : "r"(word));
+  return value;
+}
+__device__ inline float fp16_high_half(std::uint32_t word) {
+  return fp16_low_half(word >> 16);
+}
+
 }  // namespace based::ptx

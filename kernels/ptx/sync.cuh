@@ -20,6 +20,30 @@ __device__ inline void named_barrier_sync() {
   asm volatile("bar.sync %0, %1;" ::"n"(Id), "n"(Threads) : "memory");
 }
 
+/// The same on a barrier whose number is known at run time only: all sixteen are taken then.
+/// Called by: `Threads` threads
+template <int Threads>
+__device__ inline void named_barrier_sync(int id) {
+  asm volatile("bar.sync %0, %1;" ::"r"(id), "n"(Threads) : "memory");
+}
+/// barrier.cta.red.and: whether `predicate` holds in all of the threads.
+/// Called by: `Threads` threads
+template <int Threads>
+__device__ inline bool named_barrier_all(int id, bool predicate) {
+  std::uint32_t all;
+  asm volatile(
+      "{\n"
+      ".reg .pred mine, all;\n"
+      "setp.ne.u32 mine, %3, 0;\n"
+      "bar.red.and.pred all, %1, %2, mine;\n"
+      "selp.u32 %0, 1, 0, all;\n"
+      "}\n"
+      : "=r"(all)
+      : "r"(id), "n"(Threads), "r"(static_cast<std::uint32_t>(predicate))
+      : "memory");
+  return all != 0;
+}
+
 /// elect.sync: true in one lane of a converged warp, always the same one. PTX ISA, "elect.sync".
 /// Called by: one warp
 __device__ inline bool elect_lane() {

@@ -66,6 +66,22 @@ __device__ inline std::uint32_t to_word(float low, float high) {
   }
 }
 
+/// The lower and the upper element of a word.
+/// Called by: one thread
+template <class Element>
+__device__ inline float low_element(std::uint32_t word) {
+  return std::is_same_v<Element, bf16> ? ptx::low_half(word) : ptx::fp16_low_half(word);
+}
+template <class Element>
+__device__ inline float high_element(std::uint32_t word) {
+  return std::is_same_v<Element, bf16> ? ptx::high_half(word) : ptx::fp16_high_half(word);
+}
+
+/// A word of two ones.
+template <class Element>
+inline constexpr std::uint32_t two_ones =
+    std::is_same_v<Element, bf16> ? ptx::two_ones : ptx::two_fp16_ones;
+
 /// Columns 16 slice .. 16 slice + 15 of a tile, rounded to `Element`.
 /// Called by: one thread
 template <class Element, int Cols>

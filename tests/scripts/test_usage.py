@@ -8,6 +8,7 @@ SCRIPTS = (
     "bench",
     "cluster",
     "compare",
+    "fit_dispatch",
     "generate_vectors",
     "gpu_check",
     "lint",

@@ -111,8 +111,10 @@ std::vector<float> sequence_buffer<T>::read() const {
 
 template class guarded_buffer<float>;
 template class guarded_buffer<bf16>;
+template class guarded_buffer<fp16>;
 template class guarded_buffer<std::byte>;
 template class sequence_buffer<float>;
 template class sequence_buffer<bf16>;
+template class sequence_buffer<fp16>;
 
 }  // namespace based::support

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "kernels/core/bf16.h"
+#include "kernels/core/fp16.h"
 #include "kernels/core/implementation.h"
 #include "kernels/core/tensor_view.h"
 #include "tests/support/device_bytes.h"
@@ -69,8 +70,10 @@ class sequence_buffer {
 
 extern template class guarded_buffer<float>;
 extern template class guarded_buffer<bf16>;
+extern template class guarded_buffer<fp16>;
 extern template class guarded_buffer<std::byte>;
 extern template class sequence_buffer<float>;
 extern template class sequence_buffer<bf16>;
+extern template class sequence_buffer<fp16>;
 
 }  // namespace based::support

@@ -53,7 +53,7 @@ __global__ void __launch_bounds__(cta_threads<Variant, Normalize>(), Variant::ct
   storage& shared = *reinterpret_cast<storage*>(shared_bytes);
 
   segment_range range = Variant::own_chunks(p);
-  // By a thread that has nothing else to do while the first one makes the barriers.
+  // The last thread draws, for it is idle while the first one makes the barriers.
   const bool is_last = threadIdx.x == cta_threads<Variant, Normalize>() - 1;
   if (is_last) Variant::draw_ticket(shared, p);
   if constexpr (Normalize) {

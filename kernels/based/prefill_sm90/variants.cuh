@@ -233,8 +233,9 @@ struct balanced : plain_variant<Config> {
   template <bool Stateful, class Storage>
   __device__ static void add_earlier(state_accumulator& s_transposed, Storage&, const parameters& p,
                                      const segment_range& range, int) {
+    const bool goes_on = has_earlier(range);
     const handed_state& handed = p.handed[range.index];
-    if (has_earlier(range)) {
+    if (goes_on) {
       take_over<state_barrier>(handed.is_there,
                                [&] { warpgroup::load_exact(s_transposed, handed.state); });
     }
@@ -244,7 +245,7 @@ struct balanced : plain_variant<Config> {
   __device__ static void add_moments(key_moments& moments, const parameters& p,
                                      const segment_range& range) {
     const handed_state& handed = p.handed[range.index];
-    if (has_earlier(range)) {
+    if (range.first > 0) {
       take_over<barrier_of_moments<Config>>(handed.moments_are_there,
                                             [&] { moments.add_part(handed.moments); });
     }

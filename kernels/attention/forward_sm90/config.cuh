@@ -1,0 +1,116 @@
+// What a CTA of the Hopper attention is made of: its warpgroups, its shared memory, its parameters.
+#pragma once
+
+#include <cuda.h>
+
+#include <cstddef>
+#include <type_traits>
+
+#include "kernels/attention/forward_sm90/schedule.h"
+#include "kernels/tile/barrier.cuh"
+#include "kernels/tile/shared_tile.cuh"
+#include "kernels/tile/warpgroup.cuh"
+
+namespace based::attention_sm90 {
+
+// How a CTA is cut. `groups`: warpgroups that compute, on 64 queries each. `stages`: key tiles in
+// the ring. Registers are of a thread; launch gives all as many. `queries_in_registers`: or the
+// tensor cores read them from shared memory. `sums_by_product`: the sums of the weights are columns
+// of O += P [V 1], or threads add the weights up. `scores_ahead`: the next tile's scores are worked
+// out while this one's become weights, which takes registers for both.
+
+/// Blocks of 256 queries at head dimension 64.
+struct blocks_256 {
+  static constexpr int head_dim = 64;
+  static constexpr int groups = 4;
+  static constexpr int stages = 9;
+  static constexpr int consumer_registers = 112;
+  static constexpr int producer_registers = 32;
+  static constexpr bool queries_in_registers = false;
+  static constexpr bool sums_by_product = true;
+  static constexpr bool scores_ahead = false;
+};
+
+/// Blocks of 192 queries.
+template <int HeadDim>
+struct blocks_192 {
+  static constexpr int head_dim = HeadDim;
+  static constexpr int groups = 3;
+  static constexpr int stages = HeadDim == 64 ? 9 : 4;
+  static constexpr int consumer_registers = 160;
+  static constexpr int producer_registers = 32;
+  static constexpr bool queries_in_registers = HeadDim == 64;
+  static constexpr bool sums_by_product = HeadDim == 64;
+  static constexpr bool scores_ahead = HeadDim == 64;
+};
+
+/// Blocks of 128 queries at head dimension 128.
+struct blocks_128 {
+  static constexpr int head_dim = 128;
+  static constexpr int groups = 2;
+  static constexpr int stages = 5;
+  static constexpr int consumer_registers = 216;
+  static constexpr int producer_registers = 72;
+  static constexpr bool queries_in_registers = true;
+  static constexpr bool sums_by_product = false;
+  static constexpr bool scores_ahead = false;
+};
+
+template <class Config>
+constexpr int consumer_threads = Config::groups* warpgroup::threads;
+template <class Config>
+constexpr int cta_threads = consumer_threads<Config> + warpgroup::threads;
+template <class Config>
+constexpr int block_queries = Config::groups* group_queries;
+
+/// Named barriers: the first of those that a consumer warpgroup each has for itself.
+inline constexpr int first_group_barrier = 1;
+
+struct parameters {
+  CUtensorMap q, k, v, o;
+  head_shape head;
+  block_order order;
+  int query_heads_per_key_head;
+  float log2_scale;  ///< the softmax's scale times log2(e): exponentials are base 2
+  float* lse;        ///< [B, H, N]; null: not wanted
+  int* tickets;      ///< a counter of the blocks that CTAs have taken; null: each knows its own
+};
+
+/// A block of queries in a CTA's list.
+struct listed_item {
+  int batch, head, key_head;
+  int query;      ///< the block's first
+  int groups;     ///< warpgroups that have queries; 0: there is no such block, nor any after it
+  int first_key;  ///< of the block's first tile
+  int tiles;
+  unsigned todo;  ///< warpgroups, a bit each, that have not stored their rows yet
+};
+
+template <class Config, class Element>
+struct shared_storage {
+  static constexpr int stages = Config::stages;
+  static constexpr int query_buffers = 2;
+  static constexpr int listed = 64;
+  using tile = shared_tile<64, Config::head_dim, swizzle::bytes128, Element>;
+  struct nothing {};
+  using ones_tile = std::conditional_t<Config::sums_by_product,
+                                       shared_tile<16, 64, swizzle::bytes128, Element>, nothing>;
+
+  tile q[query_buffers][Config::groups];  ///< [64 x Dh] of each warpgroup; then its part of O
+  tile k[stages];                         ///< [64 x Dh]
+  tile v[stages];                         ///< [64 x Dh]
+  [[no_unique_address]] ones_tile ones;
+  listed_item list[listed];
+  barrier queries_loaded[query_buffers];  ///< and an item is in the list
+  barrier queries_consumed[query_buffers];
+  barrier keys_loaded[stages];
+  barrier values_loaded[stages];
+  barrier consumed[stages];
+};
+inline constexpr std::size_t most_shared_bytes = 227 * 1024;
+static_assert(sizeof(shared_storage<blocks_256, bf16>) <= most_shared_bytes);
+static_assert(sizeof(shared_storage<blocks_192<64>, bf16>) <= most_shared_bytes);
+static_assert(sizeof(shared_storage<blocks_192<128>, bf16>) <= most_shared_bytes);
+static_assert(sizeof(shared_storage<blocks_128, bf16>) <= most_shared_bytes);
+
+}  // namespace based::attention_sm90

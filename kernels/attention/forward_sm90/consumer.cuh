@@ -1,0 +1,384 @@
+// A warpgroup that computes: 64 queries against their keys, tile by tile.
+#pragma once
+
+#include "kernels/attention/forward_sm90/config.cuh"
+#include "kernels/attention/forward_sm90/softmax.cuh"
+#include "kernels/ptx/reciprocal.cuh"
+
+namespace based::attention_sm90 {
+
+/// An item is tried up to three times. `speculative`: a row's maximum is taken in its first tile
+/// and then frozen. `online`: maxima are exact. `careful`: also, a value that is not finite is
+/// multiplied with no weight that is zero because the query may not see it.
+enum class attempt { speculative, online, careful };
+
+template <class Config, class Element>
+class consumer {
+  static constexpr int head_dim = Config::head_dim;
+  using storage = shared_storage<Config, Element>;
+  using tile = typename storage::tile;
+  /// O [64 x Dh], and beside it, if products sum up the weights, their sums [64 x 8].
+  using output_accumulator = accumulator_tile<head_dim + 8 * Config::sums_by_product>;
+
+  /// What a thread keeps of its rows.
+  struct row_state {
+    row_values offsets = {0, 0};                 ///< subtracted from the scaled scores
+    row_values maxima = {-INFINITY, -INFINITY};  ///< of the scores
+    row_values sums = {0, 0};  ///< of the weights that this thread has seen, if it sums them up
+  };
+
+ public:
+  /// `warp`: the calling warp's index in the block, known to the compiler as uniform.
+  __device__ consumer(storage& shared, const parameters& p, int warp)
+      : shared_(shared),
+        p_(p),
+        group_(warp / warpgroup::warps),
+        is_first_warp_(warp % warpgroup::warps == 0) {}
+
+  /// Works on the items of a new list. Returns whether some are not done.
+  /// Called by: one warpgroup
+  __device__ bool work_on_new_items() {
+    bool undone = false;
+#pragma unroll 1
+    for (int i = 0; i < storage::listed; ++i) {
+      shared_.queries_loaded[query_.buffer].wait(query_.parity);
+      if (uniform(shared_.list[i].groups) == 0) {
+        release_queries();
+        break;
+      }
+      undone |= !work_on<attempt::speculative>(i);
+    }
+    return undone;
+  }
+
+  /// Works on those items of the list that are not done. Returns whether some are still not.
+  /// Called by: one warpgroup
+  template <attempt Kind>
+  __device__ bool work_on_undone_items() {
+    bool undone = false;
+#pragma unroll 1
+    for (int i = 0; i < storage::listed && uniform(shared_.list[i].groups) > 0; ++i) {
+      if (uniform(shared_.list[i].todo) == 0) continue;
+      shared_.queries_loaded[query_.buffer].wait(query_.parity);
+      undone |= !work_on<Kind>(i);
+    }
+    return undone;
+  }
+
+ private:
+  __device__ static int uniform(int value) {
+    return __shfl_sync(~0u, value, 0);
+  }
+
+  /// The warpgroup's own part of an item.
+  struct place {
+    int query;    ///< its first
+    int skipped;  ///< tiles of the block's that come before the warpgroup's
+    int left;     ///< and after them
+    tile_walk walk;
+  };
+
+  /// Found anew where it is needed: while a warpgroup walks over tiles it has no registers for it.
+  __device__ place locate(int index) const {
+    const listed_item& item = shared_.list[index];
+    place own;
+    own.query = uniform(item.query) + group_ * group_queries;
+    own.walk = walk_of(p_.head, own.query);
+    const int tiles = uniform(item.tiles);
+    own.skipped = p_.head.causal ? min(uniform(item.groups) - 1 - group_, tiles) : 0;
+    own.left = tiles - own.skipped - own.walk.tiles;
+    return own;
+  }
+
+  /// Returns whether it is done.
+  template <attempt Kind>
+  __device__ bool work_on(int index) {
+    bool done = true;
+    if ((uniform(shared_.list[index].todo) >> group_ & 1) == 0) {
+      skip_tiles(uniform(shared_.list[index].tiles));
+    } else {
+      output_accumulator o;
+      row_state rows;
+      clear(o);
+      {
+        const place own = locate(index);
+        skip_tiles(own.skipped);
+        if (own.walk.tiles > 0) {
+          if constexpr (Kind == attempt::careful) {
+            attend_carefully(o, rows, own.walk);
+          } else {
+            attend<Kind>(o, rows, own.walk);
+          }
+        }
+      }
+      index = ptx::opaque(index);
+      skip_tiles(locate(index).left);
+      done = finish<Kind>(o, rows, index);
+    }
+    release_queries();
+    return done;
+  }
+
+  __device__ void release_queries() {
+    if (is_first_warp_) shared_.queries_consumed[query_.buffer].warp_arrive();
+    query_.advance();
+  }
+
+  __device__ void release_tile() {
+    shared_.consumed[stage_.buffer].warp_arrive();
+    stage_.advance();
+  }
+
+  /// A phase that is not waited for could pass unseen.
+  __device__ void skip_tiles(int count) {
+#pragma unroll 1
+    for (; count > 0; --count) {
+      shared_.keys_loaded[stage_.buffer].wait(stage_.parity);
+      shared_.values_loaded[stage_.buffer].wait(stage_.parity);
+      release_tile();
+    }
+  }
+
+  /// The queries [64 x Dh] as an operand: the tile, or a copy in registers.
+  __device__ decltype(auto) queries() const {
+    const tile& q = shared_.q[query_.buffer][group_];
+    if constexpr (Config::queries_in_registers) {
+      return warpgroup::load(q);
+    } else {
+      return (q);
+    }
+  }
+
+  /// Starts S = Q K^T [64 x 64].
+  template <class Queries>
+  __device__ void start_scores(score_tile& scores, const Queries& q,
+                               ring_position<Config::stages> at) {
+    shared_.keys_loaded[at.buffer].wait(at.parity);
+    warpgroup::mma_fence();
+    warpgroup::mma_ABt<ptx::mma_mode::overwrite>(scores, q, shared_.k[at.buffer]);
+    warpgroup::mma_commit();
+  }
+
+  /// Sixteen keys of the current tile.
+  __device__ void multiply_values(output_accumulator& o, const operand_slice& weights, int step) {
+    const tile& v = shared_.v[stage_.buffer];
+    if constexpr (Config::sums_by_product) {
+      warpgroup::mma_AB_beside(o, weights, v, step, shared_.ones);
+    } else {
+      warpgroup::mma_AB(o, weights, v, step);
+    }
+  }
+  /// Starts O += P V [64 x Dh] of the current tile.
+  __device__ void start_values(output_accumulator& o, const operand_tile<tile_keys>& weights) {
+    shared_.values_loaded[stage_.buffer].wait(stage_.parity);
+    warpgroup::mma_fence();
+#pragma unroll
+    for (int i = 0; i < weights.slices; ++i) multiply_values(o, weights.slice[i], i);
+    warpgroup::mma_commit();
+  }
+
+  /// The weights of a tile from its scores.
+  template <attempt Kind>
+  __device__ void weigh(score_tile& scores, row_state& rows, row_values& factors) {
+    if constexpr (Kind == attempt::online) {
+      const row_values before = rows.maxima;
+      rows.maxima = warp::row_max(fold_max(scores, before));
+      rows.offsets = offsets_of(rows.maxima, p_.log2_scale);
+#pragma unroll
+      for (int r = 0; r < 2; ++r) {
+        factors.value[r] = ptx::ex2(fmaf(before.value[r], p_.log2_scale, -rows.offsets.value[r]));
+        rows.sums.value[r] *= factors.value[r];
+      }
+    }
+    exp2_rows(scores, p_.log2_scale, rows.offsets);
+    if constexpr (!Config::sums_by_product) rows.sums = fold_sum(scores, rows.sums);
+  }
+
+  /// All tiles of a walk. The weights of one tile are worked out while the tensor cores weigh the
+  /// values of the tile before.
+  template <attempt Kind>
+  __device__ void attend(output_accumulator& o, row_state& rows, const tile_walk& walk) {
+    score_tile scores;
+    decltype(auto) q = queries();
+    start_scores(scores, q, stage_);
+    warpgroup::mma_wait<0>(scores);
+    mask(scores, p_.head, walk.first_key, 0);
+    rows.maxima = warp::row_max(fold_max(scores, rows.maxima));
+    rows.offsets = offsets_of(rows.maxima, p_.log2_scale);
+    int t = 0;
+    if constexpr (Config::scores_ahead && Kind == attempt::speculative) {
+      t = attend_ahead(o, scores, rows, q, walk);
+    }
+    row_values factors;
+    weigh<attempt::speculative>(scores, rows, factors);
+    operand_tile<tile_keys> weights = to_operand<Element>(scores);
+#pragma unroll 1
+    for (++t; t < walk.tiles; ++t) {
+      start_scores(scores, q, stage_.next());
+      start_values(o, weights);
+      warpgroup::mma_wait<1>(scores);
+      if (t > walk.clean) mask(scores, p_.head, walk.first_key, t);
+      weigh<Kind>(scores, rows, factors);
+      warpgroup::mma_wait<0>(o);
+      if constexpr (Kind == attempt::online) scale_rows(o, factors);
+      release_tile();
+      weights = to_operand<Element>(scores);
+    }
+    start_values(o, weights);
+    warpgroup::mma_wait<0>(o);
+    release_tile();
+  }
+
+  /// Tiles that need no mask, two by two, where there are registers for the scores of two: those of
+  /// the next tile are worked out while this one's become weights, sixteen keys at a time. From
+  /// the first tile's scores; returns the number of tiles done, leaving the next one's scores.
+  template <class Queries>
+  __device__ int attend_ahead(output_accumulator& o, score_tile& scores, row_state& rows,
+                              const Queries& q, const tile_walk& walk) {
+    const auto step = [&](score_tile& now, score_tile& next) {
+      start_scores(next, q, stage_.next());
+      shared_.values_loaded[stage_.buffer].wait(stage_.parity);
+#pragma unroll
+      for (int i = 0; i < tile_keys / 16; ++i) {
+        auto& slice = reinterpret_cast<accumulator_tile<16>&>(now.value[8 * i]);
+        exp2_rows(slice, p_.log2_scale, rows.offsets);
+        if constexpr (!Config::sums_by_product) rows.sums = fold_sum(slice, rows.sums);
+        const operand_slice weights = to_operand<Element>(slice, 0);
+        warpgroup::mma_fence();
+        multiply_values(o, weights, i);
+      }
+      warpgroup::mma_commit();
+      warpgroup::mma_wait<0>(next, o);
+      release_tile();
+    };
+    score_tile other;
+    int t = 0;
+#pragma unroll 1
+    for (; t + 2 <= walk.clean; t += 2) {
+      step(scores, other);
+      step(other, scores);
+    }
+    return t;
+  }
+
+  /// All tiles of a walk, one after the other.
+  __device__ void attend_carefully(output_accumulator& o, row_state& rows, const tile_walk& walk) {
+    decltype(auto) q = queries();
+#pragma unroll 1
+    for (int t = 0; t < walk.tiles; ++t) {
+      score_tile scores;
+      start_scores(scores, q, stage_);
+      warpgroup::mma_wait<0>(scores);
+      const bool is_masked = t == 0 || t > walk.clean;
+      if (is_masked) mask(scores, p_.head, walk.first_key, t);
+      row_values factors;
+      weigh<attempt::online>(scores, rows, factors);
+      scale_rows(o, factors);
+      operand_tile<tile_keys> weights = to_operand<Element>(scores);
+      shared_.values_loaded[stage_.buffer].wait(stage_.parity);
+      if (is_masked) {
+        add_values_with_weight(o, weights);
+      } else {
+        start_values(o, weights);
+        warpgroup::mma_wait<0>(o);
+      }
+      release_tile();
+    }
+  }
+
+  /// O += P V of the current tile without the products of zero weights.
+  __device__ void add_values_with_weight(output_accumulator& o, operand_tile<tile_keys>& weights) {
+    const tile& v = shared_.v[stage_.buffer];
+    const int lane = warp::lane();
+#pragma unroll 1
+    for (int first_key = 0; first_key < tile_keys; first_key += 16) {
+#pragma unroll
+      for (int key = 0; key < 16; ++key) {
+        float weight[2];  // of the thread's rows
+#pragma unroll
+        for (int r = 0; r < 2; ++r) {
+          const std::uint32_t word =
+              __shfl_sync(~0u, weights.slice[0].word[key / 8 * 2 + r], lane / 4 * 4 + key % 8 / 2);
+          weight[r] = key % 2 == 0 ? low_element<Element>(word) : high_element<Element>(word);
+        }
+#pragma unroll
+        for (int i = 0; i < head_dim / 8; ++i) {
+          const auto values = v.template load<std::uint32_t>(first_key + key, 8 * i + lane % 4 * 2);
+          const float value[2] = {low_element<Element>(values), high_element<Element>(values)};
+#pragma unroll
+          for (int e = 0; e < 4; ++e) {
+            if (weight[e / 2] == 0) continue;
+            o.value[4 * i + e] = fmaf(weight[e / 2], value[e % 2], o.value[4 * i + e]);
+          }
+        }
+        if constexpr (Config::sums_by_product) {
+#pragma unroll
+          for (int e = 0; e < 4; ++e) o.value[head_dim / 2 + e] += weight[e / 2];
+        }
+      }
+#pragma unroll
+      for (int i = 0; i + 1 < weights.slices; ++i) weights.slice[i] = weights.slice[i + 1];
+    }
+  }
+
+  /// Divides by the sums and stores, unless the warpgroup's rows have to be redone; returns whether
+  /// it has stored them.
+  template <attempt Kind>
+  __device__ bool finish(output_accumulator& o, const row_state& rows, int index) {
+    listed_item& item = shared_.list[index];
+    row_values sums;
+    if constexpr (Config::sums_by_product) {
+      sums = {o.value[head_dim / 2], o.value[head_dim / 2 + 2]};
+    } else {
+      sums = warp::row_sum(rows.sums);
+    }
+    // Also: the queries have been read by all, and O may take their place.
+    const bool good = ptx::named_barrier_all<warpgroup::threads>(first_group_barrier + group_,
+                                                                 is_finite(o, sums));
+    if (Kind != attempt::careful && !uniform(good)) return false;
+    const int query = uniform(item.query) + group_ * group_queries;
+    row_values factors;
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      const float sum = sums.value[r];
+      const int row = query + thread_row(r);
+      const bool sees_none = p_.head.causal && p_.head.diagonal(row) < 0;
+      factors.value[r] = sees_none ? 0 : ptx::reciprocal(sum);
+      if (p_.lse != nullptr && warp::lane() % 4 == 0 && row < p_.head.queries) {
+        constexpr float ln2 = 0.693147180559945309f;
+        const std::int64_t head = std::int64_t{item.batch} * p_.order.heads + item.head;
+        p_.lse[head * p_.head.queries + row] = (rows.offsets.value[r] + log2f(sum)) * ln2;
+      }
+    }
+    scale_rows(o, factors);
+
+    tile& staged = shared_.q[query_.buffer][group_];
+    warpgroup::store(staged, to_operand<Element>(first_columns<head_dim>(o)));
+    ptx::fence_proxy_async();
+    ptx::named_barrier_sync<warpgroup::threads>(first_group_barrier + group_);
+    if (is_first_warp_) {
+      warp::store_async(staged, p_.o, {item.batch, item.head, query});
+      if (ptx::elect_lane()) atomicAnd(&item.todo, ~(1u << group_));
+      warp::wait_stores_read();
+    }
+    return true;
+  }
+
+  /// Whether nothing of this thread's has left fp32's range.
+  __device__ static bool is_finite(const output_accumulator& o, const row_values& sums) {
+    constexpr float largest_sum = 1e30f;
+    float zero = 0;  // or NaN
+#pragma unroll
+    for (int i = 0; i < o.size; ++i) zero = fmaf(o.value[i], 0.0f, zero);
+    return sums.value[0] < largest_sum && sums.value[1] < largest_sum && zero == 0;
+  }
+
+  storage& shared_;
+  const parameters& p_;
+  const int group_;
+  const bool is_first_warp_;  ///< of the warpgroup
+  ring_position<Config::stages> stage_;
+  ring_position<storage::query_buffers> query_;
+};
+
+}  // namespace based::attention_sm90

@@ -1,0 +1,86 @@
+// Softmax attention on Hopper.
+//
+//   O = softmax(scale Q K^T) V,   Q [N x Dh] and K, V [Nkv x Dh] of a head
+//
+// A block is 64 queries for each of a CTA's warpgroups. They walk over the block's keys in tiles of
+// 64, from the last that is seen to the first. Of each row the maximum is taken in its first tile
+// and then frozen: later tiles need no maximum, and O is never rescaled,
+//
+//   P = 2^(s S - m),   S = Q K^T,   O += P V,   l += P 1,   s = scale log2(e)
+//
+// which is exact, for m cancels in O / l, as long as P, l and O stay in fp32's range. Where they do
+// not, the block is redone with online maxima.
+//
+// Grid: as many CTAs as multiprocessors; each works on one block after the other, and lists them.
+// One warp fetches, ahead of the others, and they meet in barriers:
+//
+//   queries_loaded[b]    an item is listed, its queries are there     copy engine -> warpgroups
+//   keys_loaded[s], values_loaded[s]   a tile's keys, its values      copy engine -> warpgroups
+//   consumed[s]          the tile has been read                       warpgroups -> fetching warp
+//   queries_consumed[b]  and so have the queries, and O is stored     warpgroups -> fetching warp
+//
+// When the list is full, or there are no more blocks, those that are not done are tried again. So
+// what is redone, and how, depends on the inputs only, not on which CTA was first.
+#pragma once
+
+#include "kernels/attention/forward_sm90/consumer.cuh"
+#include "kernels/attention/forward_sm90/producer.cuh"
+#include "kernels/ptx/sync.cuh"
+#include "kernels/tile/block.cuh"
+
+namespace based::attention_sm90 {
+
+template <class Config, class Element>
+__global__ void __launch_bounds__(cta_threads<Config>, 1)
+    forward_kernel(const __grid_constant__ parameters p) {
+  extern __shared__ __align__(1024) char shared_bytes[];
+  using storage = shared_storage<Config, Element>;
+  storage& shared = *reinterpret_cast<storage*>(shared_bytes);
+  if (threadIdx.x == 0) {
+    for (int i = 0; i < storage::query_buffers; ++i) {
+      shared.queries_loaded[i].init(1);
+      shared.queries_consumed[i].init(Config::groups);
+    }
+    for (int i = 0; i < storage::stages; ++i) {
+      shared.keys_loaded[i].init(1);
+      shared.values_loaded[i].init(1);
+      shared.consumed[i].init(Config::groups * warpgroup::warps);
+    }
+    ptx::fence_mbarrier_init();
+  }
+  if constexpr (Config::sums_by_product) {
+    block::fill(shared.ones, two_ones<Element>);
+    ptx::fence_proxy_async();
+  }
+  __syncthreads();
+
+  const int warp = warp::uniform_index();
+  if (warp >= Config::groups * warpgroup::warps) {
+    ptx::decrease_registers<Config::producer_registers>();
+    producer<Config, Element> role(shared, p);
+    const bool fetches = warp == Config::groups * warpgroup::warps;
+    for (bool more = true; more;) {
+      if (fetches) more = role.fetch_new_items();
+      more = __syncthreads_or(fetches && more);
+      if (!__syncthreads_or(false)) continue;
+      if (fetches) role.fetch_undone_items();
+      if (!__syncthreads_or(false)) continue;
+      if (fetches) role.fetch_undone_items();
+      __syncthreads();  // before the list is filled again
+    }
+  } else {
+    ptx::increase_registers<Config::consumer_registers>();
+    consumer<Config, Element> role(shared, p, warp);
+    for (bool more = true; more;) {
+      bool undone = role.work_on_new_items();
+      more = __syncthreads_or(false);
+      if (!__syncthreads_or(undone)) continue;
+      undone = role.template work_on_undone_items<attempt::online>();
+      if (!__syncthreads_or(undone)) continue;
+      role.template work_on_undone_items<attempt::careful>();
+      __syncthreads();
+    }
+  }
+}
+
+}  // namespace based::attention_sm90

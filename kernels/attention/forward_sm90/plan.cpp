@@ -1,0 +1,171 @@
+#include "kernels/attention/forward_sm90/plan.h"
+
+#include <algorithm>
+#include <array>
+#include <limits>
+#include <vector>
+
+namespace based::attention_sm90 {
+namespace {
+
+constexpr std::string_view blocks_256 = "blocks_256";
+constexpr std::string_view blocks_192 = "blocks_192";
+constexpr std::string_view blocks_128 = "blocks_128";
+
+/// What a variant costs, measured on an H200: microseconds.
+struct block_costs {
+  int head_dim;
+  int queries;
+  double tile;       ///< of 64 queries and 64 keys, of a warpgroup beside others
+  double tile_step;  ///< least time from one key tile to the next, however few warpgroups work
+};
+constexpr std::array costs = {block_costs{64, 256, 0.220, 0.42}, block_costs{64, 192, 0.211, 0.42},
+                              block_costs{128, 192, 0.334, 0.70},
+                              block_costs{128, 128, 0.352, 0.66}};
+constexpr double block_us = 1.6;   // begin and end of a block
+constexpr double launch_us = 8.0;  // of the grid: the first keys come from memory
+
+const block_costs* find_costs(int head_dim, int queries) {
+  const auto found = std::ranges::find_if(costs, [&](const block_costs& each) {
+    return each.head_dim == head_dim && each.queries == queries;
+  });
+  return found == costs.end() ? nullptr : &*found;
+}
+
+int count_blocks(const attention_problem& problem, int queries) {
+  return static_cast<int>((problem.seqlen + queries - 1) / queries);
+}
+
+/// The most that a CTA has to do, over the average.
+double imbalance(const block_order& order, int ctas, const std::vector<std::int64_t>& tiles) {
+  std::vector<std::int64_t> loads(ctas);
+  std::int64_t all = 0;
+  for (int first = 0, round = 0; first < order.items(); first += ctas, ++round) {
+    for (int cta = 0; cta < ctas; ++cta) {
+      const int position = position_in_round(round, cta, ctas);
+      if (position >= order.items()) continue;
+      loads[cta] += tiles[order.item(position).block];
+      all += tiles[order.item(position).block];
+    }
+  }
+  const auto most = static_cast<double>(*std::ranges::max_element(loads));
+  return all == 0 ? 1 : most * ctas / static_cast<double>(all);
+}
+
+/// Heads whose keys and values stay in the second-level cache while CTAs share them.
+int heads_in_cache(const attention_problem& problem) {
+  constexpr double cache_bytes = 8e6;  // of 50: CTAs are at several groups of heads at a time
+  const double head_bytes = 4.0 * static_cast<double>(problem.keys()) * problem.head_dim;
+  const auto sharing = static_cast<double>(problem.heads / problem.key_heads());
+  return static_cast<int>(std::max(1.0, std::min(cache_bytes / head_bytes, 1e6)) * sharing);
+}
+
+struct ordered_plan {
+  forward_plan plan;
+  double imbalance;
+};
+
+/// Blocks that differ in length are taken longest first, of as many heads together as the cache
+/// holds; CTAs that have many to do take tickets, for their sums would drift apart.
+ordered_plan order_blocks(const attention_problem& problem, const card& on, int queries,
+                          const std::vector<std::int64_t>& tiles) {
+  constexpr int rounds_without_tickets = 16;
+  constexpr double good_balance = 1.04;
+  const int heads = static_cast<int>(problem.heads);
+  const int all_heads = static_cast<int>(problem.batch) * heads;
+  const int blocks = static_cast<int>(tiles.size());
+  forward_plan plan = {queries, {heads, all_heads, blocks, 1}, 1, false};
+  plan.ctas = std::min(on.multiprocessors, plan.order.items());
+  const int rounds = (plan.order.items() + plan.ctas - 1) / plan.ctas;
+  if (!problem.causal || problem.window != 0) {  // all are alike
+    return {plan, static_cast<double>(rounds) * plan.ctas / plan.order.items()};
+  }
+  if (rounds > rounds_without_tickets) {
+    plan.by_tickets = true;
+    plan.order.head_group = std::min(all_heads, heads_in_cache(problem));
+    return {plan, 1.01};
+  }
+  const double by_head = imbalance(plan.order, plan.ctas, tiles);
+  if (by_head <= good_balance) return {plan, by_head};
+  plan.order.head_group = all_heads;
+  return {plan, imbalance(plan.order, plan.ctas, tiles)};
+}
+
+template <int Queries>
+unsupported_reason unsupported(const attention_problem& problem, const card& on) {
+  constexpr std::int64_t longest = std::int64_t{1} << 30;
+  if (!on.is_hopper) return "needs a Hopper GPU (compute capability 9.0)";
+  if (find_costs(problem.head_dim, Queries) == nullptr) {
+    return "has no blocks of " + std::to_string(Queries) + " queries at head dimension " +
+           std::to_string(problem.head_dim);
+  }
+  if (problem.seqlen > longest || problem.keys() > longest ||
+      static_cast<double>(problem.batch) * static_cast<double>(problem.heads) *
+              count_blocks(problem, Queries) >
+          std::numeric_limits<int>::max() / 2) {
+    return "more tokens or heads than 32-bit numbers count";
+  }
+  return std::nullopt;
+}
+
+template <int Queries>
+forward_rule::planned make_plan(const attention_problem& problem, const card& on) {
+  const head_shape head = shape_of(problem);
+  std::vector<std::int64_t> tiles(count_blocks(problem, Queries));
+  for (std::size_t i = 0; i < tiles.size(); ++i) {
+    tiles[i] = tiles_of_block(head, Queries, static_cast<int>(i));
+  }
+  const auto [plan, imbalance] = order_blocks(problem, on, Queries, tiles);
+
+  const block_costs& cost = *find_costs(problem.head_dim, Queries);
+  double us_of_head = 0;
+  for (const std::int64_t each : tiles) {
+    const double steps = static_cast<double>(each) * group_queries / Queries;
+    us_of_head +=
+        std::max(static_cast<double>(each) * cost.tile, steps * cost.tile_step) + block_us;
+  }
+  const double us = launch_us + us_of_head * plan.order.all_heads / plan.ctas * imbalance;
+  return {plan, 1000 * us};
+}
+
+const std::array rules = {
+    forward_rule{blocks_256, unsupported<256>, make_plan<256>},
+    forward_rule{blocks_192, unsupported<192>, make_plan<192>},
+    forward_rule{blocks_128, unsupported<128>, make_plan<128>},
+};
+
+}  // namespace
+
+std::span<const forward_rule> forward_rules() {
+  return rules;
+}
+
+head_shape shape_of(const attention_problem& problem) {
+  const auto keys = static_cast<int>(problem.keys());
+  const bool is_limited = problem.window != 0 && problem.window < problem.keys();
+  return {.queries = static_cast<int>(problem.seqlen),
+          .keys = keys,
+          .window = is_limited ? static_cast<int>(problem.window) : keys,
+          .causal = problem.causal};
+}
+
+std::int64_t tiles_of_block(const head_shape& head, int block_queries, int block) {
+  std::int64_t tiles = 0;
+  const int first = block * block_queries;
+  for (int query = first; query < std::min(head.queries, first + block_queries);
+       query += group_queries) {
+    tiles += walk_of(head, query).tiles;
+  }
+  return tiles;
+}
+
+double executed_flops(const attention_problem& problem, const forward_plan& plan) {
+  const head_shape head = shape_of(problem);
+  std::int64_t tiles = 0;
+  for (int i = 0; i < plan.order.blocks; ++i) tiles += tiles_of_block(head, plan.block_queries, i);
+  const int sum_columns = problem.head_dim == 64 ? 8 : 0;
+  return 2.0 * group_queries * tile_keys * (2 * problem.head_dim + sum_columns) *
+         static_cast<double>(tiles) * plan.order.all_heads;
+}
+
+}  // namespace based::attention_sm90

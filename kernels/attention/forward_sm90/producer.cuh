@@ -1,0 +1,120 @@
+// What a CTA works on, and the warp that fetches it: queries of a block, then its keys and values
+// tile by tile.
+#pragma once
+
+#include "kernels/attention/forward_sm90/config.cuh"
+#include "kernels/tile/warp.cuh"
+
+namespace based::attention_sm90 {
+
+template <class Config, class Element>
+class producer {
+  using storage = shared_storage<Config, Element>;
+
+ public:
+  __device__ producer(storage& shared, const parameters& p) : shared_(shared), p_(p) {}
+
+  /// Fills the list with this CTA's next items, and fetches what they need, as far ahead as there
+  /// is room. Returns whether there may be more. Called by: one warp
+  __device__ bool fetch_new_items() {
+#pragma unroll 1
+    for (int i = 0; i < storage::listed; ++i) {
+      const int position = next_position();
+      const bool is_one = position < p_.order.items();
+      list_item(shared_.list[i], is_one ? position : -1);
+      fetch(shared_.list[i]);
+      if (!is_one) return false;
+    }
+    return true;
+  }
+
+  /// Fetches once more what those items of the list need that are not done.
+  /// Called by: one warp
+  __device__ void fetch_undone_items() {
+#pragma unroll 1
+    for (int i = 0; i < storage::listed && shared_.list[i].groups > 0; ++i) {
+      if (shared_.list[i].todo != 0) fetch(shared_.list[i]);
+    }
+  }
+
+ private:
+  /// The first item of each CTA is known, the others it takes by its number or by tickets.
+  __device__ int next_position() {
+    const int round = round_++;
+    if (round == 0 || p_.tickets == nullptr) {
+      return position_in_round(round, blockIdx.x, gridDim.x);
+    }
+    int ticket = 0;
+    if (warp::lane() == 0) ticket = atomicAdd(p_.tickets, 1);
+    return gridDim.x + __shfl_sync(~0u, ticket, 0);
+  }
+
+  /// A negative position is the end.
+  __device__ void list_item(listed_item& entry, int position) {
+    listed_item item = {};
+    if (position >= 0) {
+      const block_item at = p_.order.item(position);
+      item.batch = at.batch;
+      item.head = at.head;
+      item.key_head = at.head / p_.query_heads_per_key_head;
+      item.query = at.block * block_queries<Config>;
+      item.groups =
+          min(Config::groups, (p_.head.queries - item.query + group_queries - 1) / group_queries);
+      const tile_walk walk = walk_of(p_.head, item.query, item.groups);
+      item.first_key = walk.first_key;
+      item.tiles = walk.tiles;
+      item.todo = (1u << item.groups) - 1;
+    }
+    if (warp::lane() == 0) entry = item;
+    __syncwarp();
+  }
+
+  __device__ void fetch(const listed_item& item) {
+    fetch_queries(item);
+    fetch_keys_and_values(item);
+  }
+
+  __device__ void fetch_queries(const listed_item& item) {
+    barrier& loaded = shared_.queries_loaded[query_.buffer];
+    shared_.queries_consumed[query_.buffer].wait(query_.parity ^ 1);
+    if (ptx::elect_lane()) {
+      loaded.arrive_expect(item.tiles > 0 ? item.groups * storage::tile::bytes : 0);
+#pragma unroll 1
+      for (int g = 0; g < item.groups && item.tiles > 0; ++g) {
+        load_panels(shared_.q[query_.buffer][g], p_.q, loaded,
+                    {item.batch, item.head, item.query + g * group_queries});
+      }
+    }
+    __syncwarp();
+    query_.advance();
+  }
+
+  __device__ void fetch_keys_and_values(const listed_item& item) {
+    tile_coordinates at = {item.batch, item.key_head, item.first_key};
+#pragma unroll 1
+    for (int t = 0; t < item.tiles; ++t, at.token -= tile_keys) {
+      const int stage = stage_.buffer;
+      shared_.consumed[stage].wait(stage_.parity ^ 1);
+      warp::load_async(shared_.keys_loaded[stage], at, tile_copy{shared_.k[stage], p_.k});
+      warp::load_async(shared_.values_loaded[stage], at, tile_copy{shared_.v[stage], p_.v});
+      stage_.advance();
+    }
+  }
+
+  __device__ static void load_panels(typename storage::tile& tile, const CUtensorMap& map,
+                                     barrier& loaded, tile_coordinates from) {
+#pragma unroll
+    for (int col = 0; col < tile.cols; col += tile.panel_cols) {
+      ptx::bulk_tensor_load(tile.at(0, col), &map, loaded.word(), col, from.token, from.head,
+                            from.batch);
+    }
+  }
+
+  storage& shared_;
+  const parameters& p_;
+  ring_position<Config::stages> stage_;
+  ring_position<storage::query_buffers> query_;
+  int round_ = 0;
+};
+
+}  // namespace based::attention_sm90

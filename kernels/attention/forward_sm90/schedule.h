@@ -1,0 +1,83 @@
+// Which keys a block of queries walks over, and in which order blocks are worked on: host and
+// device.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/core/tensor_view.h"
+
+namespace based::attention_sm90 {
+
+inline constexpr int group_queries = 64;  ///< rows of a warpgroup's tile
+inline constexpr int tile_keys = 64;      ///< of a key tile
+
+/// What a head looks like, the same for all.
+struct head_shape {
+  int queries;
+  int keys;
+  int window;  ///< keys that a query may see; as many as there are, or more: no limit
+  bool causal;
+
+  /// Key that the query at `query` sees last, where causal; negative: it sees none.
+  BASED_HOST_DEVICE constexpr int diagonal(int query) const { return query + keys - queries; }
+};
+
+/// The key tiles of a warpgroup's or a block's queries, from the last keys to the first: tile t is
+/// keys first_key - 64 t and the 63 after it. Where causal, the first tile is the one in which the
+/// first of its queries sees one key, the second two, ...; keys that a query may not see are
+/// elsewhere only in tiles past `clean` + 1.
+struct tile_walk {
+  int first_key;
+  int tiles;
+  int clean;  ///< of the tiles after the first: those that all queries see whole, which come first
+};
+
+/// Of queries `query` .. `query` + 64 `groups` - 1; `clean` means something for one group only.
+BASED_HOST_DEVICE constexpr tile_walk walk_of(const head_shape& head, int query, int groups = 1) {
+  if (!head.causal) {
+    const int tiles = (head.keys + tile_keys - 1) / tile_keys;
+    return {(tiles - 1) * tile_keys, tiles, tiles - 1};
+  }
+  const int own = head.diagonal(query);  // of the first query
+  const int first_key = own + (groups - 1) * group_queries;
+  if (first_key + tile_keys <= 0) return {first_key, 0, 0};
+  const int out_of_window = own - head.window + 1;  // what the first query may see starts there
+  const int lowest = out_of_window > 0 ? out_of_window : 0;
+  const int tiles = (first_key - lowest + tile_keys - 1) / tile_keys + 1;
+  // A tile is whole where it starts at a key, and the last query's window has not left it.
+  const int seen_by_all = out_of_window + group_queries - 1;
+  const int lowest_whole = seen_by_all > 0 ? seen_by_all : 0;
+  const int whole = first_key < lowest_whole ? 0 : (first_key - lowest_whole) / tile_keys;
+  return {first_key, tiles, whole < tiles - 1 ? whole : tiles - 1};
+}
+
+/// A block of queries of a head.
+struct block_item {
+  int batch, head, block;
+};
+
+/// The order of blocks: `head_group` heads at a time, of these all last blocks first, which are the
+/// longest where causal. Position p is worked on by a CTA in turn, and every second time the CTAs
+/// take their turns backwards: those that had the longest of a round have the shortest of the next.
+struct block_order {
+  int heads;  ///< of a batch
+  int all_heads;
+  int blocks;  ///< of a head
+  int head_group;
+
+  BASED_HOST_DEVICE constexpr int items() const { return all_heads * blocks; }
+  BASED_HOST_DEVICE constexpr block_item item(int position) const {
+    const int group = position / (head_group * blocks);
+    const int first = group * head_group;
+    const int in_group = position - first * blocks;
+    const int size = all_heads - first < head_group ? all_heads - first : head_group;
+    const int from_end = in_group / size;
+    const int head = first + in_group - from_end * size;
+    return {head / heads, head % heads, blocks - 1 - from_end};
+  }
+};
+BASED_HOST_DEVICE constexpr int position_in_round(int round, int cta, int ctas) {
+  return round * ctas + (round % 2 == 0 ? cta : ctas - 1 - cta);
+}
+
+}  // namespace based::attention_sm90

@@ -1,0 +1,381 @@
+// What softmax attention on CUDA has to stand beyond the points that all operations are tested at:
+// every way in which a mask can cross a tile, rows that see no key, inputs on which a guessed
+// maximum is wrong, and values that are not finite. Of each registered implementation, variant and
+// element type.
+#include <cuda_runtime_api.h>
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <ostream>
+#include <string>
+#include <vector>
+
+#include "baselines/reference/attention.h"
+#include "kernels/attention/attention.h"
+#include "kernels/core/cuda_check.h"
+#include "kernels/core/element_type.h"
+#include "tests/support/compare.h"
+#include "tests/support/guarded_buffer.h"
+#include "tests/support/inputs.h"
+
+namespace based {
+namespace {
+
+using support::guarded_buffer;
+using support::layout;
+using support::sequence_buffer;
+using ::testing::IsEmpty;
+
+struct candidate {
+  const implementation<attention>* tested;
+  std::string_view variant;
+  element_type type;
+
+  std::string name() const {
+    return fmt::format("{}{}{}_{}", tested->name, variant.empty() ? "" : "_", variant,
+                       to_string(type));
+  }
+};
+std::ostream& operator<<(std::ostream& out, const candidate& each) {
+  return out << each.name();
+}
+
+std::vector<candidate> candidates() {
+  std::vector<candidate> all;
+  for (const implementation<attention>& each : registry<attention>()) {
+    if (each.device() != device_kind::cuda) continue;
+    std::vector<std::string_view> variants = {""};
+    variants.insert(variants.end(), each.variants.begin(), each.variants.end());
+    for (const std::string_view variant : variants) {
+      for (const element_type type : each.run.types()) all.push_back({&each, variant, type});
+    }
+  }
+  return all;
+}
+
+/// A problem's inputs, [B, H, N, Dh] each, as the element type holds them.
+struct inputs {
+  std::vector<float> q, k, v;
+};
+
+template <class T>
+void round_to(std::vector<float>& values) {
+  for (float& value : values) value = to_float(from_float<T>(value));
+}
+
+inputs normal_inputs(const attention_problem& p) {
+  const std::int64_t queries = p.batch * p.heads * p.seqlen * p.head_dim;
+  const std::int64_t keys = p.batch * p.key_heads() * p.keys() * p.head_dim;
+  return {support::normal_values(queries, 1), support::normal_values(keys, 2),
+          support::normal_values(keys, 3)};
+}
+
+struct outputs {
+  std::vector<float> o, lse;
+  std::vector<std::string> wrong;  ///< guards that were overwritten
+};
+
+template <class T>
+outputs run_as(const candidate& by, attention_problem p, const inputs& given, layout order) {
+  constexpr auto cuda = device_kind::cuda;
+  sequence_buffer<T> q(cuda, order, p.batch, p.heads, p.seqlen, p.head_dim);
+  sequence_buffer<T> k(cuda, order, p.batch, p.key_heads(), p.keys(), p.head_dim);
+  sequence_buffer<T> v(cuda, order, p.batch, p.key_heads(), p.keys(), p.head_dim);
+  sequence_buffer<T> o(cuda, order, p.batch, p.heads, p.seqlen, p.head_dim);
+  guarded_buffer<float> lse(cuda, p.batch * p.heads * p.seqlen);
+  q.write(given.q);
+  k.write(given.k);
+  v.write(given.v);
+  p.variant = by.variant;
+  const std::size_t bytes = by.tested->workspace_bytes(p);
+  guarded_buffer<std::byte> workspace(cuda, static_cast<std::int64_t>(bytes));
+  (*by.tested)(attention_args<T>{.problem = p,
+                                 .q = q.view(),
+                                 .k = k.view(),
+                                 .v = v.view(),
+                                 .o = o.view(),
+                                 .workspace = workspace.data(),
+                                 .workspace_bytes = bytes,
+                                 .lse = lse.elements()},
+               nullptr);
+  support::synchronize(cuda);
+  outputs found = {o.read(), lse.read(), {}};
+  const auto check = [&](const auto& buffer, std::string_view name) {
+    if (const auto damage = buffer.guard_damage()) {
+      found.wrong.push_back(fmt::format("{}: {}", name, *damage));
+    }
+  };
+  check(q.buffer(), "q");
+  check(k.buffer(), "k");
+  check(v.buffer(), "v");
+  check(o.buffer(), "o");
+  check(lse, "lse");
+  check(workspace, "workspace");
+  return found;
+}
+
+outputs run(const candidate& by, const attention_problem& p, inputs& given,
+            layout order = layout::bhnd) {
+  return with_type_of(by.type, [&]<class T>(std::type_identity<T>) {
+    if constexpr (std::is_same_v<T, float>) {
+      return outputs{{}, {}, {"no CUDA implementation takes fp32"}};
+    } else {
+      for (auto* each : {&given.q, &given.k, &given.v}) round_to<T>(*each);
+      return run_as<T>(by, p, given, order);
+    }
+  });
+}
+
+/// What is wrong, a line each.
+std::vector<std::string> verify(const candidate& by, const attention_problem& p, inputs given,
+                                double tolerance, layout order = layout::bhnd) {
+  outputs found = run(by, p, given, order);
+  std::vector<std::int64_t> rows(p.seqlen);
+  for (std::int64_t i = 0; i < p.seqlen; ++i) rows[i] = i;
+  std::vector<double> expected_o, expected_lse;
+  for (std::int64_t head = 0; head < p.batch * p.heads; ++head) {
+    const std::int64_t key_head =
+        head / p.heads * p.key_heads() + head % p.heads / (p.heads / p.key_heads());
+    const std::int64_t at = head * p.seqlen * p.head_dim;
+    const std::int64_t key_at = key_head * p.keys() * p.head_dim;
+    std::vector<double> o(p.seqlen * p.head_dim), lse(p.seqlen);
+    reference::attention_rows(
+        {p, given.q.data() + at, given.k.data() + key_at, given.v.data() + key_at}, rows, o, lse);
+    expected_o.insert(expected_o.end(), o.begin(), o.end());
+    expected_lse.insert(expected_lse.end(), lse.begin(), lse.end());
+  }
+  std::vector<std::string> wrong = found.wrong;
+  const auto o = support::compare(found.o, expected_o, p.head_dim);
+  if (!o.within(tolerance)) wrong.push_back("o: " + o.message());
+  for (std::size_t i = 0; i < expected_lse.size() && p.lse; ++i) {
+    const double want = expected_lse[i], got = found.lse[i];
+    // Sums are of rounded weights: off by half a unit of bf16, 2^-9, at most.
+    const bool same = std::isfinite(want) ? std::abs(got - want) <= 2e-3 + 1e-6 * std::abs(want)
+                      : std::isnan(want)  ? std::isnan(got)
+                                          : got == want;
+    if (!same) {
+      wrong.push_back(fmt::format("lse of row {}: {}, expected {}", i, got, want));
+      break;
+    }
+  }
+  return wrong;
+}
+
+class attention_on_cuda : public ::testing::TestWithParam<candidate> {
+ protected:
+  static constexpr double tolerance = 4e-3;
+
+  void SetUp() override {
+    if (const auto reason = support::cuda_unavailable()) GTEST_SKIP() << *reason;
+  }
+  /// Whether the candidate runs a problem.
+  bool runs(attention_problem p) const {
+    p.variant = GetParam().variant;
+    return !GetParam().tested->unsupported(p);
+  }
+  void expect_right(const attention_problem& p, const inputs& given,
+                    double allowed = tolerance) const {
+    if (!runs(p)) return;
+    EXPECT_THAT(verify(GetParam(), p, given, allowed), IsEmpty())
+        << fmt::format("D{} B{} H{}/{} N{} Nkv{} causal{} window{}", p.head_dim, p.batch, p.heads,
+                       p.key_heads(), p.seqlen, p.keys(), p.causal, p.window);
+  }
+  static std::vector<attention_problem> of_both_dims(attention_problem p) {
+    std::vector<attention_problem> both = {p, p};
+    both[1].head_dim = 128;
+    return both;
+  }
+};
+
+TEST_P(attention_on_cuda, masks_the_end_and_the_diagonal_at_every_place_in_a_tile) {
+  for (const std::int64_t queries : {1, 63, 64, 65, 130, 200, 321}) {
+    for (const std::int64_t keys : {1, 2, 63, 64, 65, 100, 127, 128, 129, 193, 257}) {
+      for (const bool causal : {true, false}) {
+        for (attention_problem p : of_both_dims({.heads = 2, .seqlen = queries})) {
+          p.kv_seqlen = keys;
+          p.causal = causal;
+          p.lse = true;
+          expect_right(p, normal_inputs(p));
+        }
+      }
+    }
+  }
+}
+
+TEST_P(attention_on_cuda, masks_a_window_at_every_place_in_a_tile) {
+  for (const std::int64_t window : {1, 2, 31, 63, 64, 65, 100, 127, 128, 129, 191, 192, 1000}) {
+    for (const auto& [queries, keys] :
+         {std::pair{1, 1}, std::pair{100, 100}, std::pair{333, 333}, std::pair{333, 410},
+          std::pair{333, 283}, std::pair{7, 300}}) {
+      for (attention_problem p : of_both_dims({.heads = 2, .seqlen = queries})) {
+        p.kv_seqlen = keys;
+        p.window = window;
+        p.lse = true;
+        expect_right(p, normal_inputs(p));
+      }
+    }
+  }
+}
+
+TEST_P(attention_on_cuda, shares_keys_among_grouped_heads) {
+  for (const auto& [heads, key_heads] : {std::pair{6, 2}, std::pair{4, 1}, std::pair{3, 3}}) {
+    for (attention_problem p : of_both_dims({.batch = 2, .heads = heads, .seqlen = 150})) {
+      p.kv_heads = key_heads;
+      p.scale = 0.3f;
+      for (const layout order : {layout::bhnd, layout::bnhd}) {
+        if (!runs(p)) continue;
+        EXPECT_THAT(verify(GetParam(), p, normal_inputs(p), tolerance, order), IsEmpty());
+      }
+    }
+  }
+}
+
+TEST_P(attention_on_cuda, gives_zero_to_a_query_that_sees_no_key) {
+  for (attention_problem p : of_both_dims({.heads = 2, .seqlen = 300})) {
+    p.kv_seqlen = 70;
+    p.lse = true;
+    if (!runs(p)) continue;
+    inputs given = normal_inputs(p);
+    const outputs found = run(GetParam(), p, given);
+    for (std::int64_t i = 0; i < 230 * p.head_dim; ++i) ASSERT_EQ(found.o[i], 0);
+    for (std::int64_t i = 0; i < 230; ++i) {
+      ASSERT_EQ(found.lse[i], -std::numeric_limits<float>::infinity());
+    }
+  }
+}
+
+TEST_P(attention_on_cuda, averages_over_equal_keys) {
+  for (attention_problem p : of_both_dims({.heads = 2, .seqlen = 300})) {
+    inputs given = normal_inputs(p);
+    for (std::size_t i = 0; i < given.k.size(); ++i) {
+      given.k[i] = static_cast<float>(i % p.head_dim) / 64;
+    }
+    expect_right(p, given);
+  }
+}
+
+TEST_P(attention_on_cuda, stands_scores_at_the_ends_of_fp16) {
+  for (attention_problem p : of_both_dims({.heads = 2, .seqlen = 300})) {
+    p.scale = 1;
+    inputs given = normal_inputs(p);
+    for (auto* each : {&given.q, &given.k}) std::ranges::fill(*each, 0.0f);
+    for (std::int64_t row = 0; row < 2 * p.seqlen; ++row) {
+      given.q[row * p.head_dim] = 245;
+      given.k[row * p.head_dim] = row % 3 == 0 ? 245.0f : -245.0f;  // scores of +-60025
+      given.k[row * p.head_dim + 1] = static_cast<float>(row % 7);
+      given.q[row * p.head_dim + 1] = 0.25f;
+    }
+    expect_right(p, given);
+    p.causal = false;
+    expect_right(p, given);
+  }
+}
+
+/// Keys of which one is much larger, or which grow towards the ones that are met last: a maximum
+/// that is guessed from the keys that are met first is far too small.
+inputs misleading_inputs(const attention_problem& p, bool grow) {
+  inputs given = normal_inputs(p);
+  for (std::int64_t row = 0; row < p.batch * p.key_heads() * p.keys(); ++row) {
+    const std::int64_t key = row % p.keys();
+    const float factor =
+        grow ? 1 + 60 * static_cast<float>(p.keys() - key) / static_cast<float>(p.keys())
+             : (key == 7 ? 40.0f : 1.0f);
+    for (int d = 0; d < p.head_dim; ++d) given.k[row * p.head_dim + d] *= factor;
+  }
+  return given;
+}
+
+TEST_P(attention_on_cuda, is_as_exact_where_a_guessed_maximum_is_wrong) {
+  constexpr double allowed = 3e-3;
+  for (const bool causal : {true, false}) {
+    for (attention_problem p : of_both_dims({.heads = 3, .seqlen = 700})) {
+      p.causal = causal;
+      p.lse = true;
+      for (const bool grow : {false, true}) expect_right(p, misleading_inputs(p, grow), allowed);
+      p.window = causal ? 200 : 0;
+      expect_right(p, misleading_inputs(p, true), allowed);
+    }
+  }
+}
+
+TEST_P(attention_on_cuda, keeps_what_is_not_finite_to_rows_that_see_it) {
+  constexpr float bad[] = {std::numeric_limits<float>::quiet_NaN(),
+                           std::numeric_limits<float>::infinity()};
+  for (const bool causal : {true, false}) {
+    for (attention_problem p : of_both_dims({.heads = 3, .seqlen = 300})) {
+      p.causal = causal;
+      for (const std::int64_t window : {std::int64_t{0}, std::int64_t{90}}) {
+        if (window != 0 && !causal) continue;
+        p.window = window;
+        const auto element = [&](std::int64_t row, int d) {
+          return (p.seqlen + row) * p.head_dim + d;  // of the second head
+        };
+        for (const float value : bad) {
+          for (const std::int64_t row : {std::int64_t{0}, std::int64_t{100}, p.seqlen - 1}) {
+            inputs given = normal_inputs(p);
+            given.v[element(row, 5)] = value;
+            expect_right(p, given);
+            given = normal_inputs(p);
+            given.k[element(row, 5)] = value;
+            expect_right(p, given);
+            given = normal_inputs(p);
+            given.q[element(row, 5)] = value;
+            expect_right(p, given);
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_P(attention_on_cuda, repeats_itself_bit_for_bit_where_blocks_are_redone) {
+  for (attention_problem p : of_both_dims({.heads = 40, .seqlen = 1000})) {
+    if (!runs(p)) continue;
+    inputs given = misleading_inputs(p, true);
+    const outputs first = run(GetParam(), p, given);
+    for (int repeat = 1; repeat < 60; ++repeat) {
+      ASSERT_EQ(run(GetParam(), p, given).o, first.o) << "repeat " << repeat;
+    }
+  }
+}
+
+/// More blocks a multiprocessor than a CTA lists at once, some of which are redone.
+TEST_P(attention_on_cuda, goes_on_after_a_full_list) {
+  attention_problem p = {.batch = 150, .heads = 64, .seqlen = 70};
+  if (!runs(p)) GTEST_SKIP() << "not at this head dimension";
+  const std::int64_t head_size = p.seqlen * p.head_dim;
+  const std::vector<float> some = support::normal_values(1000003, 4);
+  inputs given;
+  std::size_t at_some = 0;
+  for (auto* each : {&given.q, &given.k, &given.v}) {
+    each->resize(p.batch * p.heads * head_size);
+    for (float& value : *each) value = some[at_some++ % some.size()];
+  }
+  for (std::int64_t head = 0; head < p.batch * p.heads; head += 5) {
+    for (std::int64_t i = 0; i < p.head_dim; ++i) given.k[head * head_size + i] *= 100;
+  }
+  const outputs found = run(GetParam(), p, given);
+  EXPECT_THAT(found.wrong, IsEmpty());
+  std::vector<std::int64_t> rows(p.seqlen);
+  for (std::int64_t i = 0; i < p.seqlen; ++i) rows[i] = i;
+  for (std::int64_t head = 0; head < p.batch * p.heads; head += 37) {
+    std::vector<double> expected(head_size);
+    const std::int64_t at = head * head_size;
+    reference::attention_rows({p, given.q.data() + at, given.k.data() + at, given.v.data() + at},
+                              rows, expected);
+    const auto result =
+        support::compare(std::span(found.o).subspan(at, head_size), expected, p.head_dim);
+    ASSERT_TRUE(result.within(tolerance)) << "head " << head << ": " << result.message();
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(registry, attention_on_cuda, ::testing::ValuesIn(candidates()),
+                         [](const auto& each) { return each.param.name(); });
+
+}  // namespace
+}  // namespace based
