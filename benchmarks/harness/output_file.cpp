@@ -71,21 +71,24 @@ output_file::output_file(const fs::path& path) : path_(path), shown_(path) {
     }
   }
   path_ = behind_links(path);
-  created_ = !exists;
 
-  // The lock is on the file and not on its name: a process that opened the file before another
+  // The lock is on a file and not on its name: a process that opened the file before another
   // replaced it holds a lock on nothing, and tries again.
   for (;;) {
-    descriptor_ = open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    struct stat locked {
+    }, named{};
+    const auto is_there = [&] { return stat(path_.c_str(), &named) == 0; };
+    const bool was_there = is_there();
+    locked_path_ = was_there ? path_ : neighbour(".lock");
+    descriptor_ = open(locked_path_.c_str(), O_RDWR | O_CLOEXEC | (was_there ? 0 : O_CREAT), 0666);
+    if (descriptor_ < 0 && was_there && errno == ENOENT) continue;
     if (descriptor_ < 0) refuse(path, std::strerror(errno));
     if (flock(descriptor_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
       close(std::exchange(descriptor_, -1));
       refuse(path, "another process is writing it");
     }
-    struct stat locked {
-    }, named{};
-    if (fstat(descriptor_, &locked) == 0 && stat(path_.c_str(), &named) == 0 &&
-        same_file(locked, named)) {
+    if (is_there() == was_there && fstat(descriptor_, &locked) == 0 &&
+        stat(locked_path_.c_str(), &named) == 0 && same_file(locked, named)) {
       break;
     }
     close(descriptor_);
@@ -94,15 +97,18 @@ output_file::output_file(const fs::path& path) : path_(path), shown_(path) {
   const fs::path folder = path_.has_parent_path() ? path_.parent_path() : fs::path(".");
   if (access(folder.c_str(), W_OK | X_OK) != 0) {
     const std::string why = std::strerror(errno);
-    if (created_) unlink(path_.c_str());
     close(std::exchange(descriptor_, -1));
     refuse(path, fmt::format("its folder is not writable ({})", why));
   }
 }
 
 output_file::~output_file() {
-  if (created_) unlink(path_.c_str());
+  if (regular_ && locked_path_ != path_) unlink(locked_path_.c_str());
   if (descriptor_ >= 0) close(descriptor_);
+}
+
+fs::path output_file::neighbour(const std::string& ending) const {
+  return path_.parent_path() / fmt::format(".{}{}", path_.filename().string(), ending);
 }
 
 void output_file::write(const std::string& text) {
@@ -110,8 +116,7 @@ void output_file::write(const std::string& text) {
     pending_ = text;
     return;
   }
-  const fs::path partial =
-      path_.parent_path() / fmt::format(".{}.{}.partial", path_.filename().string(), getpid());
+  const fs::path partial = neighbour(fmt::format(".{}.partial", getpid()));
   const auto fail = [&](const std::string& why) {
     unlink(partial.c_str());
     throw std::runtime_error(fmt::format("cannot write '{}': {}", shown_.string(), why));
@@ -130,8 +135,9 @@ void output_file::write(const std::string& text) {
     close(next);
     fail(why);
   }
+  if (locked_path_ != path_) unlink(locked_path_.c_str());
+  locked_path_ = path_;
   close(std::exchange(descriptor_, next));
-  created_ = false;
 }
 
 void output_file::finish() {

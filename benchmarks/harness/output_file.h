@@ -12,11 +12,10 @@ namespace based {
 /// never replaced: it is written once, by finish().
 class output_file {
  public:
-  /// Opens and locks `path`, creating an empty file where there is none. Throws usage_error naming
-  /// the path where it is a folder, cannot be written, is this process's own standard output as a
-  /// regular file, or is locked by another process.
+  /// Opens and locks `path`, or where there is no file yet a neighbour until there is. Throws
+  /// usage_error naming the path where it is a folder, cannot be written, is this process's own
+  /// standard output as a regular file, or is locked by another process.
   explicit output_file(const std::filesystem::path& path);
-  /// Removes the file where the constructor created it and nothing was written.
   ~output_file();
   output_file(const output_file&) = delete;
   output_file& operator=(const output_file&) = delete;
@@ -28,11 +27,14 @@ class output_file {
   void finish();
 
  private:
+  /// A hidden file in the folder of the file.
+  std::filesystem::path neighbour(const std::string& ending) const;
+
   std::filesystem::path path_;  ///< of the file itself, behind all links
   std::filesystem::path shown_;
-  int descriptor_ = -1;  ///< of the locked file, or of what is written through
+  std::filesystem::path locked_path_;  ///< path_, or a neighbour as long as there is no file
+  int descriptor_ = -1;                ///< of the locked file, or of what is written through
   bool regular_ = true;
-  bool created_ = false;
   std::string pending_;  ///< what finish() writes through
 };
 

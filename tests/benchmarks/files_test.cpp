@@ -155,6 +155,21 @@ TEST_F(Files, AFullDiskKeepsTheRowsThatItHolds) {
   EXPECT_THAT(names(), testing::ElementsAre("results.json"));
 }
 
+TEST_F(Files, ThereIsNoEmptyFileBeforeTheFirstRow) {
+  // Killed while it measures the machine, which takes longest here; then it can begin again.
+  const std::string first = fake_bench() + " --device=cpu" + right + out() +
+                            ">/dev/null & first=$!; until [ -e " + folder_.string() +
+                            "/.results.json.lock ]; do sleep 0.01; done; ls " + folder_.string() +
+                            "; ";
+  const outcome second = shell(first + fake_bench() + " --device=cpu" + right + out() +
+                               " 2>&1; echo status $?; kill -KILL $first; wait");
+  EXPECT_THAT(second.output, Not(HasSubstr("results.json\n")));
+  EXPECT_THAT(second.output, HasSubstr("another process is writing it"));
+  EXPECT_FALSE(fs::exists(file()));
+  ASSERT_EQ(run(right + out()).exit_status, 0) << "what a killed process left is in the way";
+  EXPECT_THAT(names(), testing::ElementsAre("results.json"));
+}
+
 std::vector<std::string> lines_of(const std::string& text) {
   std::vector<std::string> lines;
   std::istringstream stream(text);
