@@ -7,9 +7,9 @@
 
 namespace based::attention_sm90 {
 
-/// An item is tried up to three times. `speculative`: a row's maximum is taken in its first tile and
-/// then frozen. `online`: maxima are exact. `careful`: also, a value that is not finite is multiplied
-/// with no weight that is zero because the query may not see it.
+/// An item is tried up to three times. `speculative`: a row's maximum is taken in its first tile
+/// and then frozen. `online`: maxima are exact. `careful`: also, a value that is not finite is
+/// multiplied with no weight that is zero because the query may not see it.
 enum class attempt { speculative, online, careful };
 
 template <class Config, class Element>
@@ -22,7 +22,7 @@ class consumer {
 
   /// What a thread keeps of its rows.
   struct row_state {
-    row_values offsets = {0, 0};  ///< subtracted from the scaled scores
+    row_values offsets = {0, 0};                 ///< subtracted from the scaled scores
     row_values maxima = {-INFINITY, -INFINITY};  ///< of the scores
     row_values sums = {0, 0};  ///< of the weights that this thread has seen, if it sums them up
   };
@@ -66,7 +66,9 @@ class consumer {
   }
 
  private:
-  __device__ static int uniform(int value) { return __shfl_sync(~0u, value, 0); }
+  __device__ static int uniform(int value) {
+    return __shfl_sync(~0u, value, 0);
+  }
 
   /// The warpgroup's own part of an item.
   struct place {
@@ -295,8 +297,8 @@ class consumer {
         float weight[2];  // of the thread's rows
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
-          const std::uint32_t word = __shfl_sync(~0u, weights.slice[0].word[key / 8 * 2 + r],
-                                                 lane / 4 * 4 + key % 8 / 2);
+          const std::uint32_t word =
+              __shfl_sync(~0u, weights.slice[0].word[key / 8 * 2 + r], lane / 4 * 4 + key % 8 / 2);
           weight[r] = key % 2 == 0 ? low_element<Element>(word) : high_element<Element>(word);
         }
 #pragma unroll

@@ -42,9 +42,12 @@ void run(const attention_args<T>& args, cuda_stream stream) {
   const forward_plan plan = supported(args.problem).best.plan;
   validate(args, workspace_bytes(plan));
   switch (plan.block_queries) {
-    case 256: return launch_blocks_256(args, plan, stream);
-    case 192: return launch_blocks_192(args, plan, stream);
-    default: return launch_blocks_128(args, plan, stream);
+    case 256:
+      return launch_blocks_256(args, plan, stream);
+    case 192:
+      return launch_blocks_192(args, plan, stream);
+    default:
+      return launch_blocks_128(args, plan, stream);
   }
 }
 

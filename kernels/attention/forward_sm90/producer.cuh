@@ -14,9 +14,8 @@ class producer {
  public:
   __device__ producer(storage& shared, const parameters& p) : shared_(shared), p_(p) {}
 
-  /// Fills the list with this CTA's next items, and fetches what they need, as far ahead as there is
-  /// room. Returns whether there may be more.
-  /// Called by: one warp
+  /// Fills the list with this CTA's next items, and fetches what they need, as far ahead as there
+  /// is room. Returns whether there may be more. Called by: one warp
   __device__ bool fetch_new_items() {
 #pragma unroll 1
     for (int i = 0; i < storage::listed; ++i) {

@@ -60,7 +60,7 @@ struct block_item {
 /// longest where causal. Position p is worked on by a CTA in turn, and every second time the CTAs
 /// take their turns backwards: those that had the longest of a round have the shortest of the next.
 struct block_order {
-  int heads;   ///< of a batch
+  int heads;  ///< of a batch
   int all_heads;
   int blocks;  ///< of a head
   int head_group;

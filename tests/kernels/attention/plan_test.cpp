@@ -95,8 +95,7 @@ TEST(attention_walk, of_a_block_holds_its_warpgroups_walks) {
 
 TEST(attention_order, takes_each_block_once) {
   for (const int head_group : {1, 3, 4, 7}) {
-    const block_order order = {
-        .heads = 3, .all_heads = 7, .blocks = 5, .head_group = head_group};
+    const block_order order = {.heads = 3, .all_heads = 7, .blocks = 5, .head_group = head_group};
     constexpr int ctas = 4;
     std::multiset<std::tuple<int, int, int>> taken;
     for (int round = 0; round * ctas < order.items(); ++round) {
