@@ -6,26 +6,20 @@ from dataclasses import dataclass
 
 import altair as alt
 
-from plots import style
-
 _MARGIN = 1.25  # a logarithmic axis goes so far beyond the outermost values
 _MOST_SIZES = 10  # ticks that an axis has room for
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """What an axis shows: the rows' column, a title, and texts of values in Python and in Vega."""
+    """What an axis shows: the rows' column, a title, and Vega's expression of a value's text."""
 
     column: str
     title: str
     expression: str
-    text: callable
-
-    def of(self, value: float) -> str:
-        return self.text(value)
 
 
-def _units(base: float, units: dict[str, float]) -> str:
+def _units(units: dict[str, float]) -> str:
     """The Vega expression that writes a value in the largest of units that it reaches."""
     *larger, (last, scale) = units.items()
     expression = f"format(datum.value / {scale}, '.3~g') + ' {last}'"
@@ -37,31 +31,20 @@ def _units(base: float, units: dict[str, float]) -> str:
     return expression
 
 
-TIME = Quantity(
-    "us",
-    "time",
-    _units(1e3, {"s": 1e6, "ms": 1e3, "µs": 1, "ns": 1e-3}),
-    style.time_text,
-)
+TIME = Quantity("us", "time", _units({"s": 1e6, "ms": 1e3, "µs": 1, "ns": 1e-3}))
 MEMORY = Quantity(
     "mem_MiB",
     "memory: inputs, output and workspace",
-    _units(1024, {"TiB": 2**20, "GiB": 2**10, "MiB": 1, "KiB": 2**-10}),
-    style.memory_text,
+    _units({"TiB": 2**20, "GiB": 2**10, "MiB": 1, "KiB": 2**-10}),
 )
-TFLOPS = Quantity(
-    "tflops",
-    "nominal TFLOP/s",
-    "format(datum.value, ',~f')",
-    lambda value: f"{style.significant(value)} TFLOP/s",
-)
+PLAIN = "format(datum.value, ',~f')"
+TFLOPS = Quantity("tflops", "nominal TFLOP/s", PLAIN)
 SIZES = {
-    "B": Quantity("B", "batch size", "datum.value", lambda v: f"B = {int(v)}"),
+    "B": Quantity("B", "batch size", "datum.value"),
     "N": Quantity(
         "N",
         "sequence length",
         "datum.value >= 1024 && datum.value % 1024 == 0 ? datum.value / 1024 + 'K' : datum.value",
-        lambda v: f"N = {style.length_text(v)}",
     ),
 }
 

@@ -1,4 +1,4 @@
-"""The command line: `python -m plots render | table | report | compare | readme`."""
+"""The command line: `python -m plots render | table | report | compare | merge | readme`."""
 
 import argparse
 import importlib
@@ -10,7 +10,7 @@ from pathlib import Path
 import vl_convert
 
 import plots
-from plots import compare, published, readme, report, results, table
+from plots import compare, merge, published, readme, report, results, table
 from plots.figure import AbsentError, Figure
 from plots.files import UsageError, ready_folder, write_whole
 
@@ -102,6 +102,16 @@ def _parser() -> argparse.ArgumentParser:
         "--force", action="store_true", help="compare different devices, policies or work"
     )
     comparison.set_defaults(run=_compare)
+
+    together = commands.add_parser(
+        "merge",
+        help="put the results of shards and devices into one file",
+        description=merge.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_results(together)
+    together.add_argument("--out", type=Path, required=True, metavar="FILE", help="where to")
+    together.set_defaults(run=_merge)
 
     tables = commands.add_parser("readme", help="rewrite the measured tables of the READMEs")
     tables.add_argument(
@@ -218,6 +228,12 @@ def _compare(options: argparse.Namespace) -> int:
     )
     print(comparison.text(), end="")
     return 1 if comparison.regressions else 0
+
+
+def _merge(options: argparse.Namespace) -> int:
+    text = merge.merge(options.results)
+    write_whole(options.out, lambda partial: partial.write_text(text, encoding="utf-8"))
+    return 0
 
 
 def _readme(options: argparse.Namespace) -> int:

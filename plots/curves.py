@@ -25,10 +25,9 @@ _DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [12, 4], [4, 4, 1, 4])
 _FEW = 6  # lines that a figure has room for without a choice
 _CROSS = "M-.6,-.6L.6,.6M-.6,.6L.6,-.6"
 FLOOR = "floor"  # the key of the floor's name
-_FLOOR_LABEL = "least possible on this card"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Member:
     """One line: an implementation in one form, from one source."""
 
@@ -68,7 +67,7 @@ class Curves:
         return Figure(self.question, self._notes(group, fixed, chart), chart.vega(), chart.entries)
 
     def _what(self, group: Group) -> str:
-        return f"{' or '.join(map(names.operation_words, self.operations[:1]))} on {group.device}"
+        return f"{names.operation_words(self.operations[0])} on {group.device}"
 
     def _slice(self, group: Group) -> tuple[pd.DataFrame, dict]:
         """The rows at the wanted sizes, or else at those that most others were measured at."""
@@ -195,9 +194,10 @@ class _Chart:
 
     def __init__(self, curves: Curves, members, shown, rows: pd.DataFrame, group: Group):
         self.curves, self.shown, self.several = curves, shown, len(group.cards) > 1
-        self.members = shown + [m for m in members if all(m is not s for s in shown)]
+        self.members = shown + [m for m in members if m not in shown]
         self.names = _distinct(self.members, shortest=1)
         self.column = curves.quantity.column
+        self.where = "card" if group.device == "cuda" else "CPU"
         self.reference = next((m for m in shown if m.family == names.BASED), None)
         self.floor = self._floor(rows)
         values = [v for m in self.members for v in m.rows[self.column]]
@@ -212,18 +212,14 @@ class _Chart:
         )
         cards = list(dict.fromkeys(map(names.card, group.cards)))
         self.colours, self.dashes = {}, {}
+        used: dict[str, int] = {}  # a colour -> how many lines have it
         for member in self.members:
-            first = style.family_colour(member.family)
-            self.colours[member.key] = (
-                style.CARDS[cards.index(member.card) % 8] if self.several else first
-            )
-            earlier = [
-                m
-                for m in self.members[: self.members.index(member)]
-                if (m.card if self.several else m.family)
-                == (member.card if self.several else member.family)
-            ]
-            self.dashes[member.key] = _DASHES[len(earlier) % len(_DASHES)]
+            colour = style.family_colour(member.family)
+            if self.several:
+                colour = style.CARDS[cards.index(member.card) % len(style.CARDS)]
+            self.colours[member.key] = colour
+            self.dashes[member.key] = _DASHES[used.get(colour, 0) % len(_DASHES)]
+            used[colour] = used.get(colour, 0) + 1
         self.entries = [
             Entry(m.key, self.names[m.key], self.colours[m.key], m in shown) for m in self.members
         ]
@@ -340,7 +336,8 @@ class _Chart:
         ends = {m.key: self._line(m)[-1] for m in self.members}
         always = []
         if self.floor:
-            always, texts[FLOOR], texts_all[FLOOR] = [FLOOR], _FLOOR_LABEL, _FLOOR_LABEL
+            always = [FLOOR]
+            texts[FLOOR] = texts_all[FLOOR] = f"least possible on this {self.where}"
             size, time = self.floor[-1]
             ends[FLOOR] = (self.x.pixel(size), self.y.pixel(time))
         first = self._positions([m.key for m in self.shown] + always, ends, texts)

@@ -7,12 +7,21 @@ import altair as alt
 import pandas as pd
 
 from plots import names, style
-from plots.figure import MOST_SHOWN, SHOWN, AbsentError, Entry, Figure, data, hover, hover_tooltip
+from plots.figure import (
+    MOST_SHOWN,
+    SHOWN,
+    TEXT_SIZE,
+    AbsentError,
+    Entry,
+    Figure,
+    data,
+    hover,
+    hover_tooltip,
+)
 from plots.results import SHAPE, Group
 
 ORDER = 35
 _MODEL = "model_"
-_COLOURS = (*style.CARDS,)
 _BAR, _HEIGHT = 24, 260
 
 
@@ -30,17 +39,14 @@ def figure(group: Group) -> Figure:
     records = live + [r for r in printed if r["panel"] in panels and r["shape"] in shapes]
     keys = list(dict.fromkeys(record["key"] for record in records))
     shown = keys[:MOST_SHOWN]
-    colours = {key: _COLOURS[index % len(_COLOURS)] for index, key in enumerate(keys)}
-    for record in records:
-        record["colour"] = colours[record["key"]]
-        record["fill"] = style.PAPER if record["hollow"] else record["colour"]
+    colours = {key: style.CARDS[index % len(style.CARDS)] for index, key in enumerate(keys)}
     return Figure(
         "How many tokens a second does a whole model take?",
         ["Higher is better; hollow: published, on the card named.", group.caption],
         alt.concat(
-            *(_panel(p, [r for r in records if r["panel"] == p], keys) for p in sorted(panels)),
+            *(_panel(p, [r for r in records if r["panel"] == p], colours) for p in sorted(panels)),
             columns=1,
-        ),
+        ).resolve_scale(xOffset="independent"),
         [Entry(key, key, colours[key], key in shown) for key in keys],
     )
 
@@ -67,26 +73,30 @@ def _record(row: pd.Series, carded: bool, hollow: bool) -> dict:
         "batch": row["B"],
         "rate": rate,
         "text": style.significant(rate / 1e3, 3),
-        "hollow": hollow,
+        "opacity": 0.0 if hollow else 1.0,
         "name": name,
         "row": row["key"],
         **hover(row),
     }
 
 
-def _panel(title: str, records: list[dict], keys: list[str]) -> alt.LayerChart:
+def _panel(title: str, records: list[dict], colours: dict[str, str]) -> alt.LayerChart:
     shapes = [s for _, s in sorted({(r["batch"], r["shape"]) for r in records})]
-    base = alt.Chart(data(records)).transform_filter(SHOWN)
-    base = base.encode(
-        x=alt.X("shape:N", sort=shapes, title=None, axis=alt.Axis(labelAngle=0)),
-        xOffset=alt.XOffset("key:N", sort=keys, scale=alt.Scale(domain=keys)),
-        y=alt.Y("rate:Q", title="tokens a second", axis=alt.Axis(format="~s")),
+    keys = [key for key in colours if any(r["key"] == key for r in records)]
+    scale = alt.Scale(domain=list(colours), range=list(colours.values()))
+    legend = alt.Legend(
+        orient="top", title=None, columns=4, labelFontSize=TEXT_SIZE, labelLimit=260
     )
-    bars = base.mark_bar(strokeWidth=1.5).encode(
-        fill=alt.Fill("fill:N", scale=None),
-        stroke=alt.Stroke("colour:N", scale=None),
+    bars = alt.Chart(data(records)).transform_filter(SHOWN).mark_bar(strokeWidth=1.5)
+    bars = bars.encode(
+        x=alt.X("shape:N", sort=shapes, title=None, axis=alt.Axis(labelAngle=0)),
+        xOffset=alt.XOffset("key:N", sort=keys, scale=alt.Scale(domain=keys, paddingInner=0.15)),
+        y=alt.Y("rate:Q", title="tokens a second", axis=alt.Axis(format="~s")),
+        fill=alt.Fill("key:N", scale=scale, legend=legend),
+        stroke=alt.Stroke("key:N", scale=scale, legend=None),
+        fillOpacity=alt.FillOpacity("opacity:Q", scale=None),
         tooltip=hover_tooltip(),
     )
-    return alt.layer(bars).properties(
-        width=max(300, min(700, _BAR * len(keys) * len(shapes))), height=_HEIGHT, title=title
+    return bars.properties(
+        width=max(300, min(680, _BAR * len(keys) * len(shapes))), height=_HEIGHT, title=title
     )

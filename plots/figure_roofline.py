@@ -20,9 +20,8 @@ ORDER = 40
 _WIDTH, _HEIGHT = 520, 450
 _BESIDE = 300  # what names may take right of the plot
 _LINE = 15
-_PLAIN = "format(datum.value, ',~f')"
-_INTENSITY = Quantity("intensity", "executed FLOP per compulsory byte", _PLAIN, str)
-_ACHIEVED = Quantity("achieved", "executed TFLOP/s", _PLAIN, str)
+_INTENSITY = Quantity("intensity", "executed FLOP per compulsory byte", axes.PLAIN)
+_ACHIEVED = Quantity("achieved", "executed TFLOP/s", axes.PLAIN)
 
 
 def figure(group: Group) -> Figure:

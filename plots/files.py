@@ -23,11 +23,17 @@ def ready_folder(folder: Path) -> Path:
 
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary neighbour of `path`, then rename: readers never see half."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    """Let `write` fill a temporary neighbour of `path`, then rename: readers never see half.
+
+    A symbolic link stays one: the file that it names is written. A device or fifo is refused.
+    """
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        raise UsageError(f"{path}: is no regular file; name one to write to")
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         write(partial)
-        partial.replace(path)
+        partial.replace(target)
     except OSError as error:
         raise UsageError(f"{path}: cannot be written ({error.strerror}); name another") from None
     finally:

@@ -17,6 +17,7 @@ checks it and gives a DataFrame of one line a row:
     floor_us        the least time that the card's measured ceilings allow; NaN where not known
     throttled       why the clock was held down while the row ran; empty: it was not
     samples_us      the raw samples, an array
+    burst_samples_us    likewise of the burst, empty where none was taken
     ...             each counter of the file under its own name; NaN where a row has none
     copy_gbps, peak_tflops    what the device reached in the same process; NaN where not measured
     hardware, policy, revision, date, file    from the context
@@ -70,6 +71,7 @@ _NOT_COUNTERS = {
     "real_time",
     "cpu_time",
     "error_occurred",
+    "context",
 }
 # device -> the context's keys for its name, its measured copy rate and its measured peak
 _CONTEXT_KEYS = {
@@ -142,6 +144,9 @@ def load(path: Path) -> Results:
             f"{path}: has the schema {_shown(context.get('schema'))}; expected {SCHEMA!r}, "
             "as based_bench writes it"
         )
+    contexts = document.get("contexts", [context])  # of a file that `merge` put together
+    if not isinstance(contexts, list) or not all(isinstance(each, dict) for each in contexts):
+        raise UsageError(f'{path}: its "contexts" are no list of objects; merge the parts again')
     benchmarks = document.get("benchmarks")
     if not isinstance(benchmarks, list):
         raise UsageError(f'{path}: has no list "benchmarks"; give based_bench\'s JSON')
@@ -152,7 +157,7 @@ def load(path: Path) -> Results:
         if not isinstance(benchmark, dict):
             raise UsageError(f"{where} is no object; expected one result of based_bench")
         if benchmark.get("run_type") != "aggregate":
-            rows.append(_row(benchmark, context, where, path))
+            rows.append(_row(benchmark, _context_of(benchmark, contexts, where), where, path))
     if not rows:
         raise UsageError(f"{path}: holds no rows; run based_bench with a filter that matches some")
     frame = _merge_repetitions(pd.DataFrame(rows))
@@ -163,7 +168,7 @@ def load(path: Path) -> Results:
     frame["floor_us"] = frame["time_us"] * frame["roofline_pct"] / 100
     frame["tflops"] = frame["nominal_GFLOP"] / frame["us"] * 1e3
     frame["share"] = frame["floor_us"] / frame["us"]
-    return Results(frame, [context])
+    return Results(frame, contexts)
 
 
 def load_all(paths: list[Path]) -> Results:
@@ -241,6 +246,14 @@ def _printable(value):
     return value
 
 
+def _context_of(benchmark: dict, contexts: list[dict], where: str) -> dict:
+    """The context of the run that measured this row."""
+    index = benchmark.get("context", 0)
+    if not isinstance(index, int) or not 0 <= index < len(contexts):
+        raise UsageError(f"{where}: its context is {_shown(index)}; the file has {len(contexts)}")
+    return contexts[index]
+
+
 def _row(benchmark: dict, context: dict, where: str, path: Path) -> dict:
     def text(field: str) -> str:
         value = benchmark.get(field)
@@ -278,18 +291,16 @@ def _row(benchmark: dict, context: dict, where: str, path: Path) -> dict:
         if isinstance(value, dict | list):
             raise UsageError(f"{where}: its param {name} is {_shown(value)}; expected one value")
 
-    time_us, samples = math.nan, []
+    time_us, samples, burst_samples = math.nan, [], []
     if status == "ok":
         unit, time = benchmark.get("time_unit"), benchmark.get("real_time")
         if not isinstance(unit, str) or unit not in _US:
             raise UsageError(f"{where}: its time_unit is {_shown(unit)}; expected {', '.join(_US)}")
         if not _is_number(time) or not 0 < time <= _LARGEST:
             raise UsageError(f"{where}: its real_time is {_shown(time)}; expected 0 to 1e15")
-        time_us, samples = time * _US[unit], benchmark.get("samples_us", [])
-        if not isinstance(samples, list) or not all(
-            _is_number(s) and 0 < s <= _LARGEST for s in samples
-        ):
-            raise UsageError(f"{where}: its samples_us hold something else than times above 0")
+        time_us = time * _US[unit]
+        samples = _times(benchmark, "samples_us", where)
+        burst_samples = _times(benchmark, "burst_samples_us", where)
 
     role, reimplements = benchmark.get("role", "unknown"), benchmark.get("reimplements", [])
     if role not in (*ROLES, "unknown"):
@@ -338,6 +349,7 @@ def _row(benchmark: dict, context: dict, where: str, path: Path) -> dict:
             "throttled": str(benchmark.get("throttle_reasons", "")),
             "time_us": time_us,
             "samples_us": np.asarray(samples, dtype=float),
+            "burst_samples_us": np.asarray(burst_samples, dtype=float),
             "hardware": hardware,
             "policy": str(context.get("l2_policy", "unknown")).partition(":")[0].strip(),
             "revision": str(context.get("revision", "unknown")),
@@ -347,19 +359,28 @@ def _row(benchmark: dict, context: dict, where: str, path: Path) -> dict:
     )
 
 
+def _times(benchmark: dict, field: str, where: str) -> list:
+    times = benchmark.get(field, [])
+    if not isinstance(times, list) or not all(_is_number(t) and 0 < t <= _LARGEST for t in times):
+        raise UsageError(f"{where}: its {field} hold something else than times above 0")
+    return times
+
+
 def _merge_repetitions(rows: pd.DataFrame) -> pd.DataFrame:
-    """One line a key: repetitions pool their samples, and each figure is their median."""
-    if rows["key"].is_unique:
+    """One line a row of a device: repetitions pool their samples, each figure is their median."""
+    identity = ["key", "hardware", "policy"]
+    if not rows.duplicated(identity).any():
         return rows
     merged = []
-    for _, same in rows.groupby("key", sort=False):
+    for _, same in rows.groupby(identity, sort=False):
         # The worst repetition speaks for all: a row that failed once is not a result.
         worst = same["status"].map(STATUSES.index).idxmax()
         row = same.loc[worst].copy()
         if row["status"] == "ok" and len(same) > 1:
             numbers = same.select_dtypes("number").columns
             row[numbers] = same[numbers].median()
-            row["samples_us"] = np.concatenate(list(same["samples_us"]))
+            for column in ("samples_us", "burst_samples_us"):
+                row[column] = np.concatenate(list(same[column]))
         merged.append(row)
     return pd.DataFrame(merged).infer_objects().reset_index(drop=True)
 

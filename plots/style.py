@@ -60,8 +60,3 @@ def memory_text(mib: float, digits: int | None = 3) -> str:
         if mib >= scale:
             return f"{significant(mib / scale, digits)} {unit}"
     return f"{significant(mib * 1024, digits)} KiB"
-
-
-def length_text(tokens: float) -> str:
-    tokens = round(tokens)
-    return f"{tokens // 1024}K" if tokens >= 1024 and tokens % 1024 == 0 else str(tokens)

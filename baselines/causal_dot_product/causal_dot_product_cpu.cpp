@@ -25,7 +25,7 @@ void causal_product(const prefill_args<float>& args, std::int64_t b, std::int64_
   const prefill_options& options = args.problem.options;
   const std::int64_t head = b * args.problem.shape.heads + h;
   alignas(64) float state[features * value_dim] = {};
-  float z[features] = {};
+  double z[features] = {};  // its rounding would grow with the tokens in fp32
   if (options.initial_state) {
     cpu::expand_state(args.initial_state.kv_head(head), value_dim, value_dim, state);
     if (options.normalize) cpu::expand_state(args.initial_state.z_head(head), 1, 1, z);
@@ -45,7 +45,7 @@ void causal_product(const prefill_args<float>& args, std::int64_t b, std::int64_
       float weights = options.eps;
       for (int r = 0; r < features; ++r) {
         z[r] += phi_k[r];
-        weights += phi_q[r] * z[r];
+        weights += phi_q[r] * static_cast<float>(z[r]);
       }
       for (int c = 0; c < value_dim; ++c) o[c] /= weights;
     }

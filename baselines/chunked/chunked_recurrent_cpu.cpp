@@ -25,7 +25,7 @@ struct scratch {
   alignas(64) float k[feature_dim][chunk];
   alignas(64) float weights[chunk][chunk];  // [key][query]
   alignas(64) float sums[chunk];            // of weights, a query
-  float z[features];
+  double z[features];
 };
 
 /// Columns [column, column + width) of one (b, h).
@@ -35,7 +35,7 @@ void prefill_slice(const prefill_args<float>& args, std::int64_t b, std::int64_t
   const std::int64_t head = b * args.problem.shape.heads + h;
   scratch s;
   std::fill_n(s.state[0], features * width, 0.0f);
-  std::fill_n(s.z, features, 0.0f);
+  std::fill_n(s.z, features, 0.0);
   if (options.initial_state) {
     cpu::expand_state(args.initial_state.kv_head(head) + column, value_dim, width, s.state[0]);
     if (options.normalize) cpu::expand_state(args.initial_state.z_head(head), 1, 1, s.z);

@@ -63,18 +63,17 @@ void sum_rows(const prefill_args<float>& args, const tensors& to, std::int64_t b
 
   // The sum before the first token stands in for that of a previous one.
   float initial[row_block * value_dim] = {};
-  float initial_z[row_block] = {};
+  double running_z[row_block] = {};  // its rounding would grow with the tokens in fp32
   if (options.initial_state) {
     for (int r = 0; r < row_block; ++r) {
       const int compact = cpu::compact_row(first + r);
       std::copy_n(args.initial_state.kv_head(head) + compact * value_dim, value_dim,
                   initial + r * value_dim);
-      if (options.normalize) initial_z[r] = args.initial_state.z_head(head)[compact];
+      if (options.normalize) running_z[r] = args.initial_state.z_head(head)[compact];
     }
   }
 
   const float* previous = initial;
-  const float* previous_z = initial_z;
   for (std::int64_t n = 0; n < seqlen; ++n) {
     const std::int64_t token = head * seqlen + n;
     const float* v = args.v.token(b, h, n);
@@ -89,8 +88,7 @@ void sum_rows(const prefill_args<float>& args, const tensors& to, std::int64_t b
     previous = sum;
     if (options.normalize) {
       float* z = to.sum_z + token * features + first;
-      for (int r = 0; r < row_block; ++r) z[r] = previous_z[r] + phi[r];
-      previous_z = z;
+      for (int r = 0; r < row_block; ++r) z[r] = static_cast<float>(running_z[r] += phi[r]);
     }
   }
 
@@ -100,7 +98,9 @@ void sum_rows(const prefill_args<float>& args, const tensors& to, std::int64_t b
       const int compact = cpu::compact_row(first + r);
       std::copy_n(previous + r * value_dim, value_dim,
                   args.final_state.kv_head(head) + compact * value_dim);
-      if (options.normalize) args.final_state.z_head(head)[compact] = previous_z[r];
+      if (options.normalize) {
+        args.final_state.z_head(head)[compact] = static_cast<float>(running_z[r]);
+      }
     }
   }
 }

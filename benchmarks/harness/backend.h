@@ -35,6 +35,12 @@ struct ceilings {
 struct telemetry {
   std::optional<double> sm_mhz, power_w, temperature_c;
   std::optional<std::string> throttle_reasons;  ///< empty text: nothing held the clock down
+  std::string noise;                            ///< what else ran meanwhile; empty: nothing noticed
+};
+
+/// What an energy counter moves by, and how often.
+struct energy_step {
+  double seconds, joules;
 };
 
 /// Owns an allocation on a backend.
@@ -140,7 +146,24 @@ class backend {
   /// One call, alone between the profiler's start and stop.
   virtual void profile(const std::string& range, const launch& call) = 0;
 
+  // Energy, of a device that counts its own.
+  /// Measured once, on the first call; or why there is no counter.
+  virtual std::variant<energy_step, std::string> measured_energy_step() {
+    return "this device has no energy counter";
+  }
+  /// Since some moment; of a device with a step alone.
+  virtual double energy_j() { return 0; }
+  /// A function that makes so many rotations of calls, one on each of `sets` data sets, back to
+  /// back without evictions, and waits for their end.
+  virtual std::function<void(int rotations)> back_to_back(const launch& call, int sets) {
+    return [call, sets](int rotations) {
+      for (int i = 0; i < rotations * sets; ++i) call(i % sets);
+    };
+  }
+
   virtual void start_telemetry() {}
+  /// The warm-up is over: forgets the readings so far.
+  virtual void restart_telemetry() {}
   virtual telemetry stop_telemetry() { return {}; }
 
  protected:
@@ -153,7 +176,9 @@ class backend {
 
 std::unique_ptr<backend> make_cpu_backend();
 
-/// The current CUDA device's backend, or the reason why there is none.
-std::variant<std::unique_ptr<backend>, std::string> make_cuda_backend();
+/// The backend of GPU `number` as CUDA numbers them, else of the current one, or the reason why
+/// there is none.
+std::variant<std::unique_ptr<backend>, std::string> make_cuda_backend(
+    std::optional<int> number = std::nullopt);
 
 }  // namespace based

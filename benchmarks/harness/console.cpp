@@ -80,6 +80,12 @@ void table_reporter::ReportRuns(const std::vector<Run>& runs) {
       note += fmt::format(" (burst {})", time_text(burst->second.value / 1e6));
     }
     if (run.counters.count("near_timer_floor") > 0) note += " (near the timer's floor)";
+    const bool repetition = run.run_type == Run::RT_Iteration;
+    const row_record* record =
+        repetition ? log_.find(row_name_of(run.run_name.str()), run.repetition_index) : nullptr;
+    if (record != nullptr && !record->noise.empty()) {
+      note += fmt::format(" (noise: {})", record->noise);
+    }
     const bool percentage = run.aggregate_unit == benchmark::kPercentage;
     const double unit = benchmark::GetTimeUnitMultiplier(run.time_unit);
     out << fmt::format(

@@ -9,6 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include "benchmarks/harness/results.h"
+
 namespace based {
 
 /// "row 12 of 180, 0:41 elapsed, about 7:30 left"; silent where stderr is no terminal.
@@ -40,14 +42,16 @@ const std::string* end_message(const Run& run) {
 /// The table: time (cold), hot, TFLOPs, GB/s, roofline, memory, error, and what there is to say.
 class table_reporter : public benchmark::BenchmarkReporter {
  public:
-  table_reporter(const std::map<std::string, std::string>& context, const progress& shown)
-      : context_(context), progress_(shown) {}
+  table_reporter(const std::map<std::string, std::string>& context, const progress& shown,
+                 const row_log& log)
+      : context_(context), progress_(shown), log_(log) {}
   bool ReportContext(const Context& context) override;
   void ReportRuns(const std::vector<Run>& runs) override;
 
  private:
   const std::map<std::string, std::string>& context_;
   const progress& progress_;
+  const row_log& log_;
   std::size_t name_width_ = 0;
 };
 

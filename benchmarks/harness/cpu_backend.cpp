@@ -14,6 +14,8 @@
 #include <string>
 
 #include "benchmarks/harness/backend.h"
+#include "benchmarks/harness/host_memory.h"
+#include "benchmarks/harness/noise.h"
 #include "benchmarks/harness/nvtx.h"
 #include "benchmarks/harness/statistics.h"
 
@@ -103,10 +105,7 @@ class cpu_backend final : public backend {
     return ceilings_;
   }
 
-  std::size_t free_bytes() override {
-    const std::string available = first_value("/proc/meminfo", "MemAvailable");
-    return static_cast<std::size_t>(std::strtoull(available.c_str(), nullptr, 10)) << 10;  // kB
-  }
+  std::size_t free_bytes() override { return free_host_bytes(); }
 
   std::size_t cache_bytes() const override {
     const long bytes = sysconf(_SC_LEVEL3_CACHE_SIZE);
@@ -143,6 +142,14 @@ class cpu_backend final : public backend {
   double call_floor() override {
     if (floor_ == 0) floor_ = median(time_calls([](int) {}, cache_state::hot, 1001));
     return floor_;
+  }
+
+  void start_telemetry() override { before_ = read_host_counters(); }
+  void restart_telemetry() override { before_ = read_host_counters(); }
+  telemetry stop_telemetry() override {
+    telemetry readings;
+    readings.noise = host_noise(before_, read_host_counters(), omp_get_max_threads());
+    return readings;
   }
 
   void profile(const std::string& range, const launch& call) override {
@@ -219,6 +226,7 @@ class cpu_backend final : public backend {
 
   std::map<void*, std::size_t> live_;
   ceilings ceilings_;
+  host_counters before_;
   double floor_ = 0;
 };
 

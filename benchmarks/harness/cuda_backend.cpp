@@ -10,6 +10,7 @@
 #include <new>
 #include <string>
 #include <thread>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -74,16 +75,16 @@ class owned {
 
 class cuda_backend final : public backend {
  public:
-  explicit cuda_backend(int device) {
+  explicit cuda_backend(int device) : device_(device) {
+    char bus_id[32] = {};
+    BASED_CUDA(cudaDeviceGetPCIBusId(bus_id, sizeof bus_id, device));
+    nvml_ = nvml_sampler::open(bus_id);
     BASED_CUDA(cudaSetDevice(device));
     BASED_CUDA(cudaGetDeviceProperties(&properties_, device));
     BASED_CUDA(cudaStreamCreateWithFlags(stream_.out(), cudaStreamNonBlocking));
     BASED_CUDA(cudaCtxResetPersistingL2Cache());
     BASED_CUDA(cudaMalloc(flush_.out(), flush_bytes()));
     BASED_CUDA(cudaMalloc(counter_.out(), sizeof(unsigned long long)));
-    char bus_id[32] = {};
-    BASED_CUDA(cudaDeviceGetPCIBusId(bus_id, sizeof bus_id, device));
-    nvml_ = nvml_sampler::open(bus_id);
   }
 
   device_kind kind() const override { return device_kind::cuda; }
@@ -106,6 +107,7 @@ class cuda_backend final : public backend {
     }
     std::map<std::string, std::string> facts = {
         {"gpu_uuid", uuid},
+        {"gpu_number", std::to_string(device_)},
         {"gpu_compute_capability", fmt::format("{}.{}", properties_.major, properties_.minor)},
         {"gpu_sm_count", std::to_string(properties_.multiProcessorCount)},
         {"gpu_l2_MiB", fmt::format("{:.0f}", static_cast<double>(cache_bytes()) / (1 << 20))},
@@ -204,25 +206,14 @@ class cuda_backend final : public backend {
   std::vector<double> time_rotations(const launch& call, cache_state cache, int sets,
                                      int count) override {
     const bool cold = cache == cache_state::cold;
-    owned<cudaGraph_t, cudaGraphDestroy> graph;
-    owned<cudaGraphExec_t, cudaGraphExecDestroy> executable;
-    BASED_CUDA(cudaStreamBeginCapture(stream(), cudaStreamCaptureModeThreadLocal));
-    try {
-      for (int set = 0; set < sets; ++set) call(cold ? set : 0);
-    } catch (...) {
-      cudaStreamEndCapture(stream(), graph.out());
-      throw;
-    }
-    BASED_CUDA(cudaStreamEndCapture(stream(), graph.out()));
-    BASED_CUDA(cudaGraphInstantiate(executable.out(), graph.get(), 0));
-    BASED_CUDA(cudaGraphUpload(executable.get(), stream()));
+    const captured_calls rotation(*this, call, sets, cold);
 
     event_pairs events(count);
-    BASED_CUDA(cudaGraphLaunch(executable.get(), stream()));  // warm-up
+    rotation.launch(stream());  // warm-up
     for (int i = 0; i < count; ++i) {
       cold ? flush(i) : block();
       events.start[i].record(stream());
-      BASED_CUDA(cudaGraphLaunch(executable.get(), stream()));
+      rotation.launch(stream());
       events.stop[i].record(stream());
     }
     synchronize();
@@ -262,8 +253,31 @@ class cuda_backend final : public backend {
     BASED_CUDA(cudaProfilerStop());
   }
 
+  std::variant<energy_step, std::string> measured_energy_step() override {
+    if (!energy_step_) energy_step_ = measure_energy_step();
+    return *energy_step_;
+  }
+  double energy_j() override { return nvml_ ? nvml_->energy_j().value_or(0) : 0; }
+
+  std::function<void(int)> back_to_back(const launch& call, int sets) override {
+    if (sets == 1) {
+      return [this, call](int rotations) {
+        for (int i = 0; i < rotations; ++i) call(0);
+        synchronize();
+      };
+    }
+    const auto rotation = std::make_shared<captured_calls>(*this, call, sets, true);
+    return [this, rotation](int rotations) {
+      for (int i = 0; i < rotations; ++i) rotation->launch(stream());
+      synchronize();
+    };
+  }
+
   void start_telemetry() override {
     if (nvml_) nvml_->start();
+  }
+  void restart_telemetry() override {
+    if (nvml_) nvml_->restart();
   }
   telemetry stop_telemetry() override { return nvml_ ? nvml_->stop() : telemetry{}; }
 
@@ -287,6 +301,55 @@ class cuda_backend final : public backend {
   static constexpr std::size_t cold_cache_multiple = 3;
   static constexpr std::size_t least_flush_bytes = std::size_t{256} << 20;
   static constexpr double block_s = 100e-6;  // longer than queueing a few launches
+
+  /// Calls as one graph: of each data set in turn, or all of data set 0.
+  class captured_calls {
+   public:
+    captured_calls(cuda_backend& device, const backend::launch& call, int sets, bool in_turn) {
+      const cudaStream_t stream = device.stream();
+      BASED_CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+      try {
+        for (int set = 0; set < sets; ++set) call(in_turn ? set : 0);
+      } catch (...) {
+        cudaStreamEndCapture(stream, graph_.out());
+        throw;
+      }
+      BASED_CUDA(cudaStreamEndCapture(stream, graph_.out()));
+      BASED_CUDA(cudaGraphInstantiate(executable_.out(), graph_.get(), 0));
+      BASED_CUDA(cudaGraphUpload(executable_.get(), stream));
+    }
+    void launch(cudaStream_t stream) const {
+      BASED_CUDA(cudaGraphLaunch(executable_.get(), stream));
+    }
+
+   private:
+    owned<cudaGraph_t, cudaGraphDestroy> graph_;
+    owned<cudaGraphExec_t, cudaGraphExecDestroy> executable_;
+  };
+
+  /// From the times and sizes of the counter's moves, in at most two seconds.
+  std::variant<energy_step, std::string> measure_energy_step() {
+    if (!nvml_ || !nvml_->energy_j()) return "the driver does not count this GPU's energy";
+    constexpr std::size_t moves = 12;
+    constexpr double most_s = 2;
+    std::vector<double> seconds, joules;
+    const double start = steady_seconds();
+    double last_s = start, last_j = energy_j();
+    bool at_a_move = false;  // the first ends a step of which the start was not seen
+    while (seconds.size() < moves && steady_seconds() - start < most_s) {
+      std::this_thread::sleep_for(std::chrono::microseconds(200));
+      const double here_j = energy_j(), here_s = steady_seconds();
+      if (here_j == last_j) continue;
+      if (std::exchange(at_a_move, true)) {
+        seconds.push_back(here_s - last_s);
+        joules.push_back(here_j - last_j);
+      }
+      last_s = here_s;
+      last_j = here_j;
+    }
+    if (seconds.empty()) return "the driver's energy counter did not move in two seconds";
+    return energy_step{median(seconds), median(joules)};
+  }
 
   /// What an empty kernel reads is the floor of both ways of timing.
   launch empty_call() {
@@ -318,19 +381,21 @@ class cuda_backend final : public backend {
     return 2.0 * bytes / median(time_calls(copy_all, cache_state::hot, 11));
   }
 
+  int device_;
   cudaDeviceProp properties_{};
   owned<cudaStream_t, cudaStreamDestroy> stream_;
   owned<void*, cudaFree> flush_;
   owned<void*, cudaFree> counter_;
   std::unique_ptr<nvml_sampler> nvml_;
   ceilings ceilings_;
+  std::optional<std::variant<energy_step, std::string>> energy_step_;
   double call_floor_ = 0;
   double rotation_floor_ = 0;
 };
 
 }  // namespace
 
-std::variant<std::unique_ptr<backend>, std::string> make_cuda_backend() {
+std::variant<std::unique_ptr<backend>, std::string> make_cuda_backend(std::optional<int> number) {
   int count = 0;
   const cudaError_t code = cudaGetDeviceCount(&count);
   if (code != cudaSuccess) {
@@ -338,8 +403,11 @@ std::variant<std::unique_ptr<backend>, std::string> make_cuda_backend() {
     return fmt::format("no CUDA device: {} ({})", cudaGetErrorString(code), cudaGetErrorName(code));
   }
   if (count == 0) return "no CUDA device";
-  int device = 0;
-  BASED_CUDA(cudaGetDevice(&device));
+  if (number && *number >= count) {
+    return fmt::format("no CUDA device {}: there are {}, counted from 0", *number, count);
+  }
+  int device = number.value_or(0);
+  if (!number) BASED_CUDA(cudaGetDevice(&device));
   return std::unique_ptr<backend>(std::make_unique<cuda_backend>(device));
 }
 

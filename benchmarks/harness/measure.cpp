@@ -47,6 +47,7 @@ timing measure(backend& device, const measured_call& call, const sampling_rule& 
   const double start = now();
   const double deadline = start + rule.cap_s;
   const double warm_s = warm_up(device, call.launch, start + rule.cap_s / 4, now);
+  device.restart_telemetry();
 
   timing result;
   result.rotated =

@@ -3,7 +3,7 @@
 
 namespace based {
 
-std::variant<std::unique_ptr<backend>, std::string> make_cuda_backend() {
+std::variant<std::unique_ptr<backend>, std::string> make_cuda_backend(std::optional<int>) {
   return "this binary was built without CUDA (no nvcc was found)";
 }
 

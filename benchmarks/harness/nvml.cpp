@@ -2,13 +2,19 @@
 
 #include <dlfcn.h>
 
+#include <unistd.h>
+
+#include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <iterator>
+#include <mutex>
 #include <optional>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "benchmarks/harness/noise.h"
 #include "benchmarks/harness/statistics.h"
 
 namespace based {
@@ -28,6 +34,12 @@ constexpr std::pair<unsigned long long, const char*> throttle_names[] = {
 
 constexpr auto poll_interval = std::chrono::milliseconds(10);
 
+struct nvml_process {  // nvmlProcessInfo_v2_t
+  unsigned pid;
+  unsigned long long used_bytes;
+  unsigned gpu_instance, compute_instance;
+};
+
 struct library {
   int (*init)();
   int (*handle_by_pci)(const char*, nvml_device*);
@@ -36,6 +48,9 @@ struct library {
   int (*temperature)(nvml_device, unsigned, unsigned*);
   int (*throttle)(nvml_device, unsigned long long*);
   int (*driver)(char*, unsigned);
+  // Null where the driver is older than they are.
+  int (*energy)(nvml_device, unsigned long long*);
+  int (*processes)(nvml_device, unsigned*, nvml_process*);
 
   /// False where the library or one of its functions is missing.
   bool load() {
@@ -45,6 +60,8 @@ struct library {
       function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(dlsym(handle, name));
       return function != nullptr;
     };
+    find(energy, "nvmlDeviceGetTotalEnergyConsumption");
+    find(processes, "nvmlDeviceGetComputeRunningProcesses_v3");
     return find(init, "nvmlInit_v2") && find(handle_by_pci, "nvmlDeviceGetHandleByPciBusId_v2") &&
            find(clock, "nvmlDeviceGetClockInfo") && find(power, "nvmlDeviceGetPowerUsage") &&
            find(temperature, "nvmlDeviceGetTemperature") &&
@@ -55,7 +72,8 @@ struct library {
 
 class sampler final : public nvml_sampler {
  public:
-  sampler(const library& calls, nvml_device device) : calls_(calls), device_(device) {}
+  sampler(const library& calls, nvml_device device)
+      : calls_(calls), device_(device), processes_before_(process_ids().size()) {}
   ~sampler() override { stop(); }
 
   std::string driver_version() override {
@@ -63,8 +81,21 @@ class sampler final : public nvml_sampler {
     return calls_.driver(text, sizeof text) == nvml_success ? text : "";
   }
 
+  std::optional<double> energy_j() override {
+    unsigned long long millijoules = 0;
+    if (calls_.energy == nullptr || calls_.energy(device_, &millijoules) != nvml_success) {
+      return std::nullopt;
+    }
+    return static_cast<double>(millijoules) * 1e-3;
+  }
+
   void start() override {
     stop();
+    if (!own_is_hidden_) {
+      const std::vector<unsigned> ids = process_ids();
+      own_is_hidden_ = std::ranges::count(ids, getpid()) == 0 && ids.size() > processes_before_;
+    }
+    others_ = 0;
     polling_ = true;
     thread_ = std::thread([this] {
       while (polling_) {
@@ -74,11 +105,21 @@ class sampler final : public nvml_sampler {
     });
   }
 
+  void restart() override {
+    const std::lock_guard lock(mutex_);
+    mhz_.clear();
+    watts_.clear();
+    degrees_.clear();
+    throttle_.reset();
+    others_ = other_processes();
+  }
+
   telemetry stop() override {
     polling_ = false;
     if (!thread_.joinable()) return {};
     thread_.join();
     telemetry readings;
+    readings.noise = gpu_noise(mhz_, std::max(others_, other_processes()));
     const auto take = [](std::vector<double>& values, std::optional<double>& into) {
       if (!values.empty()) into = median(std::exchange(values, {}));
     };
@@ -97,7 +138,26 @@ class sampler final : public nvml_sampler {
   }
 
  private:
+  /// Of the processes that compute on this GPU.
+  std::vector<unsigned> process_ids() const {
+    nvml_process found[64];
+    unsigned count = std::size(found);
+    if (calls_.processes == nullptr || calls_.processes(device_, &count, found) != nvml_success) {
+      return {};
+    }
+    std::vector<unsigned> ids;
+    for (unsigned i = 0; i < count; ++i) ids.push_back(found[i].pid);
+    return ids;
+  }
+
+  int other_processes() const {
+    const std::vector<unsigned> ids = process_ids();
+    const auto own = own_is_hidden_.value_or(false) ? 1 : std::ranges::count(ids, getpid());
+    return std::max(0, static_cast<int>(ids.size()) - static_cast<int>(own));
+  }
+
   void poll() {
+    const std::lock_guard lock(mutex_);
     unsigned value = 0;
     if (calls_.clock(device_, nvml_clock_sm, &value) == nvml_success) mhz_.push_back(value);
     if (calls_.power(device_, &value) == nvml_success) watts_.push_back(value / 1000.0);  // mW
@@ -112,7 +172,11 @@ class sampler final : public nvml_sampler {
 
   library calls_;
   nvml_device device_;
+  std::size_t processes_before_;       ///< that computed before this process used the GPU
+  std::optional<bool> own_is_hidden_;  ///< this process is listed under another number
+  int others_ = 0;
   std::thread thread_;
+  std::mutex mutex_;  // of the readings
   std::atomic<bool> polling_ = false;
   std::vector<double> mhz_, watts_, degrees_;
   std::optional<unsigned long long> throttle_;  // of all polls that were answered

@@ -15,11 +15,13 @@ namespace {
 
 /// Every counter that a row can have, in the order of the columns.
 constexpr const char* counters[] = {
-    "TFLOPs",   "exec_TFLOPs",      "GBps",          "roofline_pct",   "tokens_per_s",
-    "mem_MiB",  "workspace_MiB",    "state_KiB",     "rel_err",        "tolerance",
-    "samples",  "cv_pct",           "ci_low_us",     "ci_high_us",     "hot_us",
-    "burst_us", "near_timer_floor", "nominal_GFLOP", "executed_GFLOP", "compulsory_MB",
-    "sm_MHz",   "power_W",          "temp_C"};
+    "TFLOPs",           "exec_TFLOPs",   "GBps",           "roofline_pct",
+    "tokens_per_s",     "mem_MiB",       "workspace_MiB",  "state_KiB",
+    "rel_err",          "tolerance",     "samples",        "cv_pct",
+    "ci_low_us",        "ci_high_us",    "hot_us",         "burst_us",
+    "near_timer_floor", "nominal_GFLOP", "executed_GFLOP", "compulsory_MB",
+    "sm_MHz",           "power_W",       "temp_C",         "mJ",
+    "tokens_per_J",     "pJ_per_FLOP"};
 
 std::string quoted(const std::string& text) {
   std::string doubled = "\"";

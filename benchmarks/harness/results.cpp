@@ -45,6 +45,10 @@ ordered_json microseconds(const std::vector<double>& seconds) {
 
 }  // namespace
 
+std::string row_name_of(const std::string& run_name) {
+  return run_name.substr(0, run_name.find("/manual_time"));
+}
+
 std::string_view to_string(row_status status) {
   switch (status) {
     case row_status::ok:
@@ -82,18 +86,29 @@ const row_record* row_log::last(const std::string& row_name) const {
   return found == entries_.end() ? nullptr : &found->second.records.back();
 }
 
+const row_record* row_log::find(const std::string& row_name, std::int64_t index) const {
+  const auto found = entries_.find(row_name);
+  if (found == entries_.end() || index < 0) return nullptr;
+  const std::vector<row_record>& records = found->second.records;
+  const auto at = static_cast<std::size_t>(index);
+  return at < records.size() ? &records[at] : nullptr;
+}
+
 ordered_json row_log::fields(const std::string& row_name, std::int64_t index) const {
   const auto found = entries_.find(row_name);
   if (found == entries_.end()) return ordered_json::object();
   ordered_json fields = found->second.identity;
-  if (index < 0 || index >= static_cast<std::int64_t>(found->second.records.size())) return fields;
-  const row_record& record = found->second.records[static_cast<std::size_t>(index)];
+  const row_record* found_record = find(row_name, index);
+  if (found_record == nullptr) return fields;
+  const row_record& record = *found_record;
   fields["status"] = to_string(record.status);
   if (!record.reason.empty()) fields["reason"] = record.reason;
   if (record.needs_bytes > 0) fields["needs_bytes"] = record.needs_bytes;
   if (record.status == row_status::ok) {
     fields["timing"] = record.rotated ? "rotation" : "calls";
     if (!record.throttle_reasons.empty()) fields["throttle_reasons"] = record.throttle_reasons;
+    if (!record.noise.empty()) fields["noise"] = record.noise;
+    if (!record.energy_absent.empty()) fields["energy_absent"] = record.energy_absent;
     fields["samples_us"] = microseconds(record.samples);
     if (!record.burst_samples.empty()) {
       fields["burst_samples_us"] = microseconds(record.burst_samples);
@@ -119,6 +134,7 @@ earlier_results read_earlier(const std::filesystem::path& path,
       !document.contains("benchmarks") || !document["benchmarks"].is_array()) {
     refuse("has no context and benchmarks: want a results file of based_bench");
   }
+  if (document.contains("contexts")) refuse("was merged from several: resume each of those");
   for (const char* key : identity_keys) {
     const ordered_json stored = document["context"].value(key, ordered_json(nullptr));
     const auto here = context.find(key);
@@ -163,9 +179,7 @@ std::vector<std::string> json_document::lines(
   for (ordered_json row : rows) {
     const bool aggregate = row.value("run_type", "") == "aggregate";
     const std::int64_t index = aggregate ? -1 : row.value("repetition_index", std::int64_t{0});
-    std::string name = row["run_name"];
-    name = name.substr(0, name.find("/manual_time"));
-    row.update(log_.fields(name, index));
+    row.update(log_.fields(row_name_of(row["run_name"]), index));
     lines.push_back(row.dump());
   }
   return lines;

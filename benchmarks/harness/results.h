@@ -31,7 +31,12 @@ struct row_record {
   bool rotated = false;
   std::size_t needs_bytes = 0;  ///< of a row out of memory
   std::string throttle_reasons;
+  std::string noise;          ///< what else ran while it was sampled
+  std::string energy_absent;  ///< why there is no energy, where it was asked for
 };
+
+/// The row's name in what Google Benchmark calls its run.
+std::string row_name_of(const std::string& run_name);
 
 /// The records of this process, by row name; a row has one per repetition.
 class row_log {
@@ -40,6 +45,8 @@ class row_log {
   /// The row's fields for repetition `index` (an aggregate passes -1: the row's identity alone).
   nlohmann::ordered_json fields(const std::string& row_name, std::int64_t index) const;
   const row_record* last(const std::string& row_name) const;
+  /// Of repetition `index`; null where there is none.
+  const row_record* find(const std::string& row_name, std::int64_t index) const;
   bool any_error() const { return any_error_; }
 
  private:

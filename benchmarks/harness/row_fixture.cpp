@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <new>
 
+#include "benchmarks/harness/energy.h"
 #include "benchmarks/harness/nvtx.h"
 
 namespace based {
@@ -143,6 +144,11 @@ row_record row_fixture::measure_row(benchmark::State& state) {
       timed.burst_samples = measure_burst(device, launch, timed);
     }
     device.synchronize();
+    std::string energy_absent;
+    if (run_.energy && spec().device == device_kind::cuda) {
+      const nvtx_range energy("energy");
+      energy_absent = count_energy(state, device, launch, timed);
+    }
 
     state.SetIterationTime(timed.cold.median);
     state.SetLabel(spec().label);
@@ -152,7 +158,9 @@ row_record row_fixture::measure_row(benchmark::State& state) {
             .samples = timed.samples,
             .burst_samples = timed.burst_samples,
             .rotated = timed.rotated,
-            .throttle_reasons = readings.throttle_reasons.value_or("")};
+            .throttle_reasons = readings.throttle_reasons.value_or(""),
+            .noise = readings.noise,
+            .energy_absent = energy_absent};
   } catch (const std::bad_alloc&) {
     return out_of_memory();
   } catch (const std::exception& error) {
@@ -163,6 +171,17 @@ row_record row_fixture::measure_row(benchmark::State& state) {
     }
     return ended(row_status::error, error.what());
   }
+}
+
+std::string row_fixture::count_energy(benchmark::State& state, backend& device,
+                                      const backend::launch& launch, const timing& timed) const {
+  const auto measured = measure_energy(device, launch, timed);
+  if (const auto* absent = std::get_if<std::string>(&measured)) return *absent;
+  const double joules = std::get<double>(measured);
+  state.counters["mJ"] = joules * 1e3;
+  state.counters["tokens_per_J"] = spec().work.tokens / joules;
+  state.counters["pJ_per_FLOP"] = joules / spec().work.nominal_flops * 1e12;
+  return {};
 }
 
 void row_fixture::count(benchmark::State& state, backend& device, const timing& timed,

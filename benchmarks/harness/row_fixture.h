@@ -19,6 +19,7 @@ struct run_state {
   std::map<device_kind, std::unique_ptr<backend>> devices;
   std::uint64_t seed = 1;
   sampling_rule rule;
+  bool energy = false;  ///< measure it where the device counts it
   bool profile = false;
   row_log log;
   std::unique_ptr<progress> shown;
@@ -54,6 +55,9 @@ class row_fixture final : public benchmark::Fixture {
   row_record measure_row(benchmark::State& state);
   void count(benchmark::State& state, backend& device, const timing& timed,
              const verification& verified, const telemetry& readings, std::size_t peak_bytes) const;
+  /// Adds the energy's counters; why there are none, else empty.
+  std::string count_energy(benchmark::State& state, backend& device, const backend::launch& launch,
+                           const timing& timed) const;
 
   std::unique_ptr<row> row_;
   run_state& run_;

@@ -133,7 +133,36 @@ std::vector<std::string_view> variants_of(const implementation_info& implementat
   return variants;
 }
 
+/// Seconds that a row is reckoned to take, good enough to share rows out: set-up and verification,
+/// then so many calls as sampling makes, up to the cap. The rates are round numbers of a current
+/// device; what counts is that every process reckons with the same ones.
+double estimated_seconds(const row_spec& spec, double time_cap_s) {
+  if (spec.unsupported) return 0.01;
+  constexpr double set_up_s = 0.5, calls = 100;
+  const bool on_gpu = spec.device == device_kind::cuda;
+  const double flops_per_s = on_gpu ? 3e14 : 1e11, bytes_per_s = on_gpu ? 3e12 : 2e10;
+  const double call_s =
+      std::max(spec.work.executed_flops / flops_per_s, spec.work.compulsory_bytes / bytes_per_s);
+  return set_up_s + std::min(calls * call_s, time_cap_s);
+}
+
 }  // namespace
+
+void keep_shard(std::vector<std::unique_ptr<row>>& rows, const shard& part, double time_cap_s) {
+  if (part.count == 1) return;
+  std::vector<std::pair<double, std::size_t>> longest_first;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    longest_first.emplace_back(-estimated_seconds(rows[i]->spec(), time_cap_s), i);
+  }
+  std::ranges::sort(longest_first);
+  std::vector<double> load(static_cast<std::size_t>(part.count), 0.0);
+  for (const auto& [negative_s, i] : longest_first) {  // each to the part that has the least so far
+    const auto least = std::ranges::min_element(load);
+    *least -= negative_s;
+    if (least - load.begin() != part.index - 1) rows[i].reset();
+  }
+  std::erase(rows, nullptr);
+}
 
 std::vector<std::unique_ptr<row>> make_rows(const std::vector<device_kind>& devices,
                                             const suite_options& options) {

@@ -17,6 +17,11 @@ namespace based {
 std::vector<std::unique_ptr<row>> make_rows(const std::vector<device_kind>& devices,
                                             const suite_options& options);
 
+/// Leaves the rows of one part of the sweep, in their order. The parts of a sweep hold each row
+/// once and take about equal time. Which row goes where follows from the rows and the time cap
+/// alone, so that processes which know nothing of each other agree.
+void keep_shard(std::vector<std::unique_ptr<row>>& rows, const shard& part, double time_cap_s);
+
 /// The flags of axes that the command line gave values for and no operation of these rows has.
 std::vector<std::string> unused_axes(const std::vector<std::unique_ptr<row>>& rows,
                                      const suite_options& options);

@@ -11,6 +11,7 @@
 #include <regex>
 #include <set>
 
+#include "benchmarks/harness/energy.h"
 #include "benchmarks/harness/reporters.h"
 #include "benchmarks/harness/revision.h"
 #include "benchmarks/harness/row_fixture.h"
@@ -44,7 +45,7 @@ void open_devices(const suite_options& options, run_state& run,
   };
   const bool choose = options.devices.empty();
   if (choose || wanted(device_kind::cuda)) {
-    auto cuda = make_cuda_backend();
+    auto cuda = make_cuda_backend(options.cuda_device);
     if (auto* device = std::get_if<std::unique_ptr<backend>>(&cuda)) {
       run.devices[device_kind::cuda] = std::move(*device);
     } else if (choose) {
@@ -57,6 +58,22 @@ void open_devices(const suite_options& options, run_state& run,
   if (wanted(device_kind::cpu) || run.devices.empty()) {
     run.devices[device_kind::cpu] = make_cpu_backend();
   }
+}
+
+/// How energy is measured here, or why it is not.
+void add_energy_context(backend& device, std::map<std::string, std::string>& context) {
+  const auto step = device.measured_energy_step();
+  if (const auto* absent = std::get_if<std::string>(&step)) {
+    context["gpu_energy_absent"] = *absent;
+    return;
+  }
+  const auto& [seconds, joules] = std::get<energy_step>(step);
+  context["gpu_energy"] = fmt::format(
+      "back-to-back calls without evictions, over {} steps of the counter or more; idle power "
+      "included",
+      energy_steps);
+  context["gpu_energy_step_ms"] = fmt::format("{:.1f}", seconds * 1e3);
+  context["gpu_energy_step_mJ"] = fmt::format("{:.0f}", joules * 1e3);
 }
 
 /// Keys of Google Benchmark's own context.
@@ -91,7 +108,7 @@ std::unique_ptr<benchmark::BenchmarkReporter> make_reporter(
     case output_format::console:
       break;
   }
-  return std::make_unique<table_reporter>(context, *run.shown);
+  return std::make_unique<table_reporter>(context, *run.shown, run.log);
 }
 
 /// Registers the rows with Google Benchmark, runs them and reports to `reporters`.
@@ -144,6 +161,7 @@ int run_rows(int argc, char** argv) {
   run.rule.cap_s = options.time_cap_s;
   run.rule.min_time_s = google.min_time_s;
   run.rule.burst = options.burst;
+  run.energy = options.energy;
 
   std::map<std::string, std::string> context = {
       {"schema", std::string(results_schema)},
@@ -166,6 +184,12 @@ int run_rows(int argc, char** argv) {
         "--benchmark_filter: '{}' matches no row of this sweep; --benchmark_list_tests lists them",
         google.filter));
   }
+  keep_shard(rows, options.part, options.time_cap_s);
+  if (rows.empty()) {
+    std::cerr << fmt::format("based_bench: no row falls in part {} of {}: there are fewer rows\n",
+                             options.part.index, options.part.count);
+    return exit_ok;
+  }
   for (const std::string& flag : unused_axes(rows, options)) {
     std::cerr << fmt::format("based_bench: --{} is not used: no operation of these rows has it\n",
                              flag);
@@ -187,7 +211,10 @@ int run_rows(int argc, char** argv) {
     if (rows.empty()) std::cerr << "every row of this sweep is already in the file\n";
   }
   if (!google.list_only) {
-    for (const auto& [kind, device] : run.devices) context.merge(device->context());
+    for (const auto& [kind, device] : run.devices) {
+      context.merge(device->context());
+      if (options.energy && kind == device_kind::cuda) add_energy_context(*device, context);
+    }
   }
 
   run.shown = std::make_unique<progress>(rows.size());

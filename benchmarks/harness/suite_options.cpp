@@ -4,9 +4,12 @@
 #include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <charconv>
 #include <functional>
 #include <iostream>
 
+#include "benchmarks/harness/energy.h"
 #include "benchmarks/harness/rows.h"
 #include "benchmarks/harness/sweep.h"
 #include "benchmarks/harness/usage_error.h"
@@ -16,19 +19,30 @@
 namespace based {
 namespace {
 
-std::vector<device_kind> parse_devices(const std::string& text) {
-  std::vector<device_kind> devices;
+/// cpu, cuda, cuda:1, or the CPU and one of the others.
+void parse_devices(const std::string& text, suite_options& options) {
+  options.devices.clear();
+  options.cuda_device.reset();
   for (const std::string& part : split(text)) {
     if (part == "cpu") {
-      devices.push_back(device_kind::cpu);
-    } else if (part == "cuda") {
-      devices.push_back(device_kind::cuda);
-    } else {
-      throw usage_error(
-          fmt::format("--device: '{}' is not a device; want cpu, cuda or both", part));
+      options.devices.push_back(device_kind::cpu);
+      continue;
     }
+    const bool numbered = part.starts_with("cuda:");
+    int number = 0;
+    const char* end = part.data() + part.size();
+    if (part != "cuda" && !(numbered && std::from_chars(part.data() + 5, end, number).ptr == end &&
+                            number >= 0 && part.size() > 5)) {
+      throw usage_error(fmt::format(
+          "--device: '{}' is not a device; want cpu, cuda, cuda:N or cpu beside one of them",
+          part));
+    }
+    if (std::ranges::find(options.devices, device_kind::cuda) != options.devices.end()) {
+      throw usage_error(fmt::format("--device: '{}' names two GPUs; a process runs on one", text));
+    }
+    options.devices.push_back(device_kind::cuda);
+    if (numbered) options.cuda_device = number;
   }
-  return devices;
 }
 
 burst_mode parse_burst(const std::string& text) {
@@ -36,6 +50,18 @@ burst_mode parse_burst(const std::string& text) {
   if (text == "always") return burst_mode::always;
   if (text == "never") return burst_mode::never;
   throw usage_error(fmt::format("--burst: '{}' is not auto, always or never", text));
+}
+
+shard parse_shard(const std::string& text) {
+  const std::vector<std::string> parts = split(text, '/');
+  const auto number = [](const std::string& part) {
+    return static_cast<int>(parse_axis("--shard", part).front());
+  };
+  if (parts.size() == 2 && text.find_first_of(",:") == std::string::npos) {
+    const shard part = {number(parts[0]), number(parts[1])};
+    if (part.index <= part.count) return part;
+  }
+  throw usage_error(fmt::format("--shard: '{}' is no part I/N, with I from 1 to N", text));
 }
 
 /// An axis in --help: what it is, of which operations, its values and its default sweeps.
@@ -78,8 +104,9 @@ std::optional<suite_options> parse_command_line(int argc, char** argv) {
         "LIST", axis_help(axis));
   }
   text_option(
-      "--device", [&](const std::string& text) { options.devices = parse_devices(text); }, "LIST",
-      "cpu, cuda or cpu,cuda; default: cuda where there is a GPU, else cpu");
+      "--device", [&](const std::string& text) { parse_devices(text, options); }, "LIST",
+      "cpu, cuda, cuda:1 (the second GPU) or cpu,cuda; default: cuda where there is a GPU, else "
+      "cpu");
   text_option(
       "--implementation", [&](const std::string& text) { options.implementations = split(text); },
       "LIST", "Names of implementations; default: all");
@@ -90,6 +117,10 @@ std::optional<suite_options> parse_command_line(int argc, char** argv) {
       "--type", [&](const std::string& text) { options.types = split(text); }, "LIST",
       "Element types, f32, bf16 or fp16, of implementations that have several; default: each one's "
       "usual one");
+  text_option(
+      "--shard", [&](const std::string& text) { options.part = parse_shard(text); }, "I/N",
+      "Run part I of N, I from 1: each row is in one part, and the parts take about equal time; "
+      "python -m plots merge puts their files together");
   text_option(
       "--seed",
       [&](const std::string& text) {
@@ -113,6 +144,11 @@ std::optional<suite_options> parse_command_line(int argc, char** argv) {
   text_option(
       "--resume", [&](const std::string& text) { options.resume = text; }, "FILE",
       "A results file, or the folder that holds results.json: keep its rows, measure the others");
+  app.add_flag("--energy", options.energy,
+               fmt::format("Run each GPU row again, back to back for {} steps of the GPU's energy "
+                           "counter (some seconds, which the cap leaves out): mJ, tokens_per_J, "
+                           "pJ_per_FLOP",
+                           energy_steps));
   app.add_flag(
       "--profile", options.profile,
       "Set up and verify each row, then make exactly one call of it between the profiler's "

@@ -13,16 +13,24 @@
 
 namespace based {
 
+/// Which of the parts that a sweep is split into; the first is 1.
+struct shard {
+  int index = 1, count = 1;
+};
+
 struct suite_options {
   std::vector<device_kind> devices;  ///< empty: cuda where there is a GPU, else cpu
+  std::optional<int> cuda_device;    ///< which GPU, as CUDA numbers them; none: the current one
   /// Values of axes as the user typed them, by flag; an axis without has its default sweep.
   std::map<std::string, std::string, std::less<>> axes;
   std::vector<std::string> implementations;  ///< empty: all
   std::vector<std::string> variants;         ///< forced variants; empty: dispatched
   std::vector<std::string> types;            ///< element types; empty: each one's usual one
+  shard part;                                ///< of the rows
   std::uint64_t seed = 1;
   double time_cap_s = 10;
   burst_mode burst = burst_mode::automatic;
+  bool energy = false;
   bool profile = false;
   std::optional<std::filesystem::path> resume;  ///< a results file
   std::optional<std::filesystem::path> out;     ///< the results file, in JSON

@@ -32,9 +32,9 @@ void validate(const attention_problem& problem) {
                             problem.key_heads()));
   BASED_REQUIRE(problem.window >= 0,
                 fmt::format("window is {}, must be 0 (none) or more", problem.window));
-  BASED_REQUIRE(problem.window == 0 || problem.causal,
-                fmt::format("window is {}, must be 0 where attention is not causal",
-                            problem.window));
+  BASED_REQUIRE(
+      problem.window == 0 || problem.causal,
+      fmt::format("window is {}, must be 0 where attention is not causal", problem.window));
   BASED_REQUIRE(problem.scale >= 0 && std::isfinite(problem.scale),
                 fmt::format("scale is {}, must be 0 (1/sqrt(head_dim)) or positive and finite",
                             problem.scale));
@@ -62,9 +62,9 @@ void validate(const attention_args<T>& args, std::size_t workspace_needed) {
   require_apart("k", of_keys(args.k), "o", o);
   require_apart("v", of_keys(args.v), "o", o);
   if (problem.lse) {
-    require_state("lse", args.lse,
-                  static_cast<std::size_t>(problem.batch * problem.heads * problem.seqlen) *
-                      sizeof(float));
+    require_state(
+        "lse", args.lse,
+        static_cast<std::size_t>(problem.batch * problem.heads * problem.seqlen) * sizeof(float));
     require_apart("lse", std::as_bytes(args.lse), "o", o);
   }
   require_workspace(args.workspace, args.workspace_bytes, workspace_needed);

@@ -76,16 +76,20 @@ constexpr bool is_first_of_its_monomial(int expanded) {
 
 /// Expands `width` columns of a compact state [153, row_size] to [273, width]: plain monomials on
 /// both sides, so that x_i x_j and x_j x_i are the same row twice.
-inline void expand_state(const float* compact, int row_size, int width, float* expanded) {
+template <class T>
+void expand_state(const float* compact, int row_size, int width, T* expanded) {
   for (int r = 0; r < expanded_features; ++r) {
     std::copy_n(compact + compact_row(r) * row_size, width, expanded + r * width);
   }
 }
 
 /// The opposite: [273, width] into `width` columns of a compact state [153, row_size].
-inline void compact_state(const float* expanded, int width, int row_size, float* compact) {
+template <class T>
+void compact_state(const T* expanded, int width, int row_size, float* compact) {
   for (int r = 0; r < expanded_features; ++r) {
-    std::copy_n(expanded + r * width, width, compact + compact_row(r) * row_size);
+    for (int c = 0; c < width; ++c) {
+      compact[compact_row(r) * row_size + c] = static_cast<float>(expanded[r * width + c]);
+    }
   }
 }
 
@@ -106,26 +110,33 @@ void taylor_weights(const float* k, std::int64_t k_token_stride, std::int64_t ke
 
 /// sums[t] += sum_r factor[r] * rows[r][t].
 template <int tokens>
-void add_weighted_rows(const float (*rows)[tokens], std::int64_t count, const float* factor,
+void add_weighted_rows(const float (*rows)[tokens], std::int64_t count, const double* factor,
                        float (&sums)[tokens]) {
   for (std::int64_t r = 0; r < count; ++r) {
-    for (int t = 0; t < tokens; ++t) sums[t] += factor[r] * rows[r][t];
+    const auto factor_r = static_cast<float>(factor[r]);
+    for (int t = 0; t < tokens; ++t) sums[t] += factor_r * rows[r][t];
   }
 }
 
-/// sums[t] += sum_r rows[r][t].
+/// sums[t] += sum_r rows[r][t]. The rows are summed first, so that rounding grows with the number
+/// of calls and not with that of all rows.
 template <int tokens>
 void add_rows(const float (*rows)[tokens], std::int64_t count, float (&sums)[tokens]) {
+  float added[tokens] = {};
   for (std::int64_t r = 0; r < count; ++r) {
-    for (int t = 0; t < tokens; ++t) sums[t] += rows[r][t];
+    for (int t = 0; t < tokens; ++t) added[t] += rows[r][t];
   }
+  for (int t = 0; t < tokens; ++t) sums[t] += added[t];
 }
 
-/// z[r] += sum_{t < count} phi[r][t].
+/// z[r] += sum_{t < count} phi[r][t]. Rows of squares have terms of one sign: in fp32 their sum
+/// over 65536 tokens is off by 1e-5, which grows with the tokens; in double it is not.
 template <int tokens>
-void add_tokens(const float (*phi)[tokens], int rows, std::int64_t count, float* z) {
+void add_tokens(const float (*phi)[tokens], int rows, std::int64_t count, double* z) {
   for (int r = 0; r < rows; ++r) {
-    for (std::int64_t t = 0; t < count; ++t) z[r] += phi[r][t];
+    float added = 0;
+    for (std::int64_t t = 0; t < count; ++t) added += phi[r][t];
+    z[r] += added;
   }
 }
 

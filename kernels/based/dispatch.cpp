@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "kernels/based/prefill_sm80.h"
-#include "kernels/based/prefill_sm90.h"
+#include "kernels/based/prefill_sm90/launch.h"
 #include "kernels/based/prefill_variants.h"
 #include "kernels/core/cuda_check.h"
 

@@ -104,7 +104,8 @@ struct based_prefill {
 
   static std::vector<tensor_spec> tensors(const problem& p, element_type io) {
     using enum tensor_role;
-    const auto& [batch, heads, seqlen] = p.shape;
+    // No structured binding: clang 14 lets no lambda capture one.
+    const std::int64_t batch = p.shape.batch, heads = p.shape.heads, seqlen = p.shape.seqlen;
     const auto sequence = [&](std::string_view name, tensor_role role, int dim, float stddev) {
       return tensor_spec{name, role, io, {batch, heads, seqlen, dim}, stddev, true};
     };

@@ -15,7 +15,7 @@
 #include <string_view>
 
 #include "kernels/based/prefill.h"
-#include "kernels/based/prefill_sm90.h"
+#include "kernels/based/prefill_sm90/segments.h"
 
 namespace based {
 
@@ -29,22 +29,22 @@ struct prefill_constants {
   double cta_shared_ns;
   double chunk_alone_ns;
   double chunk_shared_ns;
-  double chunk_left_ns;       ///< of a CTA made to share whose neighbour has ended
-  double left_in_pairs_part;  ///< not ns: from so many a multiprocessor on the CTAs that are left
-                              ///< for a last round sit in pairs
+  double chunk_left_ns;         ///< of a CTA made to share whose neighbour has ended
+  double left_in_pairs_part;    ///< not ns: from so many a multiprocessor on the CTAs that are left
+                                ///< for a last round sit in pairs
   double left_in_pairs_chunks;  ///< not ns: if they have so many chunks
   double chunk_traffic_ns;      ///< in which the memory moves a chunk of every multiprocessor
 
   double normalize_alone_ns;   ///< what normalisation adds to a chunk
-  double normalize_shared_ns;  ///< likewise
+  double normalize_shared_ns;  ///< and to one of two side by side
   double normalize_pass_ns;    ///< and to one that is only passed over for its state
   double state_ns;             ///< a state in or out
-  double state_crowded_ns;     ///< on top, likewise
+  double state_crowded_ns;     ///< on top, where every multiprocessor has one
 
   double hand_over_ns;      ///< of heads between CTAs: flags cleared, tickets drawn, a state moved
   double segment_ns;        ///< start and end of a CTA of the kernel that sums up segments
   double pass_alone_ns;     ///< a chunk in such a pass
-  double pass_shared_ns;    ///< likewise
+  double pass_shared_ns;    ///< the same, of two side by side
   double segment_state_ns;  ///< adding one segment's state
   double segment_state_crowded_ns;  ///< on top, where every multiprocessor has a CTA
   double recompute_pass_ns;         ///< an earlier chunk that a CTA of `recompute` passes over
@@ -54,10 +54,9 @@ struct prefill_constants {
   double pair_ns;                ///< a pair of chunks, in the chain of one CTA
   double pair_busy_ns;           ///< a pair of chunks, of a multiprocessor's time
   double quadratic_cta_busy_ns;  ///< a CTA's start and end, of a multiprocessor's time
-  double initial_state_busy_ns;  ///< an initial state in one of its CTAs, likewise
+  double initial_state_busy_ns;  ///< an initial state in a CTA, of a multiprocessor's time
   double final_state_chunk_ns;   ///< a chunk in the CTA that adds up a final state
-  double
-      quadratic_hidden_part;  ///< part, not ns: how much of the shorter of chain and work is hidden
+  double quadratic_hidden_part;  ///< not ns: how much of the shorter of chain and work is hidden
 
   double mma_sync_cta_ns;
   double mma_sync_alone_ns;  ///< a chunk
@@ -129,7 +128,7 @@ class prefill_cost {
     }
     if (options_.final_state) {
       chain = std::max(chain, card_.quadratic_cta_ns + states_ * card_.state_ns +
-                                  chunks_ * card_.final_state_chunk_ns);
+                                  chunks_ * (card_.final_state_chunk_ns + moments_pass()));
       pairs += chunks_;
       ctas += 1;
     }
@@ -146,7 +145,7 @@ class prefill_cost {
   }
 
  private:
-  /// Of a CTA: start and end, and a chunk.
+  /// What a CTA takes to start and end, and for a chunk.
   struct cta_cost {
     double alone_ns, shared_ns;
     double chunk_alone_ns, chunk_shared_ns, chunk_left_ns;
@@ -164,7 +163,7 @@ class prefill_cost {
 
   static double rounded_down(double x) { return static_cast<double>(static_cast<std::int64_t>(x)); }
   static double rounded_up(double x) { return rounded_down(x) + (x > rounded_down(x)); }
-  /// Of CTAs of which so many fit on a multiprocessor.
+  /// How many rounds CTAs come in of which so many fit on a multiprocessor.
   double rounds_of(int a_multiprocessor, double ctas) const {
     return rounded_up(ctas / (a_multiprocessor * multiprocessors_));
   }

@@ -38,7 +38,7 @@ struct scratch {
   alignas(64) float k[feature_dim][chunk];
   alignas(64) float weights[chunk][chunk];  // [key][query]
   alignas(64) float sums[chunk];            // of weights, a query
-  float z[compact_features];
+  double z[compact_features];
 };
 
 /// Columns [column, column + width) of one (b, h).
@@ -58,7 +58,7 @@ void prefill_slice(const prefill_args<float>& args, std::int64_t b, std::int64_t
   if (options.normalize && options.initial_state) {
     std::copy_n(args.initial_state.z_head(head), compact_features, s.z);
   } else {
-    std::fill_n(s.z, compact_features, 0.0f);
+    std::fill_n(s.z, compact_features, 0.0);
   }
 
   for (std::int64_t n = 0; n < seqlen; n += chunk) {
@@ -101,7 +101,8 @@ void prefill_slice(const prefill_args<float>& args, std::int64_t b, std::int64_t
     float* kv = args.final_state.kv_head(head) + column;
     for (int r = 0; r < compact_features; ++r) std::copy_n(s.state[r], width, kv + r * value_dim);
     if (options.normalize && column == 0) {
-      std::copy_n(s.z, compact_features, args.final_state.z_head(head));
+      std::transform(s.z, s.z + compact_features, args.final_state.z_head(head),
+                     [](double sum) { return static_cast<float>(sum); });
     }
   }
 }

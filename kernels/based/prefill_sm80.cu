@@ -85,8 +85,8 @@ struct parameters {
   float eps;
 };
 
-/// Of the phase that a chunk's barriers `ready` and `read` are in; of chunk -1, that before the
-/// first.
+/// The parity of the phase that a chunk's barriers `ready` and `read` are in. Chunk -1 stands for
+/// the phase before the first.
 __device__ constexpr std::uint32_t parity(int chunk) {
   return chunk >> 1 & 1;
 }

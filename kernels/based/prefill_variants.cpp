@@ -6,7 +6,7 @@
 
 #include "kernels/based/dispatch_constants.h"
 #include "kernels/based/prefill_sm80.h"
-#include "kernels/based/prefill_sm90.h"
+#include "kernels/based/prefill_sm90/segments.h"
 #include "kernels/based/quad_map.h"
 
 namespace based {

@@ -76,7 +76,7 @@ class query_features {
  private:
   static constexpr int groups = 3;
 
-  /// Of rows g and g + 8, a group's words, in the order of an operand.
+  /// A group's words of rows g and g + 8, in the order of an operand.
   __device__ operand_slice load(const token_tile& q, int distance) const {
     constexpr int eight_rows = token_tile::layout::offset(8, 0);
     const auto at = [&](int offset) {

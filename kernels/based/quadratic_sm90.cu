@@ -17,7 +17,8 @@
 
 #include "kernels/based/key_moments.cuh"
 #include "kernels/based/kv_state.cuh"
-#include "kernels/based/prefill_sm90.cuh"
+#include "kernels/based/prefill_sm90/host.h"
+#include "kernels/based/prefill_sm90/launch.h"
 #include "kernels/based/quad_features.cuh"
 #include "kernels/based/state_pass.cuh"
 #include "kernels/based/weights.cuh"
@@ -84,9 +85,9 @@ __device__ void add_up_state(stateful_storage& shared, const parameters& p, cons
   const float initial_tokens = start_moments<true>(moments, p, head, true);
   start_state<true>(s_transposed, shared, p, head, true);
   constexpr int stages = stateful_storage::stages;
-  const auto refill = [&](int chunk, ring_position<stages> stage) {
+  const auto refill = [&](int chunk, ring_position<stages> stage_at) {
     const int next = chunk + stages;
-    if (next < p.chunks) load_keys_and_values(shared, p, head.chunk(next), stage.buffer);
+    if (next < p.chunks) load_keys_and_values(shared, p, head.chunk(next), stage_at.buffer);
   };
   add_chunks<0, 1>(s_transposed, moments, shared, shared.key_features, p.chunks, p.scale, warp,
                    refill);
@@ -207,33 +208,33 @@ __global__ void __launch_bounds__(threads, shared_storage<Stateful>::ctas_per_mu
 
   shared.queries_loaded.wait(0);
   const operand_slice q = warpgroup::load(shared.q, 0);  // [64 x 16]
-  ring_position<stages> stage;
-  shared.loaded[stage.buffer].wait(stage.parity);
-  start_scores(scores, q, shared.k[stage.buffer]);
+  ring_position<stages> stage_at;
+  shared.loaded[stage_at.buffer].wait(stage_at.parity);
+  start_scores(scores, q, shared.k[stage_at.buffer]);
   warpgroup::mma_wait<0>(scores);
   weigh_if_past(0);
   operand_tile<64> w = rounded_weights(0);
 
   for (int chunk = 0; chunk < own; ++chunk) {  // whose weights are ready
-    const ring_position<stages> next_stage = stage.next();
-    shared.loaded[next_stage.buffer].wait(next_stage.parity);
-    start_scores(scores, q, shared.k[next_stage.buffer]);
-    start_output(o_and_sums, w, shared.v[stage.buffer], shared.ones);
+    const ring_position<stages> next_at = stage_at.next();
+    shared.loaded[next_at.buffer].wait(next_at.parity);
+    start_scores(scores, q, shared.k[next_at.buffer]);
+    start_output(o_and_sums, w, shared.v[stage_at.buffer], shared.ones);
     warpgroup::mma_wait<1>(scores);
     weigh_if_past(chunk + 1);
     warpgroup::mma_wait<0>(o_and_sums, scores);  // not rounded before: the product reads `w`
 
-    shared.consumed[stage.buffer].warp_arrive();
+    shared.consumed[stage_at.buffer].warp_arrive();
     const int next = chunk + stages;
     if (warp == 0 && next <= own) {
-      shared.consumed[stage.buffer].wait(stage.parity);
-      load_keys_and_values(shared, p, head.chunk(next), stage.buffer);
+      shared.consumed[stage_at.buffer].wait(stage_at.parity);
+      load_keys_and_values(shared, p, head.chunk(next), stage_at.buffer);
     }
     w = rounded_weights(chunk + 1);
-    stage = next_stage;
+    stage_at = next_at;
   }
   warpgroup::mma_fence();
-  start_output(o_and_sums, w, shared.v[stage.buffer], shared.ones);
+  start_output(o_and_sums, w, shared.v[stage_at.buffer], shared.ones);
   warpgroup::mma_wait<0>(o_and_sums);
 
   float2 earlier_sums = {};  // of the weights of the initial state's tokens
@@ -259,16 +260,6 @@ __global__ void __launch_bounds__(threads, shared_storage<Stateful>::ctas_per_mu
 }
 
 }  // namespace
-
-double quadratic_flops(const prefill_problem& problem) {
-  const prefill_options& options = problem.options;
-  const chunk_flops chunk = flops_of_chunk(options.normalize);
-  const double chunks = static_cast<double>(chunks_of(problem.shape));
-  double flops = chunks * (chunks + 1) / 2 * chunk.within;
-  if (options.initial_state) flops += chunks * chunk.earlier;
-  if (options.final_state) flops += chunks * (chunk.state + chunk.moments);
-  return problem.shape.batch_heads() * flops;
-}
 
 void launch_quadratic(const prefill_args<bf16>& args, cuda_stream stream) {
   const prefill_options& options = args.problem.options;

@@ -8,7 +8,7 @@
 
 namespace based {
 
-/// Of a map with `Slots` slots; a word is eight of them, two a lane.
+/// The rows of a map with `Slots` slots; a word is eight of them, two a lane.
 template <int Slots>
 struct slot_rows {
   static_assert(compact_features <= 256, "a row is a byte");

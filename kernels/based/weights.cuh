@@ -11,7 +11,7 @@
 
 namespace based {
 
-/// Of a block [16 x 16] on the diagonal of A, the bits of a word's two elements (operand_slice:
+/// In a block [16 x 16] on the diagonal of A, the bits of a word's two elements (operand_slice:
 /// word 0, and word 3 alike) that are not in the future of their row.
 __device__ inline std::uint32_t causal_mask() {
   const int row = warp::lane() / 4;

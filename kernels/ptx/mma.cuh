@@ -1,9 +1,9 @@
-// The warp's matrix product, m16n8k16, bf16 with fp32 accumulation (sm_80).
+// The warp's matrix product, m16n8k16, bf16 or fp16 with fp32 accumulation (sm_80).
 // PTX ISA, "Warp Level Matrix Multiply-Accumulate Instructions: mma" and "Matrix Fragments for
 // mma.m16n8k16 with floating point type".
 //
-// With g = lane / 4 and t = lane % 4, a thread holds (two bf16 of a register in order of columns of
-// A, of rows of B):
+// With g = lane / 4 and t = lane % 4, a thread holds (two elements of a register in order of
+// columns of A, of rows of B):
 //
 //   A [16x16]  a[0]: row g, columns 2t..     a[1]: row g + 8, columns 2t..
 //              a[2]: row g, columns 8 + 2t.. a[3]: row g + 8, columns 8 + 2t..
@@ -15,17 +15,31 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
+
+#include "kernels/core/bf16.h"
+#include "kernels/core/fp16.h"
 
 namespace based::ptx {
 
-/// D += A B.
+/// D += A B, elements of A and B being bf16 or fp16.
 /// Called by: one warp
+template <class T = bf16>
 __device__ inline void mma_m16n8k16(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0,
                                     std::uint32_t b1) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
-      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+  static_assert(std::is_same_v<T, bf16> || std::is_same_v<T, fp16>);
+#define BASED_MMA(type)                                                 \
+  asm("mma.sync.aligned.m16n8k16.row.col.f32." type "." type            \
+      ".f32 "                                                           \
+      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};" \
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])                  \
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1))
+  if constexpr (std::is_same_v<T, bf16>) {
+    BASED_MMA("bf16");
+  } else {
+    BASED_MMA("f16");
+  }
+#undef BASED_MMA
 }
 
 }  // namespace based::ptx

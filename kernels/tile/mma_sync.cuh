@@ -31,13 +31,13 @@ __device__ inline right_slice as_right(const operand_slice& x) {
 
 /// Columns 16 slice .. of D [16 x Cols] += A [16 x 16] B^T, B [16 x 16].
 /// Called by: one warp
-template <int Cols>
+template <class T = bf16, int Cols>
 __device__ inline void mma_ABt(accumulator_tile<Cols>& d, int slice, const operand_slice& a,
                                const right_slice& b) {
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     auto& block = reinterpret_cast<float(&)[4]>(d.value[8 * slice + 4 * half]);
-    ptx::mma_m16n8k16(block, a.word, b.word[2 * half], b.word[2 * half + 1]);
+    ptx::mma_m16n8k16<T>(block, a.word, b.word[2 * half], b.word[2 * half + 1]);
   }
 }
 
@@ -49,6 +49,15 @@ template <class Tile>
 __device__ inline right_slice load_right(const Tile& tile, int row, int col) {
   right_slice block;
   ptx::ldmatrix_x4(block.word, ptx::quarters_by_rows(tile, row, col));
+  return block;
+}
+
+/// The block that starts at (row, col), as a left operand.
+/// Called by: one warp
+template <class Tile>
+__device__ inline operand_slice load_left(const Tile& tile, int row, int col) {
+  operand_slice block;
+  ptx::ldmatrix_x4(block.word, ptx::quarters_by_columns(tile, row, col));
   return block;
 }
 

@@ -1,8 +1,4 @@
-# Writes harness/revision.h from git's state at build time; untouched where nothing changed.
-execute_process(COMMAND git describe --always --dirty --abbrev=12 --exclude=*
-                WORKING_DIRECTORY ${SOURCE_DIR} OUTPUT_VARIABLE BASED_REVISION
-                OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
-if(NOT BASED_REVISION)
-  set(BASED_REVISION unknown)
-endif()
+# Writes harness/revision.h from the sources' state at build time; untouched where nothing changed.
+execute_process(COMMAND sh ${SOURCE_DIR}/scripts/lib/revision.sh ${SOURCE_DIR}
+                OUTPUT_VARIABLE BASED_REVISION OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
 configure_file(${SOURCE_DIR}/benchmarks/harness/revision.h.in ${OUTPUT} @ONLY)

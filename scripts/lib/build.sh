@@ -3,9 +3,11 @@
 # shellcheck source=scripts/lib/setup.sh
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
+source_folder=$root  # what is built: the checkout, or build_revision's
+
 # The build folder of a preset, as in CMakePresets.json.
 build_folder() {
-  [[ $1 == default ]] && echo "$root/build" || echo "$root/build-$1"
+  [[ $1 == default ]] && echo "$source_folder/build" || echo "$source_folder/build-$1"
 }
 
 # The nvcc to build with; nothing where there is none. The wheels of --install-cuda come first: who
@@ -37,7 +39,7 @@ configure() {
   if have ccache; then
     options+=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache -DCMAKE_CUDA_COMPILER_LAUNCHER=ccache)
   fi
-  (cd "$root" && cmake --fresh --preset "$preset" "${options[@]}") >&2 ||
+  run_child env -C "$source_folder" cmake --fresh --preset "$preset" "${options[@]}" >&2 ||
     die "configuring failed: the lines above say why"
 }
 
@@ -45,7 +47,8 @@ configure() {
 build() {
   local preset=$1
   shift
-  (cd "$root" && cmake --build --preset "$preset" --parallel "$(nproc)" ${1:+--target "$@"}) >&2 ||
+  run_child env -C "$source_folder" cmake --build --preset "$preset" --parallel "$(nproc)" \
+    ${1:+--target "$@"} >&2 ||
     die "building failed: the lines above say why"
 }
 
@@ -101,6 +104,20 @@ ready_build() {
     folder=$(build_folder default)
   fi
   use_cuda_libraries "$folder"
+}
+
+# build_revision COMMIT: builds based_bench of a commit, checked out in build-compare/, or where '' of
+# the working tree. Prints the folder of the binaries, and LD_LIBRARY_PATH for them.
+build_revision() {
+  if [[ -n $1 ]]; then
+    source_folder=$root/build-compare/${1:0:12}
+    git -C "$root" worktree prune
+    [[ -e $source_folder/.git ]] ||
+      git -C "$root" worktree add --quiet --detach "$source_folder" "$1" >&2 ||
+      die "git cannot check out $1 in $source_folder"
+  fi
+  ready_build '' based_bench
+  printf '%s\n' "$folder" "${LD_LIBRARY_PATH:-}"
 }
 
 # implementations_of BENCH [KEY=VALUE...]: the implementations that based_bench holds, a line with

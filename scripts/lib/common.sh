@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 set -euo pipefail
 
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+root=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../.." && pwd)
 # shellcheck disable=SC2034  # used by those who source this
 readonly root
 readonly exit_failed=1 exit_usage=2
@@ -21,6 +21,34 @@ die_usage() {
 }
 
 have() { command -v "$1" >/dev/null 2>&1; }
+
+# run_child COMMAND...: runs it so that a signal to this script alone ends it too. Bash sees a signal
+# only between its commands, or while it waits for one in the background. The status is the command's.
+run_child() {
+  "$@" <&0 &  # without <&0 it would read /dev/null
+  wait "$!"
+}
+
+# on_interrupt TEXT: where INT, TERM or HUP comes, ends what run_child runs and waits for its end,
+# says TEXT, and ends as a signal ends a program.
+on_interrupt() {
+  interrupt_text=$1
+  trap 'interrupted 129' HUP
+  trap 'interrupted 130' INT
+  trap 'interrupted 143' TERM
+}
+interrupted() {
+  trap '' HUP INT TERM
+  local child
+  for child in $(jobs -p); do
+    kill -TERM "$child" 2>/dev/null || true  # bash lets what is in the background ignore INT
+    wait "$child" 2>/dev/null || true
+  done
+  say interrupted
+  [[ -z $interrupt_text ]] || say "$interrupt_text"
+  exit "$1"
+}
+on_interrupt ''
 
 # The value of option $1, given as $2 where $# says so.
 require_value() {

@@ -36,13 +36,12 @@ run_sweeps() {
   local results=$1 resuming=$2 sweep options ended failed=0
   shift 2
   local kept="the rows measured so far are kept; go on with: $resuming"
-  # shellcheck disable=SC2064
-  trap "$(printf 'say interrupted; say %q; exit 130' "$kept")" INT TERM
+  on_interrupt "$kept"
   while read -r sweep; do
     mapfile -t options < <(own_options "$sweep" "$@")
     [[ ! -f $results ]] || options+=("--resume=$results")
     ended=0
-    "$bench" "${options[@]}" "--benchmark_out=$results" "$@" </dev/null || ended=$?
+    run_child "$bench" "${options[@]}" "--benchmark_out=$results" "$@" </dev/null || ended=$?
     case $ended in
       0) ;;
       1) failed=$exit_failed ;;
@@ -55,17 +54,18 @@ run_sweeps() {
         ;;
     esac
   done
-  [[ -f $results ]] || die "no results were written"
+  # A shard may be left without a row.
+  [[ -f $results || " $*" == *' --shard='* ]] || die "no results were written"
   return "$failed"
 }
 
-# present FOLDER [--published] RESULTS...: summary.md, the figures and report.html in FOLDER, from
-# the results files, of which the first is this run's; prints where they are. Status: 0, or 1 where
-# a step failed.
+# present FOLDER [--published] [--device] RESULTS...: summary.md, the figures and report.html in
+# FOLDER, from the results files, of which the first is this run's; prints where they are. Status:
+# 0, or 1 where a step failed.
 present() {
   local out=$1 published=() failed=0 missing
   shift
-  [[ $1 != --published ]] || { published=("$1") && shift; }
+  while [[ $1 == --* ]]; do published+=("$1") && shift; done
   printf '%-8s %s\n' results "$1"
   cd "$root"
   if ! missing=$("$python" -c 'import plots.cli' 2>&1); then
@@ -73,10 +73,15 @@ present() {
       "(${missing##*$'\n'})"
     return "$exit_failed"
   fi
-  "$python" -m plots table "$@" >"$out/summary.md" || failed=$exit_failed
-  "$python" -m plots render ${published[@]+"${published[@]}"} "$@" --out "$out" >&2 ||
+  if run_child "$python" -m plots table "$@" >"$out/.summary.md.partial"; then
+    mv "$out/.summary.md.partial" "$out/summary.md"
+  else
+    rm -f "$out/.summary.md.partial"
     failed=$exit_failed
-  "$python" -m plots report ${published[@]+"${published[@]}"} "$@" --out "$out" >&2 ||
+  fi
+  run_child "$python" -m plots render ${published[@]+"${published[@]}"} "$@" --out "$out" >&2 ||
+    failed=$exit_failed
+  run_child "$python" -m plots report ${published[@]+"${published[@]}"} "$@" --out "$out" >&2 ||
     failed=$exit_failed
   printf '%-8s %s\n' table "$out/summary.md" figures "$out/" report "$out/report.html"
   return "$failed"

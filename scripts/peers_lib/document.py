@@ -1,16 +1,19 @@
 """The results file: the suite's schema, as plots/results.py reads it. Rewritten after each row, so
 that an interrupted run keeps what it has."""
 
+import fcntl
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TextIO
 
 from peers_lib.measure import Summary, Timing, summarize
 from peers_lib.operations import Work
+from plots.files import write_whole
 
 _NEAR_FLOOR = 10  # a time below this many times its timer's floor is marked
 # What a file must share with this run for its rows to stand beside this run's.
-_IDENTITY = ("schema", "seed", "gpu_name")
+_IDENTITY = ("schema", "seed", "gpu_name", "l2_policy")
 _MIB = 2.0**20
 
 
@@ -114,6 +117,20 @@ class Document:
     path: Path
     context: dict
     rows: list[dict] = field(default_factory=list)
+    _locked: TextIO | None = field(default=None, repr=False)
+
+    def lock(self, path: Path | None = None) -> None:
+        """Keep other processes from writing the file, or a partial one that is to replace it."""
+        try:
+            file = (path or self.path).open("r+", encoding="utf-8")
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ForeignFileError(f"{self.path}: another process is writing it") from None
+        except OSError as error:
+            raise ForeignFileError(f"{self.path}: cannot be written ({error.strerror})") from None
+        if self._locked is not None:
+            self._locked.close()
+        self._locked = file
 
     def keep(self, earlier: Path, selected: set[str]) -> None:
         """Take over the rows of `earlier`, but those of `selected` that are to be tried again."""
@@ -142,10 +159,12 @@ class Document:
         self.write()
 
     def write(self) -> None:
-        partial = self.path.with_name(f".{self.path.name}.partial")
         lines = ",\n".join(json.dumps(row) for row in self.rows)
         context = json.dumps(self.context, indent=2)
-        partial.write_text(
-            f'{{\n"context": {context},\n"benchmarks": [\n{lines}\n]\n}}\n', encoding="utf-8"
-        )
-        partial.replace(self.path)
+        text = f'{{\n"context": {context},\n"benchmarks": [\n{lines}\n]\n}}\n'
+
+        def write_locked(partial: Path) -> None:
+            partial.write_text(text, encoding="utf-8")
+            self.lock(partial)
+
+        write_whole(self.path, write_locked)

@@ -1,14 +1,18 @@
 // The CUDA side of fake_implementations.cpp: implementations that behave in one known way each.
 #include <cuda_bf16.h>
 
+#include <cstdlib>
+
 #include "kernels/based/prefill.h"
 #include "kernels/core/cuda_check.h"
 
 namespace based {
 namespace {
 
-/// The definition: a thread an output element, a block an output row.
-__global__ void right_kernel(prefill_args<bf16> args) {
+/// The definition: a thread an output element, a block an output row. The first block does not end
+/// before `least_cycles` clock cycles.
+__global__ void right_kernel(prefill_args<bf16> args, std::int64_t least_cycles = 0) {
+  const std::int64_t start = clock64();
   const std::int64_t seqlen = args.problem.shape.seqlen;
   const std::int64_t i = blockIdx.x, h = blockIdx.y, b = blockIdx.z;
   const bf16* q = args.q.token(b, h, i);
@@ -21,6 +25,9 @@ __global__ void right_kernel(prefill_args<bf16> args) {
     sum += (1 + s + s * s / 2) * to_float(args.v.token(b, h, j)[threadIdx.x]);
   }
   args.o.token(b, h, i)[threadIdx.x] = to_bf16(sum);
+  if (i + h + b > 0) return;
+  while (clock64() - start < least_cycles) {
+  }
 }
 
 __global__ void corrupt_kernel(bf16* element) {
@@ -31,12 +38,25 @@ __global__ void illegal_address_kernel() {
   *reinterpret_cast<volatile int*>(16) = 1;
 }
 
-void right(const prefill_args<bf16>& args, cuda_stream stream) {
+void launch_right(const prefill_args<bf16>& args, std::int64_t least_cycles, cuda_stream stream) {
   const auto& [batch, heads, seqlen] = args.problem.shape;
   const dim3 grid(static_cast<unsigned>(seqlen), static_cast<unsigned>(heads),
                   static_cast<unsigned>(batch));
-  right_kernel<<<grid, value_dim, 0, stream>>>(args);
+  right_kernel<<<grid, value_dim, 0, stream>>>(args, least_cycles);
   BASED_CUDA_LAUNCHED();
+}
+
+void right(const prefill_args<bf16>& args, cuda_stream stream) {
+  launch_right(args, 0, stream);
+}
+
+/// Right, and as slow as 40000 cycles a sequence make it, to which the environment can add a known
+/// part: a slow-down that a comparison has to find. For shapes whose sums take less.
+void spins(const prefill_args<bf16>& args, cuda_stream stream) {
+  const char* slower = std::getenv("BASED_FAKE_SLOWER_PCT");
+  const double percent = slower == nullptr ? 0 : std::atof(slower);
+  const double cycles = 40000.0 * static_cast<double>(args.problem.shape.batch);
+  launch_right(args, static_cast<std::int64_t>(cycles * (1 + percent / 100)), stream);
 }
 
 void corrupted_element(const prefill_args<bf16>& args, cuda_stream stream) {
@@ -77,6 +97,7 @@ const registration<based_prefill> registered[] = {
         fake("gibibyte", right, [](const prefill_problem&) { return std::size_t{1} << 30; })),
     registration<based_prefill>(fake("illegal_address", illegal_address)),
     registration<based_prefill>(fake("right", right)),
+    registration<based_prefill>(fake("spins", spins)),
     registration<based_prefill>(fake("unlaunchable", unlaunchable)),
 };
 

@@ -1,6 +1,8 @@
 // Implementations that behave in one known way each, for the tests of the harness.
 #include <algorithm>
+#include <chrono>
 #include <cmath>
+#include <cstdlib>
 #include <limits>
 #include <new>
 #include <stdexcept>
@@ -48,6 +50,20 @@ void unwritten_element(const prefill_args<float>& args) {
   *args.o.token(0, 0, 0) = before;
 }
 
+/// Right, and so slow as a tenth of a millisecond a sequence makes it, to which the environment can
+/// add a known part: a slow-down that a comparison has to find.
+void spins(const prefill_args<float>& args) {
+  using clock = std::chrono::steady_clock;
+  const char* slower = std::getenv("BASED_FAKE_SLOWER_PCT");
+  const double percent = slower == nullptr ? 0 : std::atof(slower);
+  const clock::time_point start = clock::now();
+  const std::chrono::duration<double> whole(1e-4 * static_cast<double>(args.problem.shape.batch) *
+                                            (1 + percent / 100));
+  right(args);
+  while (clock::now() - start < whole) {
+  }
+}
+
 void throws(const prefill_args<float>&) {
   throw std::runtime_error("made to throw");
 }
@@ -79,6 +95,7 @@ const registration<based_prefill> registered[] = {
     registration<based_prefill>(fake("right", right)),
     registration<based_prefill>(fake("corrupted_tile", corrupted_tile)),
     registration<based_prefill>(fake("unwritten_element", unwritten_element)),
+    registration<based_prefill>(fake("spins", spins)),
     registration<based_prefill>(fake("throws", throws)),
     registration<based_prefill>(unsupported()),
     registration<based_prefill>(

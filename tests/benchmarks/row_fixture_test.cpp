@@ -29,7 +29,7 @@ class virtual_row final : public row {
              .implementation = "virtual",
              .device = device_kind::cuda,
              .parameters = {{"B", 1}},
-             .work = {},
+             .work = {.nominal_flops = 4e9, .tokens = 8},
              .tolerance = 1,
              .unsupported = std::nullopt,
              .label = ""}) {}
@@ -97,6 +97,40 @@ TEST_F(RowFixture, ARowHeldDownReportsItsBurstBesideItsSteadyState) {
             json({810.0, 820.0, 830.0, 840.0, 850.0, 860.0, 870.0, 880.0, 890.0, 900.0, 910.0}));
   EXPECT_EQ(row["throttle_reasons"], "software_power_cap");
   EXPECT_FALSE(device_->rested_while_reading) << "the rest is in the row's clock and power";
+}
+
+TEST_F(RowFixture, TheReadingsAreOfTheSamplingAlone) {
+  measured();
+  EXPECT_EQ(device_->restarts, 1);  // after the warm-up
+}
+
+TEST_F(RowFixture, ARowThatRanAloneHasNoNoise) {
+  EXPECT_FALSE(measured().contains("noise"));
+}
+
+TEST_F(RowFixture, WhatElseRanIsOnTheRow) {
+  device_->readings.noise = "1 other process on the GPU";
+  EXPECT_EQ(measured()["noise"], "1 other process on the GPU");
+}
+
+TEST_F(RowFixture, EnergyIsMeasuredWhereItIsAskedFor) {
+  device_->step = energy_step{1e-3, 0.5};
+  device_->watts = 500;
+  device_->readings.throttle_reasons = "";  // no burst, so that a call takes 1 ms
+  EXPECT_FALSE(measured().contains("mJ"));
+  run_.energy = true;
+  const json row = measured();
+  EXPECT_NEAR(row["mJ"], 500, 5);
+  EXPECT_NEAR(row["tokens_per_J"], 8 / 0.5, 0.2);
+  EXPECT_NEAR(row["pJ_per_FLOP"], 0.5 / 4e9 * 1e12, 1.5);
+  EXPECT_FALSE(row.contains("energy_absent"));
+}
+
+TEST_F(RowFixture, EnergyThatIsAbsentHasItsReason) {
+  run_.energy = true;
+  const json row = measured();
+  EXPECT_FALSE(row.contains("mJ"));
+  EXPECT_EQ(row["energy_absent"], "this device has no energy counter");
 }
 
 TEST_F(RowFixture, ARowNotHeldDownHasNoBurst) {

@@ -212,6 +212,10 @@ TEST_F(Suite, BadUsageIsOneLineThatNamesTheValue) {
   refused("--variant=best", "'best' is no variant");
   refused("--head-dim=96", "'96' is not 64 or 128");
   refused("--causal=2", "'2' is not 0 or 1");
+  refused("--rows=many", "--rows: 'many'");
+  refused("--decay=fast", "--decay: 'fast' is not a number");
+  refused("--direction=up", "--direction: 'up' is not forward or backward");
+  refused("--terms=cubes", "'cubes' is not an option; want none, all, or some of squares, start");
   refused("--time-cap=0", "--time-cap");
   refused("--burst=sometimes", "--burst: 'sometimes' is not auto, always or never");
   refused("--time-cap=soon", "'soon' is not a number of seconds");
@@ -261,6 +265,118 @@ TEST_F(Suite, CsvGoesThroughToGoogleBenchmark) {
   const outcome result = run(std::string("--implementation=right --benchmark_format=csv") + small);
   EXPECT_EQ(result.exit_status, 0);
   EXPECT_THAT(result.output, HasSubstr("name,iterations,real_time"));
+}
+
+// An operation that one file adds: fake_operation.cpp.
+
+constexpr const char* leaky = " --implementation=step_by_step --time-cap=0.1 ";
+
+TEST_F(Suite, AnOperationOfOneFileIsListed) {
+  const outcome listed = run("--benchmark_list_tests --implementation=step_by_step");
+  EXPECT_EQ(listed.exit_status, 0) << listed.output;
+  // The rows' default sweep, the length's default, and what is usual left out.
+  EXPECT_EQ(listed.output,
+            "leaky_sum/step_by_step/cpu/R:1/L:100/manual_time\n"
+            "leaky_sum/step_by_step/cpu/R:2/L:100/manual_time\n");
+  EXPECT_THAT(run("--help").output, AllOf(HasSubstr("--decay"), HasSubstr("(leaky_sum)"),
+                                          HasSubstr("none, all, or some of squares, start")));
+}
+
+TEST_F(Suite, AnOperationOfOneFileIsDescribed) {
+  const outcome described = run("--describe");
+  EXPECT_EQ(described.exit_status, 0) << described.output;
+  const json description = json::parse(described.output);
+  for (const json& operation : description["operations"]) {
+    if (operation["name"] != "leaky_sum") continue;
+    std::vector<std::string> flags;
+    for (const json& axis : operation["axes"]) flags.push_back(axis["flag"]);
+    EXPECT_THAT(flags, ElementsAre("rows", "length", "decay", "direction", "terms"));
+    EXPECT_EQ(operation["axes"][0]["default"], json({{"cpu", "1,2"}, {"cuda", ""}}));
+    EXPECT_EQ(operation["axes"][3]["values"], json({"forward", "backward"}));
+    const json& ours = operation["implementations"].at(0);
+    EXPECT_EQ(ours["name"], "step_by_step");
+    EXPECT_EQ(ours["role"], "ours");
+    EXPECT_EQ(ours["types"], json({"f32", "bf16"}));
+    EXPECT_EQ(operation["implementations"].at(1)["reimplements"], json({"someone_elses"}));
+    return;
+  }
+  ADD_FAILURE() << "leaky_sum is not described";
+}
+
+TEST_F(Suite, AnOperationOfOneFileIsTimedAndWrittenWithItsParameters) {
+  const outcome result = run(leaky + ("--benchmark_out=" + file()) +
+                             " --rows=3 --length=64:128:*2 --decay=0.25 --direction=backward"
+                             " --terms=start,none");
+  EXPECT_EQ(result.exit_status, 0) << result.output;
+  const json rows = read()["benchmarks"];
+  ASSERT_EQ(rows.size(), 4u);
+  EXPECT_EQ(rows[0]["row"],
+            "leaky_sum/step_by_step/cpu/R:3/L:64/decay:0.25/direction:backward/terms:start");
+  EXPECT_EQ(
+      rows[0]["params"],
+      json({{"R", 3}, {"L", 64}, {"decay", 0.25}, {"direction", "backward"}, {"terms", "start"}}));
+  EXPECT_FALSE(rows[1]["params"].contains("terms"));
+  for (const json& row : rows) {
+    EXPECT_EQ(row["status"], "ok") << row;
+    EXPECT_EQ(row["operation"], "leaky_sum");
+    EXPECT_GT(row["real_time"], 0);
+    EXPECT_LT(row["rel_err"], 1e-5);
+  }
+  const double seconds = rows[0]["real_time"].get<double>() * 1e-6;
+  EXPECT_NEAR(rows[0]["TFLOPs"], 3.0 * 3 * 64 / seconds / 1e12, 1e-9);
+}
+
+TEST_F(Suite, AnOperationOfOneFileIsVerified) {
+  const outcome result =
+      run("--implementation=from_zero --rows=1 --time-cap=0.1"
+          " --terms=none,start --benchmark_out=" +
+          file());
+  EXPECT_EQ(result.exit_status, 1);
+  EXPECT_THAT(result.output, HasSubstr("ERROR: relative error"));
+  const json rows = read()["benchmarks"];
+  ASSERT_EQ(rows.size(), 2u);
+  EXPECT_EQ(rows[0]["status"], "ok");
+  EXPECT_EQ(rows[1]["status"], "error");
+}
+
+TEST_F(Suite, AnOperationOfOneFileIsResumed) {
+  ASSERT_EQ(run(leaky + ("--rows=1 --benchmark_out=" + file())).exit_status, 0);
+  json before = read();
+  before["benchmarks"][0]["real_time"] = 12345.0;  // a mark that a new measurement would not have
+  write(before.dump());
+  ASSERT_EQ(run(leaky + ("--rows=1 --decay=0.5,0.75 --resume=" + file())).exit_status, 0);
+  const json rows = read()["benchmarks"];
+  ASSERT_EQ(rows.size(), 2u);
+  EXPECT_EQ(rows[0]["real_time"], 12345.0);
+  EXPECT_EQ(rows[1]["row"], "leaky_sum/step_by_step/cpu/R:1/L:100/decay:0.75");
+}
+
+TEST_F(Suite, AnElementTypeIsOneOfTheImplementations) {
+  const std::string one_row = std::string(leaky) + "--rows=1 --benchmark_out=" + file();
+  const outcome both = run(one_row + " --type=f32,bf16");
+  EXPECT_EQ(both.exit_status, 0) << both.output;
+  const json rows = read()["benchmarks"];
+  ASSERT_EQ(rows.size(), 2u);
+  EXPECT_EQ(rows[0]["row"], "leaky_sum/step_by_step/cpu/R:1/L:100");
+  EXPECT_EQ(rows[1]["row"], "leaky_sum/step_by_step/cpu/R:1/L:100/type:bf16");
+  EXPECT_EQ(rows[1]["params"]["type"], "bf16");
+  // 100 elements of two tensors each; and only a result of bf16 is rounded so coarsely.
+  EXPECT_NEAR(rows[0]["mem_MiB"], 2 * 100 * 4 / 1048576.0, 1e-9);
+  EXPECT_NEAR(rows[1]["mem_MiB"], 2 * 100 * 2 / 1048576.0, 1e-9);
+  EXPECT_LT(rows[0]["rel_err"], 1e-6);
+  EXPECT_GT(rows[1]["rel_err"], 1e-4);
+
+  const outcome other = run(one_row + " --type=fp16");
+  EXPECT_EQ(other.exit_status, 2);
+  EXPECT_THAT(other.output, HasSubstr("--type: 'fp16' is no element type of the selected"));
+}
+
+TEST_F(Suite, AnAxisThatNoSelectedRowHasIsNamed) {
+  const outcome unused = run("--benchmark_list_tests --implementation=right --decay=0.25");
+  EXPECT_EQ(unused.exit_status, 0) << unused.output;
+  EXPECT_THAT(unused.output, HasSubstr("--decay is not used: no operation of these rows has it\n"));
+  const outcome used = run("--benchmark_list_tests --implementation=step_by_step --decay=0.25");
+  EXPECT_THAT(used.output, AllOf(HasSubstr("/decay:0.25/"), Not(HasSubstr("is not used"))));
 }
 
 class CudaSuite : public Suite {

@@ -1,6 +1,7 @@
 // A device whose clock the test winds.
 #pragma once
 
+#include <cmath>
 #include <functional>
 
 #include "benchmarks/harness/backend.h"
@@ -14,7 +15,9 @@ class virtual_device final : public backend {
   double evict_s = 0;
   bool rotations = false, rests = true;
   double now = 0, rested = -1;  // until when it last rested
-  int calls = 0, rotated_sets = 0;
+  int calls = 0, rotated_sets = 0, restarts = 0;
+  std::optional<energy_step> step;  // of the energy counter; none: there is no counter
+  double watts = 0;
   telemetry readings;
   bool reading = false, rested_while_reading = false;
 
@@ -39,7 +42,19 @@ class virtual_device final : public backend {
     rested = now += seconds;
     rested_while_reading |= reading;
   }
+  std::variant<energy_step, std::string> measured_energy_step() override {
+    if (step) return *step;
+    return backend::measured_energy_step();
+  }
+  double energy_j() override { return std::floor(now / step->seconds) * step->seconds * watts; }
+  std::function<void(int)> back_to_back(const launch&, int sets) override {
+    rotated_sets = sets;
+    return [this, sets](int times) {
+      for (int i = 0; i < times * sets; ++i) now += call_s(calls++);
+    };
+  }
   void start_telemetry() override { reading = true; }
+  void restart_telemetry() override { ++restarts; }
   telemetry stop_telemetry() override {
     reading = false;
     return readings;

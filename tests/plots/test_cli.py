@@ -5,6 +5,7 @@ from pathlib import Path
 import builder
 import pytest
 
+import plots
 from plots.cli import figure_names, main
 
 
@@ -172,3 +173,18 @@ def test_compare_exits_with_its_verdict(tmp_path, capsys):
     other = builder.write(tmp_path / "c.json", [builder.row(N=64)], gpu_name="Other GPU")
     assert "Other GPU" in fails(capsys, "compare", a, other)
     assert main(["compare", a, str(other), "--force"]) == 0
+
+
+def test_a_figure_costs_one_file(tmp_path, good, capsys, monkeypatch):
+    (tmp_path / "figure_mine.py").write_text(
+        '"""Mine."""\n'
+        "from plots.axes import TIME\n"
+        "from plots.curves import Curves\n"
+        "ORDER = 1\n"
+        'figure = Curves("How long does mine take?", "N", TIME, ("prefill",))\n'
+    )
+    monkeypatch.setattr(plots, "__path__", [*plots.__path__, str(tmp_path)])
+    assert figure_names()[0] == "mine"
+    assert main(["render", str(good), "--out", str(tmp_path), "--figure", "mine"]) == 0
+    svg = (tmp_path / "mine-cuda.svg").read_text(encoding="utf-8")
+    assert "How long does mine take?" in svg

@@ -24,15 +24,16 @@ def test_a_against_itself_is_the_same(tmp_path):
     assert not comparison.regressions
 
 
-def test_two_runs_of_one_binary_differ_in_at_most_one_row_of_twenty(tmp_path):
+def test_two_runs_of_one_binary_do_not_differ(tmp_path):
     def run(offset):
         return [
-            builder.row(time_us=100.0, N=64 * n, seed=offset + n, spread=0.02, samples=30)
+            builder.row(time_us=100.0, N=64 * n, seed=offset + n, spread=0.01, samples=50)
             for n in range(1, 201)
         ]
 
     found, _ = verdicts(tmp_path, run(0), run(1000))
     assert len(found) == 200
+    assert found.count("SLOWER") + found.count("FASTER") == 0
     assert found.count("SAME") >= 190
 
 
@@ -42,18 +43,77 @@ def test_a_clear_difference_is_called(tmp_path, factor, expected):
     b = [builder.row(time_us=100.0 * factor, N=64, seed=2)]
     found, comparison = verdicts(tmp_path, a, b)
     assert found == [expected]
-    verdict = comparison.verdicts[0]
-    assert verdict.low <= verdict.ratio <= verdict.high
-    assert verdict.ratio == pytest.approx(factor, rel=0.02)
+    interval = comparison.verdicts[0].interval
+    assert interval.low <= interval.ratio <= interval.high
+    assert interval.ratio == pytest.approx(factor, rel=0.02)
 
 
 def test_a_difference_within_the_spread_is_not_called(tmp_path):
     a = [builder.row(time_us=100.0, N=64, seed=1, spread=0.2, samples=8)]
     b = [builder.row(time_us=104.0, N=64, seed=2, spread=0.2, samples=8)]
-    assert verdicts(tmp_path, a, b)[0] == ["SAME"]
+    assert verdicts(tmp_path, a, b)[0] == ["UNDECIDED"]
 
 
-def test_a_burst_decides_nothing(tmp_path):
+def with_burst(row, time_us):
+    return row | {"burst_samples_us": [time_us * (1 + 1e-4 * i) for i in range(11)]}
+
+
+def test_the_burst_decides_where_both_have_it(tmp_path):
+    a, b = builder.row(time_us=200.0, N=64, seed=1), builder.row(time_us=204.0, N=64, seed=2)
+    throttled = {"throttle_reasons": "power cap"}
+    for burst, expected in ((180.0, "SAME"), (181.0, "SAME"), (183.0, "SLOWER"), (178.0, "FASTER")):
+        left, right = with_burst(a | throttled, 180.0), with_burst(b | throttled, burst)
+        found, comparison = verdicts(tmp_path, [left], [right])
+        assert found == [expected], burst
+        assert comparison.verdicts[0].b_us == pytest.approx(burst, rel=1e-3)
+        assert "bursts" in comparison.text()
+    found, comparison = verdicts(tmp_path, [a | throttled], [b | throttled])
+    assert found == ["SAME"], "2 % at the power cap is what two processes differ by"
+    assert comparison.verdicts[0].b_us == 204.0
+
+
+@pytest.mark.parametrize(
+    ("device", "time_us", "change", "throttled", "expected"),
+    [
+        ("cuda", 100.0, 1.005, "", "SAME"),
+        ("cuda", 100.0, 1.02, "", "SLOWER"),
+        ("cuda", 100.0, 1.02, "power cap", "SAME"),
+        ("cuda", 100.0, 1.05, "power cap", "SLOWER"),
+        ("cpu", 100.0, 1.04, "", "SAME"),
+        ("cpu", 100.0, 1.08, "", "SLOWER"),
+        ("cpu", 100.0, 0.92, "", "FASTER"),
+    ],
+)
+def test_nothing_is_said_inside_the_spread_of_processes(
+    tmp_path, device, time_us, change, throttled, expected
+):
+    def run(time_us, seed):
+        row = builder.row(time_us=time_us, N=64, device=device, seed=seed, spread=0.001)
+        return [row | {"throttle_reasons": throttled}]
+
+    found, comparison = verdicts(tmp_path, run(time_us, 1), run(time_us * change, 2))
+    assert found == [expected]
+    interval = comparison.verdicts[0].interval
+    assert (interval.low > 1) == (expected == "SLOWER")
+    assert (interval.high < 1) == (expected == "FASTER")
+
+
+def test_a_measured_spread_replaces_the_default(tmp_path):
+    a, b = ([builder.row(time_us=t, N=64, seed=1, spread=0.001)] for t in (100.0, 104.0))
+    assert verdicts(tmp_path, a, b)[0] == ["SLOWER"]
+    left = load(tmp_path, "a", a)
+    for context, expected in (
+        ({"spread_steady_pct": "6"}, "SAME"),
+        ({"spread_burst_pct": "6"}, "SLOWER"),
+    ):
+        right = load(tmp_path, "b", b, **context)
+        assert [v.verdict for v in compare(left, right, 5.0).verdicts] == [expected]
+    right = load(tmp_path, "b", b, spread_steady_pct="much")
+    with pytest.raises(UsageError, match="spread_steady_pct is 'much'"):
+        compare(left, right, 5.0)
+
+
+def test_a_burst_of_one_side_decides_nothing(tmp_path):
     a = [builder.row(time_us=100.0, N=64, counters={"burst_us": 90.0}), builder.row(N=128)]
     b = [builder.row(time_us=100.0, N=64), builder.row(N=128, counters={"burst_us": 50.0})]
     a[0]["burst_samples_us"], b[1]["burst_samples_us"] = [90.0] * 11, [50.0] * 11

@@ -188,8 +188,15 @@ def test_a_crash_says_how_to_go_on(suite):
     assert any("render" in call for call in calls(suite, "python"))
 
 
+def test_a_table_that_fails_leaves_no_half_of_it(suite):
+    suite.stub(".venv/bin/python", '[[ $* != *"plots table"* ]] || { echo "| half"; exit 1; }')
+    done = suite.run("scripts/bench", "--out", "out")
+    assert done.returncode == 1
+    assert not [path for path in (suite.path / "out").iterdir() if "summary" in path.name]
+
+
 def test_an_interruption_says_how_to_go_on(suite):
-    suite.bench("sleep 60")
+    suite.bench("exec sleep 60")
     process = subprocess.Popen(
         ["scripts/bench", "--out", "out"],
         cwd=suite.path,

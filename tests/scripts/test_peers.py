@@ -425,6 +425,15 @@ def test_a_burst_stands_beside_the_time(tmp_path):
     assert rows["burst_us"].fillna(0).tolist() == [92.0, 0]
 
 
+def test_one_process_writes_a_file(written):
+    other = document.Document(written.path, CONTEXT)
+    with pytest.raises(document.ForeignFileError, match="another process is writing it"):
+        other.lock()
+    written.add(document.absent_row("prefill", "later", PREFILL, "skipped", "of the test's making"))
+    with pytest.raises(document.ForeignFileError, match="another process is writing it"):
+        other.lock()  # the file that replaced the first is locked too
+
+
 def test_resuming_keeps_rows_but_those_to_try_again(written, tmp_path):
     resumed = document.Document(tmp_path / "more.json", CONTEXT)
     again = [document.row_name("prefill", name, PREFILL) for name in ("peer", "broken")]

@@ -6,6 +6,9 @@ import pytest
 
 SCRIPTS = (
     "bench",
+    "cluster",
+    "compare",
+    "fit_dispatch",
     "generate_vectors",
     "gpu_check",
     "lint",
@@ -43,6 +46,13 @@ def test_is_executable(root, path):
         ("bench", ["--out", "/proc/nowhere"], "cannot write to '/proc/nowhere'"),
         ("bench", ["--resume", "/nonexistent"], "'/nonexistent' is no interrupted run"),
         ("bench", ["--build-dir", "/nonexistent"], "'/nonexistent' holds no based_bench"),
+        ("compare", [], "the following arguments are required: A"),
+        ("compare", ["HEAD", "--nonsense"], "unrecognized arguments: --nonsense"),
+        ("compare", ["no_such_thing"], "'no_such_thing' is neither a folder"),
+        ("compare", ["HEAD", "--rounds=0"], "'0' is no whole number of at least 1"),
+        ("compare", ["HEAD", "--rounds=9"], "8 is below --rounds, 9"),
+        ("compare", ["HEAD", "--threshold=-1"], "'-1' is no number above 0"),
+        ("compare", ["HEAD", "--time-cap=nan"], "'nan' is no number of seconds"),
         ("gpu_check", ["--nonsense"], "unknown argument '--nonsense'"),
         ("gpu_check", ["--build-dir", "/nonexistent"], "'/nonexistent' holds no based_bench"),
         ("gpu_check", ["--out", "/proc/nowhere"], "cannot write to '/proc/nowhere'"),

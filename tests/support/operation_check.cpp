@@ -47,7 +47,8 @@ checked_case::checked_case(const operation_case& solved, device_kind device, seq
       const random_stream values = spec.values(seed);
       made.before.resize(static_cast<std::size_t>(spec.count()));
       for (std::int64_t i = 0; i < spec.count(); ++i) {
-        made.before[static_cast<std::size_t>(i)] = to_float(to_bf16(factor * values(i)));
+        const float value = values(i) * (spec.is_sequence ? factor : 1);
+        made.before[static_cast<std::size_t>(i)] = to_float(to_bf16(value));
       }
     }
     placed_.emplace(spec.name, placed_tensor{made.memory->data(), spec.bytes(), made.strides});
@@ -56,13 +57,27 @@ checked_case::checked_case(const operation_case& solved, device_kind device, seq
   workspace_ = std::make_unique<guarded_buffer<std::byte>>(
       device, static_cast<std::int64_t>(workspace_bytes_));
   case_.arrange(*this);
+  reset();
+}
+
+void checked_case::reset() {
   for (tensor& each : tensors_) {
-    if (!each.before.empty()) upload(each);
+    if (each.before.empty()) {
+      each.memory->poison();
+    } else {
+      upload(each, each.before);
+    }
   }
 }
 
 void checked_case::run() {
   run(workspace_->data(), workspace_bytes_);
+}
+
+std::function<void(cuda_stream)> checked_case::bound() {
+  placed_tensors arguments;
+  for (const auto& [name, place] : placed_) arguments.place(name, place);
+  return case_.bind(arguments, workspace_->data(), workspace_bytes_);
 }
 
 void checked_case::run(void* workspace, std::size_t workspace_bytes) {
@@ -72,8 +87,34 @@ void checked_case::run(void* workspace, std::size_t workspace_bytes) {
   synchronize(device_);
 }
 
+/// What the tensors hold after a call, each read once however many parts of it are asked for.
+class checked_case::result final : public tensor_access {
+ public:
+  explicit result(const checked_case& call) : call_(call) {
+    for (const tensor& each : call.tensors_) held_[each.spec.name] = download(each);
+  }
+  const std::vector<float>& all(std::string_view name) const { return held_.at(name); }
+
+  std::vector<float> get(std::string_view name, std::int64_t offset,
+                         std::int64_t count) const override {
+    const auto found = held_.find(name);
+    if (found == held_.end()) return {};
+    return {found->second.begin() + offset, found->second.begin() + offset + count};
+  }
+  std::vector<float> before(std::string_view name, std::int64_t offset,
+                            std::int64_t count) const override {
+    return call_.before(name, offset, count);
+  }
+  void put(std::string_view, std::int64_t, std::span<const float>) override {}
+
+ private:
+  const checked_case& call_;
+  std::map<std::string_view, std::vector<float>> held_;
+};
+
 std::vector<std::string> checked_case::problems(double tolerance) const {
   std::vector<std::string> wrong;
+  const result held(*this);
   const auto check_guards = [&](std::string_view name, const guarded_buffer<std::byte>& memory) {
     if (const auto damage = memory.guard_damage()) {
       wrong.push_back(fmt::format("{}: {}", name, *damage));
@@ -82,7 +123,7 @@ std::vector<std::string> checked_case::problems(double tolerance) const {
   bool finite = true;
   for (const tensor& each : tensors_) {
     check_guards(each.spec.name, *each.memory);
-    const std::vector<float> values = download(each);
+    const std::vector<float>& values = held.all(each.spec.name);
     if (!is_written(each.spec.role) && values != each.before) {
       wrong.push_back(fmt::format("{}, an input, has changed", each.spec.name));
     }
@@ -97,7 +138,7 @@ std::vector<std::string> checked_case::problems(double tolerance) const {
   }
   check_guards("workspace", *workspace_);
   if (!finite) return wrong;
-  const verification found = case_.compare(*this, {.seed = seed, .flops_budget = 1e8});
+  const verification found = case_.compare(held, {.seed = seed, .flops_budget = 1e8});
   const auto judge = [&](std::string_view what, double error, double allowed) {
     if (error <= allowed) return;
     wrong.push_back(fmt::format("{} relative error {:.3g} of {}, at most {:.3g} is allowed", what,
@@ -128,45 +169,54 @@ bool checked_case::is_untouched() const {
 
 std::vector<float> checked_case::get(std::string_view name, std::int64_t offset,
                                      std::int64_t count) const {
-  const tensor* from = find(name);
+  const tensor* from = find(tensors_, name);
   if (from == nullptr) return {};
   // Before the first call inputs are still on the host alone; they never change.
   const std::vector<float> all = is_written(from->spec.role) ? download(*from) : from->before;
   return {all.begin() + offset, all.begin() + offset + count};
 }
 
+std::vector<float> checked_case::get(std::string_view name) const {
+  return get(name, 0, find(tensors_, name)->spec.count());
+}
+
 std::vector<float> checked_case::before(std::string_view name, std::int64_t offset,
                                         std::int64_t count) const {
-  const tensor* from = find(name);
+  const tensor* from = find(tensors_, name);
   if (from == nullptr) return {};
   return {from->before.begin() + offset, from->before.begin() + offset + count};
 }
 
 void checked_case::put(std::string_view name, std::int64_t offset, std::span<const float> values) {
-  const tensor* to = find(name);
+  tensor* to = find(tensors_, name);
   if (to == nullptr) return;
-  std::ranges::copy(values, const_cast<tensor*>(to)->before.begin() + offset);
+  std::ranges::copy(values, to->before.begin() + offset);
 }
 
-const checked_case::tensor* checked_case::find(std::string_view name) const {
-  const auto found =
-      std::ranges::find(tensors_, name, [](const tensor& each) { return each.spec.name; });
-  return found == tensors_.end() ? nullptr : &*found;
+void checked_case::write(std::string_view name, std::int64_t offset,
+                         std::span<const float> values) {
+  tensor* to = find(tensors_, name);
+  if (to == nullptr) return;
+  const bool is_output = to->spec.role == tensor_role::output;
+  std::vector<float> all = is_output ? download(*to) : to->before;
+  std::ranges::copy(values, all.begin() + offset);
+  upload(*to, all);
+  if (!is_output) to->before = std::move(all);
 }
 
-void checked_case::upload(tensor& to) const {
+void checked_case::upload(const tensor& to, std::vector<float>& values) {
   std::vector<std::byte> bytes(to.spec.bytes());
   with_type_of(to.spec.type, [&]<class T>(std::type_identity<T>) {
     for_each_element(to.spec, to.strides, [&](std::int64_t index, std::int64_t place) {
-      const T value = from_float<T>(to.before[static_cast<std::size_t>(index)]);
+      const T value = from_float<T>(values[static_cast<std::size_t>(index)]);
       std::memcpy(bytes.data() + place * static_cast<std::int64_t>(sizeof(T)), &value, sizeof(T));
-      to.before[static_cast<std::size_t>(index)] = to_float(value);
+      values[static_cast<std::size_t>(index)] = to_float(value);
     });
   });
   to.memory->write(bytes);
 }
 
-std::vector<float> checked_case::download(const tensor& from) const {
+std::vector<float> checked_case::download(const tensor& from) {
   const std::vector<std::byte> bytes = from.memory->read();
   std::vector<float> values(static_cast<std::size_t>(from.spec.count()));
   with_type_of(from.spec.type, [&]<class T>(std::type_identity<T>) {

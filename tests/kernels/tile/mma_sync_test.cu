@@ -172,7 +172,7 @@ void check_load(int row_step = block_size) {
   const int down = (Tile::rows - block_size) / row_step + (row_step == block_size);
   const std::vector<bits> values = normal_bits(Tile::rows * Tile::cols, 2);
   device_array<bits> source(values), blocks(down * across * block_elements);
-  launch_grid(dim3(across, down), 32, load_kernel<Load, Tile>, 0, source.data(), row_step,
+  launch_grid(dim3(across, down), warp_size, load_kernel<Load, Tile>, 0, source.data(), row_step,
               blocks.data());
   check_bits(blocks.read(), block_size, [&](int row, int col) {
     const int block = row / block_size, i = row % block_size;
@@ -209,7 +209,7 @@ void check_store() {
   constexpr int across = Tile::cols / block_size, down = Tile::rows / block_size;
   const std::vector<bits> values = normal_bits(block_elements, 3);
   device_array<bits> source(values), tiles(down * across * Tile::rows * Tile::cols);
-  launch_grid(dim3(across, down), 32, store_kernel<Tile>, 0, source.data(), tiles.data());
+  launch_grid(dim3(across, down), warp_size, store_kernel<Tile>, 0, source.data(), tiles.data());
   check_bits(tiles.read(), Tile::cols, [&](int row, int col) {
     const int block = row / Tile::rows;
     const int i = row % Tile::rows - block / across * block_size;
@@ -269,8 +269,8 @@ void check_ABt() {
   const auto c = support::normal_values(block_size * Cols, 7);
   device_array<bits> device_a(to_bits(a)), device_b(to_bits(b));
   device_array<float> device_c(c), d(block_size * Cols);
-  launch_grid(1, 32, mma_ABt_kernel<Cols>, 0, device_a.data(), device_b.data(), device_c.data(),
-              d.data());
+  launch_grid(1, warp_size, mma_ABt_kernel<Cols>, 0, device_a.data(), device_b.data(),
+              device_c.data(), d.data());
   EXPECT_LT(worst_error(d.read(), block_size, Cols,
                         [&](int row, int col) {
                           double sum = c[row * Cols + col];
@@ -311,7 +311,7 @@ void check_rounding() {
   for (float& value : values) value *= 1.001f;  // no longer a bf16
   device_array<float> source(values);
   device_array<bits> left(block_size * Cols), right(block_size * Cols);
-  launch_grid(1, 32, round_kernel<Cols>, 0, source.data(), left.data(), right.data());
+  launch_grid(1, warp_size, round_kernel<Cols>, 0, source.data(), left.data(), right.data());
   const std::vector<bits> rounded = to_bits(values);
   for (const auto* operand : {&left, &right}) {
     check_bits(operand->read(), Cols, [&](int row, int col) { return rounded[row * Cols + col]; });
@@ -341,7 +341,7 @@ TEST_F(mma_sync_test, sums_rows) {
   const auto a = support::normal_values(block_size * cols, 9);
   device_array<bits> source(to_bits(a));
   device_array<float> sums(block_size * lanes_per_row);
-  launch_grid(1, 32, sum_rows_kernel, 0, source.data(), sums.data());
+  launch_grid(1, warp_size, sum_rows_kernel, 0, source.data(), sums.data());
   EXPECT_LT(worst_error(sums.read(), block_size, lanes_per_row,
                         [&](int row, int) {
                           double sum = 0;
@@ -375,7 +375,7 @@ TEST_F(mma_sync_test, keeps_key_moments) {
   device_array<bits> device_k(to_bits({k.begin() + half, k.end()})), device_q(to_bits(q));
   device_array<float> first_z({first.begin(), first.end()});
   device_array<float> sums(block_size * lanes_per_row), z(compact_features);
-  launch_grid(1, 32, moments_kernel, 0, first_z.data(), device_k.data(), device_q.data(),
+  launch_grid(1, warp_size, moments_kernel, 0, first_z.data(), device_k.data(), device_q.data(),
               sums.data(), z.data());
   EXPECT_LT(worst_error(sums.read(), block_size, lanes_per_row,
                         [&](int row, int) { return sum_of_weights(&q[row * feature_dim], k, 1); }),

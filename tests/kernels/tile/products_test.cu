@@ -50,7 +50,8 @@ constexpr int forms = 6;  // of a product, in the order of the kernel
 
 /// Each form's 2 A B, one behind the other: A B in place of NaN, and once more added to it.
 template <class Product>
-__global__ void products_kernel(product_operands from, float* destination) {
+__global__ void __launch_bounds__(warpgroup::threads)
+    products_kernel(product_operands from, float* destination) {
   extern __shared__ __align__(1024) char shared_bytes[];
   auto& shared = *reinterpret_cast<typename Product::storage*>(shared_bytes);
   write_elements(shared.a, from.a);
@@ -63,7 +64,8 @@ __global__ void products_kernel(product_operands from, float* destination) {
   using warpgroup::mma_mode;
   const auto multiply_twice = [&](auto multiply) {
     accumulator_tile<Product::n> d;
-    for (float& value : d.value) value = __uint_as_float(~0u);
+#pragma unroll
+    for (int i = 0; i < d.size; ++i) d.value[i] = __uint_as_float(~0u);
     warpgroup::mma_fence();
     multiply.template operator()<mma_mode::overwrite>(d);
     multiply.template operator()<mma_mode::accumulate>(d);
@@ -86,57 +88,77 @@ __global__ void products_kernel(product_operands from, float* destination) {
   });
 }
 
-template <class Element>
-bits bits_of(float value) {
-  if constexpr (std::is_same_v<Element, fp16>) {
-    return to_fp16(value).bits;
-  } else {
-    return to_bf16(value).bits;
-  }
+/// A product's shape and kernel, without its types.
+struct product_case {
+  int n, k, b_cols, panel_bytes;
+  bits (*bits_of)(float);
+  void (*kernel)(product_operands, float*);
+  std::size_t shared_bytes;
+};
+
+template <int N, int K, swizzle Swizzle, class Element>
+product_case make_case() {
+  using product = product<N, K, Swizzle, Element>;
+  const auto bits_of = [](float value) {
+    if constexpr (std::is_same_v<Element, fp16>) {
+      return to_fp16(value).bits;
+    } else {
+      return to_bf16(value).bits;
+    }
+  };
+  return {N,
+          K,
+          product::b_cols,
+          static_cast<int>(Swizzle),
+          bits_of,
+          products_kernel<product>,
+          sizeof(typename product::storage)};
 }
 
 /// The bits of value(row, col) [rows x cols].
-template <class Element, class Value>
-std::vector<bits> matrix_bits(int rows, int cols, Value value) {
+template <class Value>
+std::vector<bits> matrix_bits(const product_case& of, int rows, int cols, Value value) {
   std::vector<bits> result;
   for (int row = 0; row < rows; ++row) {
-    for (int col = 0; col < cols; ++col) result.push_back(bits_of<Element>(value(row, col)));
+    for (int col = 0; col < cols; ++col) result.push_back(of.bits_of(value(row, col)));
   }
   return result;
 }
 
-template <int N, int K, swizzle Swizzle, class Element>
-void check_products() {
-  using product = product<N, K, Swizzle, Element>;
-  SCOPED_TRACE("N = " + std::to_string(N) + ", K = " + std::to_string(K) + ", panels of " +
-               std::to_string(static_cast<int>(Swizzle)) + " bytes");
-  const auto a = support::normal_values(64 * K, 1), b = support::normal_values(K * N, 2);
-  const auto a_at = [&](int m, int k) { return a[m * K + k]; };
-  const auto b_at = [&](int k, int n) { return n < N ? b[k * N + n] : NAN; };
+void check_products(const product_case& tested) {
+  SCOPED_TRACE("N = " + std::to_string(tested.n) + ", K = " + std::to_string(tested.k) +
+               ", panels of " + std::to_string(tested.panel_bytes) + " bytes");
+  const int depth = tested.k, width = tested.n, size = warpgroup::rows * tested.n;
+  const auto a = support::normal_values(warpgroup::rows * depth, 1);
+  const auto b = support::normal_values(depth * width, 2);
+  const auto a_at = [&](int m, int k) { return a[m * depth + k]; };
+  const auto b_at = [&](int k, int n) { return n < width ? b[k * width + n] : NAN; };
   const auto turned = [](auto at) { return [=](int row, int col) { return at(col, row); }; };
-  device_array<bits> device_a(matrix_bits<Element>(64, K, a_at)),
-      a_transposed(matrix_bits<Element>(K, 64, turned(a_at))),
-      device_b(matrix_bits<Element>(K, product::b_cols, b_at)),
-      b_transposed(matrix_bits<Element>(N, K, turned(b_at)));
-  device_array<float> d(forms * 64 * N);
+  device_array<bits> device_a(matrix_bits(tested, warpgroup::rows, depth, a_at)),
+      a_transposed(matrix_bits(tested, depth, warpgroup::rows, turned(a_at))),
+      device_b(matrix_bits(tested, depth, tested.b_cols, b_at)),
+      b_transposed(matrix_bits(tested, width, depth, turned(b_at)));
+  device_array<float> d(forms * size);
   launch(
-      products_kernel<product>, sizeof(typename product::storage),
+      tested.kernel, tested.shared_bytes,
       product_operands{device_a.data(), a_transposed.data(), device_b.data(), b_transposed.data()},
       d.data());
 
-  std::vector<double> expected(64 * N);
-  for (int row = 0; row < 64; ++row) {
-    for (int col = 0; col < N; ++col) {
-      for (int k = 0; k < K; ++k) expected[row * N + col] += 2.0 * a_at(row, k) * b_at(k, col);
+  std::vector<double> expected(size);
+  for (int row = 0; row < warpgroup::rows; ++row) {
+    for (int col = 0; col < width; ++col) {
+      for (int k = 0; k < depth; ++k) {
+        expected[row * width + col] += 2.0 * a_at(row, k) * b_at(k, col);
+      }
     }
   }
   const std::vector<float> results = d.read();
   const char* const names[forms] = {
       "A B, A in registers", "A B", "A B^T, A in registers", "A B^T", "A^T B", "A^T B^T"};
   for (int form = 0; form < forms; ++form) {
-    const auto first = results.begin() + form * 64 * N;
-    EXPECT_LT(worst_error({first, first + 64 * N}, 64, N,
-                          [&](int row, int col) { return expected[row * N + col]; }),
+    const auto first = results.begin() + form * size;
+    EXPECT_LT(worst_error({first, first + size}, warpgroup::rows, width,
+                          [&](int row, int col) { return expected[row * width + col]; }),
               rounding)
         << names[form];
   }
@@ -145,7 +167,7 @@ void check_products() {
 /// Widths 8, 16, ... 256.
 template <class Element, int... Eights>
 void check_all_widths(std::integer_sequence<int, Eights...>) {
-  (check_products<8 * (Eights + 1), 64, swizzle::bytes128, Element>(), ...);
+  (check_products(make_case<8 * (Eights + 1), 64, swizzle::bytes128, Element>()), ...);
 }
 
 TEST_F(products_test, multiplies_bf16_at_every_width) {
@@ -158,10 +180,10 @@ TEST_F(products_test, multiplies_fp16_at_every_width) {
 /// Widths of one panel, of part of one, of several and of several and a part.
 template <swizzle Swizzle>
 void check_swizzle() {
-  check_products<8, 32, Swizzle, bf16>();
-  check_products<64, 64, Swizzle, bf16>();
-  check_products<72, 96, Swizzle, bf16>();
-  check_products<152, 32, Swizzle, bf16>();
+  check_products(make_case<8, 32, Swizzle, bf16>());
+  check_products(make_case<64, 64, Swizzle, bf16>());
+  check_products(make_case<72, 96, Swizzle, bf16>());
+  check_products(make_case<152, 32, Swizzle, bf16>());
 }
 
 TEST_F(products_test, multiplies_tiles_without_a_swizzle) {
@@ -177,9 +199,9 @@ TEST_F(products_test, multiplies_tiles_of_64_byte_panels) {
 /// K steps that cross panels, as the scores and outputs of attention have them at a head's
 /// dimension of 128: Q [64 x 128] K^T, K [64 x 128] or [128 x 128]; P [64 x 128] V, V [128 x 128].
 TEST_F(products_test, multiplies_tiles_of_several_panels) {
-  check_products<64, 128, swizzle::bytes128, bf16>();
-  check_products<128, 128, swizzle::bytes128, bf16>();
-  check_products<128, 192, swizzle::bytes128, fp16>();
+  check_products(make_case<64, 128, swizzle::bytes128, bf16>());
+  check_products(make_case<128, 128, swizzle::bytes128, bf16>());
+  check_products(make_case<128, 192, swizzle::bytes128, fp16>());
 }
 
 }  // namespace

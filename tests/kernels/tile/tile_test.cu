@@ -122,7 +122,7 @@ __global__ void count_arrivals_kernel(int* over) {
 TEST_F(tile_test, counts_arrivals) {
   const std::vector<int> expected = {1, 0, 0, 1, 0, 0, 1, 0};
   device_array<int> over(expected.size());
-  launch_grid(1, 32, count_arrivals_kernel, 0, over.data());
+  launch_grid(1, warp_size, count_arrivals_kernel, 0, over.data());
   EXPECT_EQ(over.read(), expected);
 }
 

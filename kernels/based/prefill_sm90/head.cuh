@@ -1,11 +1,12 @@
-// What the kernels of the Hopper prefill share: parameters, tiles, and a head's place in the grid.
+// What the kernels of the Hopper prefill share: their parameters, a head's place in the grid, and
+// how a head's state and moments begin and end.
 #pragma once
 
 #include <cuda.h>
 
 #include "kernels/based/key_moments.cuh"
 #include "kernels/based/kv_state.cuh"
-#include "kernels/based/prefill_sm90.h"
+#include "kernels/based/prefill_sm90/segments.h"
 #include "kernels/based/state_pass.cuh"
 #include "kernels/tile/barrier.cuh"
 
@@ -27,9 +28,15 @@ struct parameters {
   int seqlen;
   float scale;
   float eps;
-  /// Of uneven segments: the first chunks, and the end.
+  /// The first chunks of the segments of `recompute`, and the end.
   int segment_begin[max_recompute_segments + 1];
 };
+
+/// The tickets that the CTAs of `balanced` have drawn. They stand in the workspace behind the
+/// states.
+__device__ inline std::uint32_t& tickets(const parameters& p) {
+  return *reinterpret_cast<std::uint32_t*>(p.handed + p.handed_heads);
+}
 
 /// A (batch, head), the `index`-th of all B * H.
 struct grid_head {
@@ -41,50 +48,27 @@ struct grid_head {
   __device__ tile_coordinates chunk(int number) const {
     return {batch, head, number * chunk_tokens};
   }
-  /// Of a chunk's rows those that are warp `warp`'s of a warpgroup.
+  /// The rows of a chunk that belong to warp `warp` of a warpgroup.
   __device__ tile_coordinates output(int chunk, int warp) const {
     return {batch, head, chunk * chunk_tokens + warp * output_tile::rows};
   }
 };
 
-/// Of a head segment blockIdx.y, or a part by a ticket, which is chunks first .. last - 1.
+/// Chunks first .. last - 1 of a head.
 struct segment_range : grid_head {
-  int segment;
+  int segment;  ///< of the head's, where it has several
   int first, last;
-
-  __device__ explicit segment_range(const parameters& p)
-      : grid_head(p, blockIdx.x),
-        segment(blockIdx.y),
-        first(static_cast<int>(std::int64_t{p.chunks} * segment / p.segments)),
-        last(static_cast<int>(std::int64_t{p.chunks} * (segment + 1) / p.segments)) {}
-  __device__ static segment_range uneven(const parameters& p) {
-    segment_range range(p);
-    range.first = p.segment_begin[range.segment];
-    range.last = p.segment_begin[range.segment + 1];
-    return range;
-  }
-
-  /// Of a grid that begins each head, then goes on with those that are handed over, in the order in
-  /// which CTAs start. The first parts are of all lengths, the shortest first: if all CTAs are as
-  /// fast, they end at even distances from then on. When no head is left to begin, the first that
-  /// ends makes room for the longest of the second parts, the next for the next: all of these end
-  /// at the same time.
-  __device__ static segment_range balanced(const parameters& p, int ticket) {
-    const int heads = static_cast<int>(gridDim.x) - p.handed_heads;
-    const bool goes_on = ticket >= heads;
-    segment_range range(p, goes_on ? ticket - heads : ticket, p.chunks);
-    if (range.index < p.handed_heads) {
-      (goes_on ? range.first : range.last) = handed_over_at(p.chunks, p.handed_heads, range.index);
-    }
-    return range;
-  }
-
- private:
-  __device__ segment_range(const parameters& p, int of_all, int chunks)
-      : grid_head(p, of_all), segment(0), first(0), last(chunks) {}
 };
 
-/// Starts the loads of a chunk's k and v to a stage of a kernel's storage. By one warp.
+/// Segment blockIdx.y of head blockIdx.x, where a head's segments are all as long.
+__device__ inline segment_range even_segment(const parameters& p) {
+  const int segment = blockIdx.y;
+  return {grid_head(p, blockIdx.x), segment,
+          static_cast<int>(std::int64_t{p.chunks} * segment / p.segments),
+          static_cast<int>(std::int64_t{p.chunks} * (segment + 1) / p.segments)};
+}
+
+/// Starts the loads of a chunk's k and v to a stage of a kernel's storage. Called by: one warp
 template <class Storage>
 __device__ inline void load_keys_and_values(Storage& shared, const parameters& p,
                                             tile_coordinates chunk, int stage) {
@@ -92,11 +76,17 @@ __device__ inline void load_keys_and_values(Storage& shared, const parameters& p
                    tile_copy{shared.v[stage], p.v});
 }
 
-/// The named barrier of a state's warpgroup, which in a pass over chunks is warpgroup 0.
-inline constexpr int state_barrier = first_pass_barrier;
+/// The named barriers of these kernels. In a pass over chunks (state_pass.cuh) the state's
+/// warpgroup is the first.
+enum named_barrier : int {
+  state_barrier = first_pass_barrier,  ///< of the state's warpgroup
+  second_pass_barrier,                 ///< of the second warpgroup of a pass
+  passed_barrier,                      ///< of all that need what was passed
+  moments_barrier                      ///< of the warpgroup that keeps the key moments
+};
 
-/// The initial state if there is one and it is `wanted`, else zero. By the state's warpgroup, which
-/// has no use yet for the tiles that the state comes through.
+/// The initial state if there is one and it is `wanted`, else zero. The state comes through tiles
+/// that its warpgroup has no use for yet. Called by: one warpgroup
 template <bool Stateful, class Storage>
 __device__ inline void start_state(state_accumulator& s_transposed, Storage& shared,
                                    const parameters& p, const grid_head& head, bool wanted) {
@@ -109,8 +99,8 @@ __device__ inline void start_state(state_accumulator& s_transposed, Storage& sha
   }
 }
 
-/// The initial state's moments, likewise. Returns its number of tokens, wanted or not. By a
-/// warpgroup.
+/// The initial state's moments if there is one and they are `wanted`, else zero. Returns its number
+/// of tokens, wanted or not. Called by: one warpgroup
 template <bool Stateful>
 __device__ inline float start_moments(key_moments& moments, const parameters& p,
                                       const grid_head& head, bool wanted) {
@@ -126,7 +116,7 @@ __device__ inline float start_moments(no_moments&, const parameters&, const grid
   return 0;
 }
 
-/// Starts the copy of the initial state. By one warp.
+/// Starts the copy of the initial state. Called by: one warp
 template <class Storage>
 __device__ inline void load_initial_state(Storage& shared, const parameters& p,
                                           const grid_head& head) {
@@ -135,7 +125,8 @@ __device__ inline void load_initial_state(Storage& shared, const parameters& p,
                    shared.initial_loaded);
 }
 
-/// The moments after all tokens, and their number, to where they are wanted.
+/// Stores the moments after all tokens, and the tokens' number, in the final state.
+/// Called by: one warpgroup
 __device__ inline void store_final_moments(const key_moments& moments, float initial_tokens,
                                            const parameters& p, const grid_head& head) {
   float* z = p.final_state.z_head(head.index);
@@ -143,7 +134,7 @@ __device__ inline void store_final_moments(const key_moments& moments, float ini
   if (warpgroup::thread() == 0) z[0] = initial_tokens + static_cast<float>(p.seqlen);
 }
 
-/// O (+)= phi(Q) S over `Count` slices of the features.
+/// O (+)= phi(Q) S over `Count` slices of the features. Called by: one warpgroup
 template <int First, int Count, warpgroup::mma_mode FirstMode = warpgroup::mma_mode::accumulate>
 __device__ inline void add_inter_chunk(accumulator_tile<64>& o,
                                        const quad::query_features& features,
@@ -158,39 +149,8 @@ __device__ inline void add_inter_chunk(accumulator_tile<64>& o,
   warpgroup::mma_commit();
 }
 
-/// Floating-point operations of a chunk on the tensor cores, padding included.
-struct chunk_flops {
-  double within;   ///< Q K^T, W V; normalised, the sums of W's rows
-  double earlier;  ///< phi(Q) S; normalised, [Q 1/4] moments and the sums of its rows
-  double state;    ///< phi(K)^T V
-  double moments;  ///< normalised: K^T [K 1]
-};
-constexpr chunk_flops flops_of_chunk(bool normalize) {
-  constexpr int sums = 8;  // columns that hold the sums of rows
-  const auto product = [](int m, int n, int k) { return 2.0 * m * n * k; };
-  chunk_flops flops = {.within = product(chunk_tokens, chunk_tokens, feature_dim) +
-                                 product(chunk_tokens, value_dim, chunk_tokens),
-                       .earlier = product(chunk_tokens, value_dim, quad::slots),
-                       .state = product(quad::slots, value_dim, chunk_tokens)};
-  if (normalize) {
-    flops.within += product(chunk_tokens, sums, chunk_tokens);
-    flops.earlier += product(chunk_tokens, feature_dim, 2 * feature_dim) +
-                     product(chunk_tokens, sums, feature_dim);
-    flops.moments = product(feature_dim, feature_dim + sums, chunk_tokens);
-  }
-  return flops;
-}
-
 /// Shared memory: of a multiprocessor, and what the system takes of each CTA's.
 inline constexpr std::size_t multiprocessor_bytes = 228 * 1024;
 inline constexpr std::size_t reserved_for_system = 1024;
-
-/// Of a validated call. Throws invalid_argument on a device that is no Hopper.
-parameters make_parameters(const prefill_args<bf16>& args, int segments);
-
-/// Enqueues the kernel that fills p.partials: the state, from zero, of each segment but a head's
-/// last.
-void launch_segment_states(const parameters& p, std::int64_t batch_heads, bool moments,
-                           cuda_stream stream);
 
 }  // namespace based::sm90

@@ -7,7 +7,7 @@
 // Grid: one CTA, of one warpgroup, per segment but the last of each (batch, head).
 #include "kernels/based/key_moments.cuh"
 #include "kernels/based/kv_state.cuh"
-#include "kernels/based/prefill_sm90.cuh"
+#include "kernels/based/prefill_sm90/host.h"
 #include "kernels/based/quad_features.cuh"
 #include "kernels/based/state_pass.cuh"
 #include "kernels/core/launch.h"
@@ -37,7 +37,7 @@ __global__ void __launch_bounds__(threads, ctas_per_multiprocessor)
   shared_storage& shared = *reinterpret_cast<shared_storage*>(shared_bytes);
   constexpr int stages = shared_storage::stages;
   const int warp = warp::uniform_index();
-  const segment_range range(p);
+  const segment_range range = even_segment(p);
   ptx::launch_dependent_grid();
 
   if (threadIdx.x == 0) {
@@ -55,8 +55,9 @@ __global__ void __launch_bounds__(threads, ctas_per_multiprocessor)
   clear(s_transposed);
   moments_if<Moments> moments;
   moments.clear();
-  add_chunks<0, 1>(s_transposed, moments, shared, shared.key_features, count, p.scale, warp,
-                   [&](int i, ring_position<stages> stage) { load(i + stages, stage.buffer); });
+  add_chunks<0, 1>(
+      s_transposed, moments, shared, shared.key_features, count, p.scale, warp,
+      [&](int i, ring_position<stages> stage_at) { load(i + stages, stage_at.buffer); });
 
   segment_state& partial = p.partials[std::int64_t{range.index} * (p.segments - 1) + range.segment];
   warpgroup::store_parts(partial.state, s_transposed);

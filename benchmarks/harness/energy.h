@@ -1,0 +1,25 @@
+// The energy of a call, from a counter that moves in steps far longer than most calls.
+//
+// After it was timed, a row's calls run back to back, on the data sets of its rotation where it has
+// one, without evictions: an eviction writes hundreds of megabytes, whose energy is not the call's.
+// The counter is read between batches of an eighth of a step, and counted from one of its moves to
+// another, at least energy_steps later. So an end is known to an eighth of a step, and the quotient
+// to about 1 %; of a call longer than a step, to a step in energy_steps, 5 %. It is all that the
+// device draws, what it would draw idle included.
+#pragma once
+
+#include <string>
+#include <variant>
+
+#include "benchmarks/harness/measure.h"
+
+namespace based {
+
+inline constexpr int energy_steps = 20;
+
+/// Joules a call, after measure() gave `steady`; or why there are none.
+std::variant<double, std::string> measure_energy(backend& device, const backend::launch& call,
+                                                 const timing& steady,
+                                                 const wall_clock& now = steady_seconds);
+
+}  // namespace based

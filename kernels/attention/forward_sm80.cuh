@@ -1,0 +1,365 @@
+// Softmax attention on mma.sync with a speculative maximum: device code.
+//
+//   S = Q K_j^T,   P = 2^(scale log2(e) S - m),   l += rowsum(P),   O += P V_j
+//   O /= l
+//
+// for the tiles j of 64 keys that a block of 128 queries sees, last to first. m is a row's largest
+// score in the first tile that the row sees, and then stays as it is: later tiles need no maximum
+// and rescale nothing. That is exact, for softmax does not depend on m, and P and its sums have the
+// range to differ from 1; only an overflow can hurt. So at the end the block votes, and where a sum
+// is not small enough (infinities and NaN included) it starts again and follows the maximum from
+// tile to tile, as FlashAttention does.
+//
+// Grid: tiles of 128 queries, the last first, times (batch, head). Each of four warps owns 32
+// queries, so that a block of K or V from shared memory serves two products; S, P and O never leave
+// registers. Keys and values of the next tile are on their way while one is worked on: with head
+// dimension 64 both, in a second buffer; with 128 by turns, the values behind Q K^T and the keys
+// behind P V.
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+
+#include "kernels/core/padded_tile.cuh"
+#include "kernels/core/tensor_view.h"
+#include "kernels/core/warp_size.h"
+#include "kernels/ptx/ex2.cuh"
+#include "kernels/tile/block.cuh"
+#include "kernels/tile/mma_sync.cuh"
+#include "kernels/tile/register_tile.cuh"
+#include "kernels/tile/warp.cuh"
+
+namespace based::attention_sm80 {
+
+inline constexpr int query_tile = 128;
+inline constexpr int key_tile = 64;
+inline constexpr int warps = 4;
+inline constexpr int threads = warps * warp_size;
+inline constexpr int warp_queries = query_tile / warps;
+inline constexpr int row_blocks = warp_queries / 16;
+inline constexpr int key_slices = key_tile / 16;
+
+template <int HeadDim>
+struct config {
+  static constexpr int slices = HeadDim / 16;
+  static constexpr int buffers = HeadDim == 64 ? 2 : 1;  // of keys and of values
+  // What stays in registers: with head dimension 128 there is room for neither.
+  static constexpr bool holds_queries = HeadDim == 64;
+  static constexpr bool holds_block = HeadDim == 64;
+  static constexpr int blocks_per_multiprocessor = 2;
+};
+
+/// A row's sum of P that the speculative pass may have: so far below the type's largest value that
+/// no element of P, and no product with values of usual size, has overflowed.
+template <class T>
+inline constexpr float largest_sum = std::is_same_v<T, bf16> ? 1e30f : 3e4f;
+
+template <class T>
+struct parameters {
+  sequence_view<const T> q, k, v;  // [B, H, N, Dh], [B, Hkv, Nkv, Dh]
+  sequence_view<T> o;              // [B, H, N, Dh]
+  float* lse;                      // [B, H, N]; null: not wanted
+  int seqlen;
+  int keys;
+  int window;  // as large as `keys` where there is none
+  int query_tiles;
+  int heads;
+  int group;         // query heads that share a key head
+  float log2_scale;  // the scores' scale times log2(e)
+  bool causal;
+};
+
+/// The keys that a query sees: first .. last, none where that is empty.
+struct key_range {
+  int first, last;
+};
+
+/// Called by: one thread
+template <class T>
+__device__ inline key_range seen_by(const parameters<T>& p, int query) {
+  const int last = p.causal ? query + p.keys - p.seqlen : p.keys - 1;
+  return {max(last - p.window + 1, 0), last};
+}
+
+/// What a block works on.
+struct query_block {
+  int batch, head, key_head;
+  int first;  // query
+  int queries;
+
+  /// Called by: one thread
+  template <class T>
+  __device__ explicit query_block(const parameters<T>& p) {
+    const int batch_head = static_cast<int>(blockIdx.x) / p.query_tiles;
+    const int tile = p.query_tiles - 1 - static_cast<int>(blockIdx.x) % p.query_tiles;
+    batch = batch_head / p.heads;
+    head = batch_head % p.heads;
+    key_head = head / p.group;
+    first = tile * query_tile;
+    queries = min(p.seqlen - first, query_tile);
+  }
+};
+
+template <int HeadDim>
+struct shared_storage {
+  using key_rows = padded_tile<key_tile, HeadDim>;  // [64 x Dh]
+  padded_tile<query_tile, HeadDim> q;               // [128 x Dh]
+  key_rows k[config<HeadDim>::buffers];
+  key_rows v[config<HeadDim>::buffers];
+  query_block block;
+};
+
+/// A warp's 32 queries, and what it has of them.
+template <class T, int HeadDim>
+class warp_rows {
+ public:
+  using storage = shared_storage<HeadDim>;
+  static constexpr int slices = config<HeadDim>::slices;
+
+  /// Called by: one warp
+  __device__ explicit warp_rows(const query_block& block)
+      : first_(block.first + warp::uniform_index() * warp_queries) {}
+
+  /// Reads the queries, where they stay in registers. Called by: one warp
+  __device__ void load_queries(const storage& shared) {
+    if constexpr (config<HeadDim>::holds_queries) {
+#pragma unroll
+      for (int i = 0; i < slices; ++i) load_queries(shared, i);
+    }
+  }
+
+  /// Forgets what was added. `follows_maximum`: from now on m is the largest score so far.
+  /// Called by: one warp
+  __device__ void start(bool follows_maximum) {
+    follows_maximum_ = follows_maximum;
+    is_frozen_ = false;
+#pragma unroll
+    for (int m = 0; m < row_blocks; ++m) {
+      clear(o_[m]);
+      sum_[m] = {0, 0};
+    }
+  }
+
+  /// Whether any of the rows sees a key of the tile that starts with `key`. Called by: one warp
+  __device__ bool sees(const parameters<T>& p, int key) const {
+    return key <= of_last(p).last && key + key_tile > of_first(p).first;
+  }
+
+  /// S = Q K^T, unscaled, minus infinity where a row does not see a key. Called by: one warp
+  __device__ void score(const parameters<T>& p, const storage& shared, int buffer, int key) {
+#pragma unroll
+    for (int m = 0; m < row_blocks; ++m) clear(s_[m]);
+#pragma unroll
+    for (int i = 0; i < slices; ++i) {
+      if constexpr (!config<HeadDim>::holds_queries) load_queries(shared, i);
+#pragma unroll
+      for (int j = 0; j < key_slices; ++j) {
+        const right_slice k = warp::load_right(shared.k[buffer], 16 * j, 16 * i);
+#pragma unroll
+        for (int m = 0; m < row_blocks; ++m) {
+          warp::mma_ABt<T>(s_[m], j, q_[m][config<HeadDim>::holds_queries ? i : 0], k);
+        }
+      }
+    }
+    const bool all_see_all = key + key_tile - 1 <= of_first(p).last && key >= of_last(p).first;
+    if (!all_see_all) mask(p, key);
+  }
+
+  /// Before the exponentials: m of rows that see their first tile, or that follow the maximum.
+  /// Called by: one warp
+  __device__ void raise_offsets(const parameters<T>& p, int key) {
+    if (is_frozen_) return;
+#pragma unroll
+    for (int m = 0; m < row_blocks; ++m) {
+      const row_values tile = warp::row_max(fold_max(s_[m], {-INFINITY, -INFINITY}));
+      row_values corrections;
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        float& offset = offset_[m].value[half];
+        float& sum = sum_[m].value[half];
+        // One of the threads that share a row has a part of the sum, if it has seen a key.
+        const float before = warp::row_max(sum > 0 ? offset : -INFINITY);
+        const float larger = fmaxf(before, tile.value[half] * p.log2_scale);
+        offset = larger == -INFINITY ? 0 : larger;  // else a row without keys meets inf - inf
+        corrections.value[half] = ptx::ex2(before - offset);
+        sum *= corrections.value[half];
+      }
+      scale_rows(o_[m], corrections);
+    }
+    // Tiles come last to first: if the first row sees this one, every row has seen one.
+    is_frozen_ = !follows_maximum_ && key <= of_first(p).last;
+  }
+
+  /// P = 2^(scale S - m), O += P V. Called by: one warp
+  __device__ void add(const parameters<T>& p, const storage& shared, int buffer) {
+#pragma unroll
+    for (int j = 0; j < key_slices; ++j) {
+      operand_slice weights[row_blocks];  // [16 x 16]
+#pragma unroll
+      for (int m = 0; m < row_blocks; ++m) {
+#pragma unroll
+        for (int e = 8 * j; e < 8 * j + 8; ++e) {
+          const int half = e % 4 / 2;
+          const float weight =
+              ptx::ex2(fmaf(s_[m].value[e], p.log2_scale, -offset_[m].value[half]));
+          sum_[m].value[half] += weight;
+          s_[m].value[e] = weight;
+        }
+        weights[m] = to_operand<T>(s_[m], j);
+      }
+#pragma unroll
+      for (int d = 0; d < slices; ++d) {
+        const right_slice v = warp::load_transposed_right(shared.v[buffer], 16 * j, 16 * d);
+#pragma unroll
+        for (int m = 0; m < row_blocks; ++m) warp::mma_ABt<T>(o_[m], d, weights[m], v);
+      }
+    }
+  }
+
+  /// Sums up the rows; whether the sums of all are as small as the speculative pass wants them.
+  /// Called by: one warp
+  __device__ bool finish() {
+    bool good = true;
+#pragma unroll
+    for (int m = 0; m < row_blocks; ++m) {
+      sum_[m] = warp::row_sum(sum_[m]);
+      good &= sum_[m].value[0] < largest_sum<T> && sum_[m].value[1] < largest_sum<T>;
+    }
+    return good;
+  }
+
+  /// Called by: one warp
+  __device__ void store(const parameters<T>& p, const query_block& block) const {
+    const int g = warp::lane() / 4, t = warp::lane() % 4;
+#pragma unroll
+    for (int m = 0; m < row_blocks; ++m) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int query = first_ + 16 * m + 8 * half + g;
+        if (query >= p.seqlen) continue;
+        const float sum = sum_[m].value[half];
+        const float inverse = sum == 0 ? 0 : 1 / sum;  // 0: the row sees no key
+        T* const to = p.o.token(block.batch, block.head, query) + 2 * t;
+#pragma unroll
+        for (int e = 2 * half; e < o_[m].size; e += 4) {
+          *reinterpret_cast<std::uint32_t*>(to + e / 4 * 8) =
+              to_word<T>(o_[m].value[e] * inverse, o_[m].value[e + 1] * inverse);
+        }
+        if (p.lse != nullptr && t == 0) {
+          constexpr float ln2 = 0.693147180559945f;
+          p.lse[(std::int64_t{block.batch} * p.heads + block.head) * p.seqlen + query] =
+              sum == 0 ? -INFINITY : (offset_[m].value[half] + log2f(sum)) * ln2;
+        }
+      }
+    }
+  }
+
+ private:
+  // What the warp's first query sees, and its last one.
+  __device__ key_range of_first(const parameters<T>& p) const {
+    return seen_by(p, first_);
+  }
+  __device__ key_range of_last(const parameters<T>& p) const {
+    return seen_by(p, first_ + warp_queries - 1);
+  }
+
+  __device__ void load_queries(const storage& shared, int i) {
+#pragma unroll
+    for (int m = 0; m < row_blocks; ++m) {
+      q_[m][config<HeadDim>::holds_queries ? i : 0] =
+          warp::load_left(shared.q, warp::uniform_index() * warp_queries + 16 * m, 16 * i);
+    }
+  }
+
+  __device__ void mask(const parameters<T>& p, int key) {
+    const int g = warp::lane() / 4, t = warp::lane() % 4;
+#pragma unroll
+    for (int m = 0; m < row_blocks; ++m) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const key_range seen = seen_by(p, first_ + 16 * m + 8 * half + g);
+        const int first = seen.first - key, last = seen.last - key;  // of the tile's keys
+#pragma unroll
+        for (int e = 2 * half; e < s_[m].size; e += 4) {
+          const int column = e / 4 * 8 + 2 * t;
+          if (column < first || column > last) s_[m].value[e] = -INFINITY;
+          if (column + 1 < first || column + 1 > last) s_[m].value[e + 1] = -INFINITY;
+        }
+      }
+    }
+  }
+
+  std::int64_t first_;  // query
+  operand_slice q_[row_blocks][config<HeadDim>::holds_queries ? slices : 1];
+  accumulator_tile<key_tile> s_[row_blocks];  // S, then P [16 x 64]
+  accumulator_tile<HeadDim> o_[row_blocks];   // [16 x Dh]
+  row_values sum_[row_blocks];                // of P; this thread's part
+  row_values offset_[row_blocks] = {};        // m
+  bool follows_maximum_ = false;
+  bool is_frozen_ = false;
+};
+
+template <class T, int HeadDim>
+__global__ void __launch_bounds__(threads, config<HeadDim>::blocks_per_multiprocessor)
+    forward_kernel(const __grid_constant__ parameters<T> p) {
+  constexpr int buffers = config<HeadDim>::buffers;
+  extern __shared__ uint4 shared_bytes[];
+  auto& shared = *reinterpret_cast<shared_storage<HeadDim>*>(shared_bytes);
+  if (threadIdx.x == 0) shared.block = query_block(p);
+  __syncthreads();
+  const query_block own = shared.block;
+  const query_block& block = config<HeadDim>::holds_block ? own : shared.block;
+  // The first keys of the tiles that come first and last; no tile where nothing is seen.
+  const int seen = seen_by(p, block.first + block.queries - 1).last;
+  const int begin = seen_by(p, block.first).first / key_tile * key_tile;
+  const int start = seen < 0 ? begin - key_tile : seen / key_tile * key_tile;
+  const auto load = [&](auto& tile, const sequence_view<const T>& from, int key) {
+    block::load_async<threads>(tile, from.token(block.batch, block.key_head, key),
+                               from.token_stride, p.keys - key);
+  };
+
+  block::load_async<threads>(shared.q, p.q.token(block.batch, block.head, block.first),
+                             p.q.token_stride, block.queries);
+  warp_rows<T, HeadDim> rows(block);
+  for (int pass = 0; pass < 2; ++pass) {
+    rows.start(pass > 0);
+    if (start >= begin) {
+      load(shared.k[0], p.k, start);
+      if constexpr (buffers > 1) load(shared.v[0], p.v, start);
+    }
+    block::commit_loads();
+    int buffer = 0;
+    for (int key = start; key >= begin; key -= key_tile) {
+      block::wait_loads<0>();
+      __syncthreads();  // the tile has arrived, and the other buffer is no longer read
+      if (key == start && pass == 0) rows.load_queries(shared);
+      if constexpr (buffers > 1) {
+        if (key > begin) {
+          load(shared.k[1 - buffer], p.k, key - key_tile);
+          load(shared.v[1 - buffer], p.v, key - key_tile);
+        }
+      } else {
+        load(shared.v[0], p.v, key);
+      }
+      block::commit_loads();
+      const bool is_seen = rows.sees(p, key);
+      if (is_seen) {
+        rows.score(p, shared, buffer, key);
+        rows.raise_offsets(p, key);
+      }
+      if constexpr (buffers == 1) {
+        block::wait_loads<0>();
+        __syncthreads();  // the values have arrived, and the keys are no longer read
+        if (key > begin) load(shared.k[0], p.k, key - key_tile);
+        block::commit_loads();
+      }
+      if (is_seen) rows.add(p, shared, buffer);
+      if constexpr (buffers > 1) buffer = 1 - buffer;
+    }
+    const bool good = rows.finish();
+    if (__syncthreads_and(good)) break;
+  }
+  rows.store(p, block);
+}
+
+}  // namespace based::attention_sm80

@@ -1,0 +1,1 @@
+"""scripts/compare's parts."""

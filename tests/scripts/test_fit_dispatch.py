@@ -1,0 +1,89 @@
+"""scripts/fit_dispatch: what it asks of based_bench, what it keeps of it, and how it goes on."""
+
+import json
+import stat
+import sys
+
+import pytest
+
+# A based_bench whose rows all take 5 us, with the names and options that it was asked for; single
+# calls of more than 4096 tokens.
+BENCH = f"""#!{sys.executable}
+import json, re, sys
+given = dict(word[2:].split("=", 1) for word in sys.argv[1:])
+filter, rows = re.compile(given["benchmark_filter"]), []
+names = {{"none": "", "normalize": "/options:normalize",
+         "all": "/options:final_state+initial_state+normalize"}}
+for variant in given["variant"].split(","):
+    for options in given["options"].split(","):
+        for heads in given["heads"].split(","):
+            for seqlen in given["seqlen"].split(","):
+                row = f"prefill/based/cuda/B:1/H:{{heads}}/N:{{seqlen}}{{names[options]}}"
+                row += f"/variant:{{variant}}"
+                if filter.search(row + "/manual_time"):
+                    timing = "calls" if int(seqlen) > 4096 else "rotation"
+                    label = variant + (" in 3" if variant == "split" else "")
+                    rows.append(dict(row=row, status="ok", timing=timing, real_time=5.0,
+                                     label=label))
+context = dict(gpu_name="NVIDIA H200", gpu_sm_count="132", revision="r",
+               gpu_timer_floor_us="3.3", gpu_rotation_floor_us="0.8")
+json.dump(dict(context=context, benchmarks=rows), open(given["benchmark_out"], "w"))
+"""
+
+
+@pytest.fixture
+def build(tmp_path):
+    folder = tmp_path / "build"
+    folder.mkdir()
+    bench = folder / "based_bench"
+    bench.write_text(BENCH)
+    bench.chmod(bench.stat().st_mode | stat.S_IXUSR)
+    return folder
+
+
+def measure(run, script, build, *options):
+    done = run(script("fit_dispatch"), "--build-dir", build, "--measure-only", *options)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def test_measures_what_may_be_fastest_and_takes_the_launch_off_single_calls(
+    run, script, build, tmp_path
+):
+    out = tmp_path / "times.json"
+    measure(run, script, build, "--problems", 50, "--out", out)
+    document = json.loads(out.read_text())
+    assert document["device"] == "NVIDIA H200"
+    problems = document["problems"]
+    assert len(problems) == 50
+    for problem in problems:
+        assert problem["us"]
+        for us in problem["us"].values():
+            assert us == (2.5 if problem["seqlen"] > 4096 else 5.0)
+        assert problem["parts"] == ({"split": 3} if "split" in problem["us"] else {})
+    assert {problem["options"] for problem in problems} == {"none", "normalize", "all"}
+
+
+def test_resumes_with_what_is_missing(run, script, build, tmp_path):
+    out = tmp_path / "times.json"
+    measure(run, script, build, "--problems", 20, "--out", out)
+    first = json.loads(out.read_text())["problems"]
+    done = measure(run, script, build, "--problems", 30, "--resume", out)
+    assert "10 of 10 problems" in done.stderr
+    assert json.loads(out.read_text())["problems"][:20] == first
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--build-dir", "/nonexistent"], "'/nonexistent' has no based_bench"),
+        (["--fit-only", "/nonexistent"], "there is no file '/nonexistent'"),
+        (["--fit-only", "x", "--out", "y"], "--fit-only measures nothing"),
+        (["--out", "x", "--resume", "y"], "--resume writes into its own file"),
+        (["--problems", "0"], "0 is less than 1"),
+    ],
+)
+def test_names_what_is_wrong(run, script, arguments, said):
+    done = run(script("fit_dispatch"), *arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
