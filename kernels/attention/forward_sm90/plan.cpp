@@ -36,16 +36,23 @@ int count_blocks(const attention_problem& problem, int queries) {
   return static_cast<int>((problem.seqlen + queries - 1) / queries);
 }
 
-/// The most that a CTA has to do, over the average.
+/// The most that a CTA has to do, over the average. Runs at each call: no divisions in its loop.
 double imbalance(const block_order& order, int ctas, const std::vector<std::int64_t>& tiles) {
   std::vector<std::int64_t> loads(ctas);
   std::int64_t all = 0;
-  for (int first = 0, round = 0; first < order.items(); first += ctas, ++round) {
-    for (int cta = 0; cta < ctas; ++cta) {
-      const int position = position_in_round(round, cta, ctas);
-      if (position >= order.items()) continue;
-      loads[cta] += tiles[order.item(position).block];
-      all += tiles[order.item(position).block];
+  int turn = 0, step = 1;  // whose the next block is, by turns forwards and backwards
+  for (int first = 0; first < order.all_heads; first += order.head_group) {
+    const int heads = std::min(order.head_group, order.all_heads - first);
+    for (int block = order.blocks - 1; block >= 0; --block) {
+      for (int head = 0; head < heads; ++head) {
+        loads[turn] += tiles[block];
+        all += tiles[block];
+        turn += step;
+        if (turn == ctas || turn < 0) {
+          step = -step;
+          turn += step;
+        }
+      }
     }
   }
   const auto most = static_cast<double>(*std::ranges::max_element(loads));
