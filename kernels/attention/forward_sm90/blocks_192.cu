@@ -5,8 +5,9 @@ namespace based::attention_sm90 {
 template <class T>
 void launch_blocks_192(const attention_args<T>& args, const forward_plan& plan,
                        cuda_stream stream) {
-  args.problem.head_dim == 64 ? launch<blocks_192<64>>(args, plan, stream)
-                              : launch<blocks_192<128>>(args, plan, stream);
+  if (args.problem.head_dim == 128) return launch<blocks_192<128>>(args, plan, stream);
+  args.problem.lse ? launch<blocks_192<64, true>>(args, plan, stream)
+                   : launch<blocks_192<64, false>>(args, plan, stream);
 }
 template void launch_blocks_192(const attention_args<bf16>&, const forward_plan&, cuda_stream);
 template void launch_blocks_192(const attention_args<fp16>&, const forward_plan&, cuda_stream);

@@ -19,7 +19,9 @@ namespace based::attention_sm90 {
 // of O += P [V 1], or threads add the weights up. `scores_ahead`: the next tile's scores are worked
 // out while this one's become weights, which takes registers for both.
 
-/// Blocks of 256 queries at head dimension 64.
+/// Blocks of 256 queries at head dimension 64. `ExactSums`: of the weights before they are rounded,
+/// as the log-sum-exp needs them; O / l is as exact with sums of rounded weights, which are faster.
+template <bool ExactSums>
 struct blocks_256 {
   static constexpr int head_dim = 64;
   static constexpr int groups = 4;
@@ -27,20 +29,20 @@ struct blocks_256 {
   static constexpr int consumer_registers = 112;
   static constexpr int producer_registers = 32;
   static constexpr bool queries_in_registers = false;
-  static constexpr bool sums_by_product = true;
+  static constexpr bool sums_by_product = !ExactSums;
   static constexpr bool scores_ahead = false;
 };
 
 /// Blocks of 192 queries.
-template <int HeadDim>
+template <int HeadDim, bool ExactSums = true>
 struct blocks_192 {
   static constexpr int head_dim = HeadDim;
   static constexpr int groups = 3;
   static constexpr int stages = HeadDim == 64 ? 9 : 4;
   static constexpr int consumer_registers = 160;
   static constexpr int producer_registers = 32;
-  static constexpr bool queries_in_registers = HeadDim == 64;
-  static constexpr bool sums_by_product = HeadDim == 64;
+  static constexpr bool queries_in_registers = HeadDim == 64 && !ExactSums;  // or they are too few
+  static constexpr bool sums_by_product = !ExactSums;
   static constexpr bool scores_ahead = HeadDim == 64;
 };
 
@@ -108,8 +110,8 @@ struct shared_storage {
   barrier consumed[stages];
 };
 inline constexpr std::size_t most_shared_bytes = 227 * 1024;
-static_assert(sizeof(shared_storage<blocks_256, bf16>) <= most_shared_bytes);
-static_assert(sizeof(shared_storage<blocks_192<64>, bf16>) <= most_shared_bytes);
+static_assert(sizeof(shared_storage<blocks_256<false>, bf16>) <= most_shared_bytes);
+static_assert(sizeof(shared_storage<blocks_192<64, false>, bf16>) <= most_shared_bytes);
 static_assert(sizeof(shared_storage<blocks_192<128>, bf16>) <= most_shared_bytes);
 static_assert(sizeof(shared_storage<blocks_128, bf16>) <= most_shared_bytes);
 

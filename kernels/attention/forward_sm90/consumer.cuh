@@ -12,6 +12,7 @@ namespace based::attention_sm90 {
 /// multiplied with no weight that is zero because the query may not see it.
 enum class attempt { speculative, online, careful };
 
+/// Called by, but for what says otherwise: one warpgroup
 template <class Config, class Element>
 class consumer {
   static constexpr int head_dim = Config::head_dim;
@@ -66,6 +67,8 @@ class consumer {
   }
 
  private:
+  /// A value that all of a warp's threads have, in a form that the compiler knows to be uniform.
+  /// Called by: one warp
   __device__ static int uniform(int value) {
     return __shfl_sync(~0u, value, 0);
   }
@@ -119,17 +122,20 @@ class consumer {
     return done;
   }
 
+  /// The buffer of the item's queries may be filled again.
   __device__ void release_queries() {
     if (is_first_warp_) shared_.queries_consumed[query_.buffer].warp_arrive();
     query_.advance();
   }
 
+  /// The stage of the current tile may be filled again.
   __device__ void release_tile() {
     shared_.consumed[stage_.buffer].warp_arrive();
     stage_.advance();
   }
 
-  /// A phase that is not waited for could pass unseen.
+  /// Passes over tiles that this warpgroup's queries do not see. A phase of a barrier that is not
+  /// waited for could pass unseen, so each is.
   __device__ void skip_tiles(int count) {
 #pragma unroll 1
     for (; count > 0; --count) {
@@ -365,6 +371,7 @@ class consumer {
   }
 
   /// Whether nothing of this thread's has left fp32's range.
+  /// Called by: one thread
   __device__ static bool is_finite(const output_accumulator& o, const row_values& sums) {
     constexpr float largest_sum = 1e30f;
     float zero = 0;  // or NaN

@@ -21,25 +21,30 @@ card current_card() {
   return {*multiprocessors, *major == 9 && *minor == 0};
 }
 
+/// Throws invalid_argument where nothing runs the problem.
 auto choose_for(const attention_problem& problem) {
   validate(problem);
-  return choose(forward_rules(), problem, current_card());
-}
-auto supported(const attention_problem& problem) {
-  auto choice = choose_for(problem);
+  auto choice = choose(forward_rules(), problem, current_card());
   if (choice.rule == nullptr) throw invalid_argument(choice.reason);
   return choice;
 }
 
+/// Without a plan, which takes longer: this is asked at each call.
 unsupported_reason unsupported(const attention_problem& problem) {
-  const auto choice = choose_for(problem);
-  if (choice.rule != nullptr) return std::nullopt;
-  return choice.reason;
+  validate(problem);
+  const card on = current_card();
+  unsupported_reason reason;
+  for (const forward_rule& rule : forward_rules()) {
+    if (!problem.variant.empty() && problem.variant != rule.name) continue;
+    reason = rule.unsupported(problem, on);
+    if (!reason) return std::nullopt;
+  }
+  return reason;
 }
 
 template <class T>
 void run(const attention_args<T>& args, cuda_stream stream) {
-  const forward_plan plan = supported(args.problem).best.plan;
+  const forward_plan plan = choose_for(args.problem).best.plan;
   validate(args, workspace_bytes(plan));
   switch (plan.block_queries) {
     case 256:
@@ -68,16 +73,16 @@ const registration<attention> registered{{
     .unsupported = unsupported,
     .workspace_bytes =
         [](const attention_problem& problem) {
-          return workspace_bytes(supported(problem).best.plan);
+          return workspace_bytes(choose_for(problem).best.plan);
         },
     .executed_flops =
         [](const attention_problem& problem) {
-          return executed_flops(problem, supported(problem).best.plan);
+          return executed_flops(problem, choose_for(problem).best.plan);
         },
     .run = {run<bf16>, run<fp16>},
     .variant =
         [](const attention_problem& problem) {
-          const auto choice = supported(problem);
+          const auto choice = choose_for(problem);
           const std::string plan = choice.best.plan.label();
           return std::string(choice.rule->name) + (plan.empty() ? "" : " " + plan);
         },

@@ -18,11 +18,11 @@ struct block_costs {
   int queries;
   double tile;       ///< of 64 queries and 64 keys, of a warpgroup beside others
   double tile_step;  ///< least time from one key tile to the next, however few warpgroups work
+  double block;      ///< begin and end of a block
 };
-constexpr std::array costs = {block_costs{64, 256, 0.220, 0.42}, block_costs{64, 192, 0.211, 0.42},
-                              block_costs{128, 192, 0.334, 0.70},
-                              block_costs{128, 128, 0.352, 0.66}};
-constexpr double block_us = 1.6;   // begin and end of a block
+constexpr std::array costs = {
+    block_costs{64, 256, 0.214, 0.42, 1.6}, block_costs{64, 192, 0.208, 0.42, 2.6},
+    block_costs{128, 192, 0.334, 0.70, 2.4}, block_costs{128, 128, 0.348, 0.66, 1.6}};
 constexpr double launch_us = 8.0;  // of the grid: the first keys come from memory
 
 const block_costs* find_costs(int head_dim, int queries) {
@@ -36,16 +36,23 @@ int count_blocks(const attention_problem& problem, int queries) {
   return static_cast<int>((problem.seqlen + queries - 1) / queries);
 }
 
-/// The most that a CTA has to do, over the average.
+/// The most that a CTA has to do, over the average. Runs at each call: no divisions in its loop.
 double imbalance(const block_order& order, int ctas, const std::vector<std::int64_t>& tiles) {
   std::vector<std::int64_t> loads(ctas);
   std::int64_t all = 0;
-  for (int first = 0, round = 0; first < order.items(); first += ctas, ++round) {
-    for (int cta = 0; cta < ctas; ++cta) {
-      const int position = position_in_round(round, cta, ctas);
-      if (position >= order.items()) continue;
-      loads[cta] += tiles[order.item(position).block];
-      all += tiles[order.item(position).block];
+  int turn = 0, step = 1;  // whose the next block is, by turns forwards and backwards
+  for (int first = 0; first < order.all_heads; first += order.head_group) {
+    const int heads = std::min(order.head_group, order.all_heads - first);
+    for (int block = order.blocks - 1; block >= 0; --block) {
+      for (int head = 0; head < heads; ++head) {
+        loads[turn] += tiles[block];
+        all += tiles[block];
+        turn += step;
+        if (turn == ctas || turn < 0) {
+          step = -step;
+          turn += step;
+        }
+      }
     }
   }
   const auto most = static_cast<double>(*std::ranges::max_element(loads));
@@ -70,6 +77,7 @@ struct ordered_plan {
 ordered_plan order_blocks(const attention_problem& problem, const card& on, int queries,
                           const std::vector<std::int64_t>& tiles) {
   constexpr int rounds_without_tickets = 16;
+  constexpr int sharing_ctas = 4;  // so many of a head's keep its keys in the cache, in any order
   constexpr double good_balance = 1.04;
   const int heads = static_cast<int>(problem.heads);
   const int all_heads = static_cast<int>(problem.batch) * heads;
@@ -80,15 +88,16 @@ ordered_plan order_blocks(const attention_problem& problem, const card& on, int 
   if (!problem.causal || problem.window != 0) {  // all are alike
     return {plan, static_cast<double>(rounds) * plan.ctas / plan.order.items()};
   }
-  if (rounds > rounds_without_tickets) {
-    plan.by_tickets = true;
-    plan.order.head_group = std::min(all_heads, heads_in_cache(problem));
-    return {plan, 1.01};
+  const bool few = rounds <= rounds_without_tickets;
+  const double by_head = few ? imbalance(plan.order, plan.ctas, tiles) : 0;
+  if (few && by_head <= good_balance) return {plan, by_head};
+  if (few && all_heads * sharing_ctas <= plan.ctas) {
+    plan.order.head_group = all_heads;
+    return {plan, imbalance(plan.order, plan.ctas, tiles)};
   }
-  const double by_head = imbalance(plan.order, plan.ctas, tiles);
-  if (by_head <= good_balance) return {plan, by_head};
-  plan.order.head_group = all_heads;
-  return {plan, imbalance(plan.order, plan.ctas, tiles)};
+  plan.by_tickets = true;
+  plan.order.head_group = std::min(all_heads, heads_in_cache(problem));
+  return {plan, 1 + 0.6 / rounds};
 }
 
 template <int Queries>
@@ -119,10 +128,12 @@ forward_rule::planned make_plan(const attention_problem& problem, const card& on
 
   const block_costs& cost = *find_costs(problem.head_dim, Queries);
   double us_of_head = 0;
-  for (const std::int64_t each : tiles) {
-    const double steps = static_cast<double>(each) * group_queries / Queries;
-    us_of_head +=
-        std::max(static_cast<double>(each) * cost.tile, steps * cost.tile_step) + block_us;
+  for (int i = 0; i < plan.order.blocks; ++i) {
+    const int query = i * Queries;
+    const int groups = std::min(Queries, head.queries - query + group_queries - 1) / group_queries;
+    us_of_head += std::max(static_cast<double>(tiles[i]) * cost.tile,
+                           walk_of(head, query, groups).tiles * cost.tile_step) +
+                  cost.block;
   }
   const double us = launch_us + us_of_head * plan.order.all_heads / plan.ctas * imbalance;
   return {plan, 1000 * us};
@@ -163,7 +174,8 @@ double executed_flops(const attention_problem& problem, const forward_plan& plan
   const head_shape head = shape_of(problem);
   std::int64_t tiles = 0;
   for (int i = 0; i < plan.order.blocks; ++i) tiles += tiles_of_block(head, plan.block_queries, i);
-  const int sum_columns = problem.head_dim == 64 ? 8 : 0;
+  const int sum_columns =
+      problem.head_dim == 64 && !problem.lse ? 8 : 0;  // forward_sm90/config.cuh
   return 2.0 * group_queries * tile_keys * (2 * problem.head_dim + sum_columns) *
          static_cast<double>(tiles) * plan.order.all_heads;
 }

@@ -7,6 +7,7 @@
 
 namespace based::attention_sm90 {
 
+/// Called by: one warp
 template <class Config, class Element>
 class producer {
   using storage = shared_storage<Config, Element>;
@@ -29,7 +30,6 @@ class producer {
   }
 
   /// Fetches once more what those items of the list need that are not done.
-  /// Called by: one warp
   __device__ void fetch_undone_items() {
 #pragma unroll 1
     for (int i = 0; i < storage::listed && shared_.list[i].groups > 0; ++i) {

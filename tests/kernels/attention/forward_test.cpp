@@ -1,8 +1,7 @@
 // What softmax attention on CUDA has to stand beyond the points that all operations are tested at:
 // every way in which a mask can cross a tile, rows that see no key, inputs on which a guessed
-// maximum is wrong, and values that are not finite. Of each registered implementation, variant and
-// element type.
-#include <cuda_runtime_api.h>
+// maximum is wrong, and values that are not finite. Of each implementation of ours, in each variant
+// and element type.
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -17,7 +16,6 @@
 
 #include "baselines/reference/attention.h"
 #include "kernels/attention/attention.h"
-#include "kernels/core/cuda_check.h"
 #include "kernels/core/element_type.h"
 #include "tests/support/compare.h"
 #include "tests/support/guarded_buffer.h"
@@ -48,7 +46,7 @@ std::ostream& operator<<(std::ostream& out, const candidate& each) {
 std::vector<candidate> candidates() {
   std::vector<candidate> all;
   for (const implementation<attention>& each : registry<attention>()) {
-    if (each.device() != device_kind::cuda) continue;
+    if (each.device() != device_kind::cuda || each.role != implementation_role::ours) continue;
     std::vector<std::string_view> variants = {""};
     variants.insert(variants.end(), each.variants.begin(), each.variants.end());
     for (const std::string_view variant : variants) {
@@ -154,8 +152,7 @@ std::vector<std::string> verify(const candidate& by, const attention_problem& p,
   if (!o.within(tolerance)) wrong.push_back("o: " + o.message());
   for (std::size_t i = 0; i < expected_lse.size() && p.lse; ++i) {
     const double want = expected_lse[i], got = found.lse[i];
-    // Sums are of rounded weights: off by half a unit of bf16, 2^-9, at most.
-    const bool same = std::isfinite(want) ? std::abs(got - want) <= 2e-3 + 1e-6 * std::abs(want)
+    const bool same = std::isfinite(want) ? std::abs(got - want) <= 1e-4 * (1 + std::abs(want))
                       : std::isnan(want)  ? std::isnan(got)
                                           : got == want;
     if (!same) {
