@@ -59,7 +59,7 @@ class key_moments {
   }
 
  private:
-  /// Calls f(row of z, value) for what this lane holds; several lanes hold the same.
+  /// Calls f(row of z, value) for what this lane holds; a value may be in several lanes.
   template <class Function>
   __device__ void for_each(Function f) {
 #pragma unroll

@@ -14,6 +14,7 @@ using value_tile = shared_tile<64, value_dim, swizzle::bytes128>;           // V
 using state_tile = shared_tile<quad::slots, value_dim, swizzle::bytes128>;  // S  [160 x 64]
 using state_accumulator = accumulator_tile<quad::slots>;                    // S^T [64 x 160]
 using rounded_state = operand_tile<quad::slots>;                            // S^T [64 x 160]
+static_assert(value_dim == warpgroup::rows, "S^T is the rows of one warpgroup's accumulator");
 
 /// The warps' parts of the moments of keys, lane by lane; see key_moments.cuh.
 using moment_parts = float4[warpgroup::warps][32];

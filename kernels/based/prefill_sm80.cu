@@ -9,8 +9,8 @@
 // Grid: one CTA per (batch, head), of two groups of four warps:
 //
 //   state warps   keep S^T [64 x 160] in fp32 registers for the whole sequence, [32 x 80] each, so
-//                 that a warp builds half the features of K, and only two warps the same. They
-//                 copy the chunks in and hand over S, rounded, before each.
+//                 that a warp builds half the features of K, and no half is built more than
+//                 twice. They copy the chunks in and hand over S, rounded, before each.
 //   output warps  own sixteen of the chunk's tokens each: phi(Q) and W are built once, in
 //                 registers. O leaves through shared memory, so that whole lines are written.
 //
@@ -19,7 +19,7 @@
 //   ready[chunk % 2]  a chunk's q, k, v and the S before it are in shared memory   state -> output
 //   read[chunk % 2]   they have been read                                          output -> state
 //
-// Every thread arrives for itself, and the state warps run the same code whatever their slices:
+// Every thread arrives for itself, and the state warps run one code whatever their slices:
 // compute-sanitizer follows arrivals thread by thread, and wants a named barrier in one place.
 //
 // S is handed over lane by lane: a rounded accumulator of S^T is, with its words in another order,

@@ -55,7 +55,7 @@ __device__ inline void add_chunks(state_accumulator& s_transposed, Moments&& mom
   int chunk = Group;
   for (; chunk < count; chunk += Groups) {
     ptx::fence_proxy_async();
-    warpgroup::sync<named_barrier>();  // features are there, the previous chunk is read
+    warpgroup::sync<named_barrier>();  // features are written, the previous chunk is read
     const value_tile& v = shared.v[stage().buffer];                    // [64 x 64]
     const quad::feature_tile& key_features = features[buffer.buffer];  // [64 x 160]
     warpgroup::mma_fence();

@@ -20,7 +20,8 @@ __device__ inline void named_barrier_sync() {
   asm volatile("bar.sync %0, %1;" ::"n"(Id), "n"(Threads) : "memory");
 }
 
-/// The same on a barrier whose number is known at run time only: all sixteen are taken then.
+/// barrier.cta.sync on a barrier whose number is known at run time only: the compiler then takes
+/// all sixteen for the block.
 /// Called by: `Threads` threads
 template <int Threads>
 __device__ inline void named_barrier_sync(int id) {

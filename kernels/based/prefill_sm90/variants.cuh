@@ -151,7 +151,7 @@ struct recompute : plain_variant<passing_multiprocessor> {
       } else if (warp >= output_warps) {
         sum_up<0, Stateful>(shared, p, range, warp - output_warps);
       }
-      ptx::named_barrier_sync<passed_barrier, 32 * state_end>();
+      ptx::named_barrier_sync<passed_barrier, warp_size * state_end>();
     }
   }
 
