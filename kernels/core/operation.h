@@ -16,8 +16,8 @@
 //     static verification compare(const problem&, const tensor_access&, const sampling&);
 //   };
 //
-// `arrange` and `compare` are defined beside the float64 reference (baselines/reference), and
-// there one object makes the operation known:
+// `arrange` and `compare` are defined beside the float64 reference (baselines/reference), together
+// with one object that makes the operation known:
 //
 //   const operation_registration<my_operation> registered;
 #pragma once
