@@ -113,7 +113,47 @@ struct attention {
             {{"64", 64}, {"128", 128}}, [](auto& p) -> auto& { return p.head_dim; }),
         choice_axis<problem, bool>(
             {.flag = "causal", .label = "causal", .help = "Whether attention is causal"},
-            {{"0", false}, {"1", true}}, [](auto& p) -> auto& { return p.causal; })};
+            {{"0", false}, {"1", true}}, [](auto& p) -> auto& { return p.causal; }),
+        number_axis<problem>(
+            {.flag = "kv-heads",
+             .label = "Hkv",
+             .help = "Heads of keys and values",
+             .tested = "1",
+             .usual = std::int64_t{0}},
+            [](auto& p) -> auto& { return p.kv_heads; }),
+        number_axis<problem>(
+            {.flag = "kv-seqlen",
+             .label = "Nkv",
+             .help = "Numbers of keys",
+             .tested = "1,100,200,321",
+             .usual = std::int64_t{0}},
+            [](auto& p) -> auto& { return p.kv_seqlen; }),
+        number_axis<problem>(
+            {.flag = "window",
+             .label = "W",
+             .help = "Keys that a query sees",
+             .tested = "1,64,65,1000",
+             .usual = std::int64_t{0}},
+            [](auto& p) -> auto& { return p.window; }),
+        real_axis<problem>(
+            {.flag = "scale",
+             .label = "scale",
+             .help = "Scale of q.k",
+             .tested = "0.5",
+             .usual = 0.0},
+            [](auto& p) -> auto& { return p.scale; }),
+        options_axis<problem>(
+            {.flag = "options", .label = "options", .help = "What is asked for beyond o"},
+            {{"lse", [](problem& p) -> bool& { return p.lse; }}}),
+        choice_axis<problem, attention_inputs>(
+            {.flag = "inputs",
+             .label = "inputs",
+             .help = "What queries and keys look like",
+             .usual = std::string("normal")},
+            {{"normal", attention_inputs::normal},
+             {"sink", attention_inputs::sink},
+             {"growing", attention_inputs::growing}},
+            [](auto& p) -> auto& { return p.inputs; })};
   }
 
   static std::vector<tensor_spec> tensors(const problem& p, element_type io) {

@@ -8,7 +8,8 @@
 // and rescale nothing. That is exact, for softmax does not depend on m, and P and its sums have the
 // range to differ from 1; only an overflow can hurt. So at the end the block votes, and where a sum
 // is not small enough (infinities and NaN included) it starts again and follows the maximum from
-// tile to tile, as FlashAttention does.
+// tile to tile, as FlashAttention does. Where that is not finite either, a third pass keeps what is
+// no number to the rows that see it.
 //
 // Grid: tiles of 128 queries, the last first, times (batch, head). Each of four warps owns 32
 // queries, so that a block of K or V from shared memory serves two products; S, P and O never leave
@@ -145,6 +146,11 @@ class warp_rows {
     return key <= of_last(p).last && key + key_tile > of_first(p).first;
   }
 
+  /// Whether all of the rows see all keys of the tile that starts with `key`. Called by: one warp
+  __device__ bool all_see_all(const parameters<T>& p, int key) const {
+    return key + key_tile - 1 <= of_first(p).last && key >= of_last(p).first;
+  }
+
   /// S = Q K^T, unscaled, minus infinity where a row does not see a key. Called by: one warp
   __device__ void score(const parameters<T>& p, const storage& shared, int buffer, int key) {
 #pragma unroll
@@ -161,8 +167,7 @@ class warp_rows {
         }
       }
     }
-    const bool all_see_all = key + key_tile - 1 <= of_first(p).last && key >= of_last(p).first;
-    if (!all_see_all) mask(p, key);
+    if (!all_see_all(p, key)) mask(p, key);
   }
 
   /// Before the exponentials: m of rows that see their first tile, or that follow the maximum.
@@ -216,14 +221,57 @@ class warp_rows {
     }
   }
 
-  /// Sums up the rows; whether the sums of all are as small as the speculative pass wants them.
-  /// Called by: one warp
+  /// As add(), for a tile of which some rows see only a part, where a value may be no finite
+  /// number: a weight of 0 times NaN is NaN, so keys that a row does not see are left out one by
+  /// one. Slow; follows score() and raise_offsets(). Called by: one warp
+  __device__ void add_what_is_seen(const parameters<T>& p, const storage& shared, int buffer,
+                                   int key) {
+    float weights[row_blocks][accumulator_tile<key_tile>::size];
+#pragma unroll
+    for (int m = 0; m < row_blocks; ++m) {
+#pragma unroll
+      for (int e = 0; e < s_[m].size; ++e) {
+        const int half = e % 4 / 2;
+        weights[m][e] = ptx::ex2(fmaf(s_[m].value[e], p.log2_scale, -offset_[m].value[half]));
+        sum_[m].value[half] += weights[m][e];
+      }
+    }
+    const int g = warp::lane() / 4, t = warp::lane() % 4;
+#pragma unroll 1
+    for (int column = 0; column < key_tile; ++column) {
+      const int owner = column % 8 / 2;  // of the four threads that share a row
+#pragma unroll
+      for (int m = 0; m < row_blocks; ++m) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          const float own = weights[m][column / 8 * 4 + 2 * half + column % 2];
+          const float weight = __shfl_sync(~0u, own, 4 * g + owner);
+          const key_range seen = seen_by(p, first_ + 16 * m + 8 * half + g);
+          if (key + column < seen.first || key + column > seen.last) continue;
+#pragma unroll
+          for (int e = 2 * half; e < o_[m].size; e += 4) {
+            const auto word =
+                shared.v[buffer].template load<std::uint32_t>(column, e / 4 * 8 + 2 * t);
+            o_[m].value[e] += weight * low_element<T>(word);
+            o_[m].value[e + 1] += weight * high_element<T>(word);
+          }
+        }
+      }
+    }
+  }
+
+  /// Sums up the rows; whether the sums of all are as small as the speculative pass wants them, and
+  /// all outputs finite. Called by: one warp
   __device__ bool finish() {
     bool good = true;
 #pragma unroll
     for (int m = 0; m < row_blocks; ++m) {
       sum_[m] = warp::row_sum(sum_[m]);
       good &= sum_[m].value[0] < largest_sum<T> && sum_[m].value[1] < largest_sum<T>;
+      float zero = 0;  // stays that unless an output is infinite or NaN
+#pragma unroll
+      for (int e = 0; e < o_[m].size; ++e) zero = fmaf(o_[m].value[e], 0.0f, zero);
+      good &= zero == 0;
     }
     return good;
   }
@@ -321,8 +369,9 @@ __global__ void __launch_bounds__(threads, config<HeadDim>::blocks_per_multiproc
   block::load_async<threads>(shared.q, p.q.token(block.batch, block.head, block.first),
                              p.q.token_stride, block.queries);
   warp_rows<T, HeadDim> rows(block);
-  for (int pass = 0; pass < 2; ++pass) {
-    rows.start(pass > 0);
+  constexpr int speculative = 0, careful = 2;  // between them: following the maximum
+  for (int pass = speculative; pass <= careful; ++pass) {
+    rows.start(pass > speculative);
     if (start >= begin) {
       load(shared.k[0], p.k, start);
       if constexpr (buffers > 1) load(shared.v[0], p.v, start);
@@ -332,7 +381,7 @@ __global__ void __launch_bounds__(threads, config<HeadDim>::blocks_per_multiproc
     for (int key = start; key >= begin; key -= key_tile) {
       block::wait_loads<0>();
       __syncthreads();  // the tile has arrived, and the other buffer is no longer read
-      if (key == start && pass == 0) rows.load_queries(shared);
+      if (key == start && pass == speculative) rows.load_queries(shared);
       if constexpr (buffers > 1) {
         if (key > begin) {
           load(shared.k[1 - buffer], p.k, key - key_tile);
@@ -353,7 +402,11 @@ __global__ void __launch_bounds__(threads, config<HeadDim>::blocks_per_multiproc
         if (key > begin) load(shared.k[0], p.k, key - key_tile);
         block::commit_loads();
       }
-      if (is_seen) rows.add(p, shared, buffer);
+      if (is_seen && pass == careful && !rows.all_see_all(p, key)) {
+        rows.add_what_is_seen(p, shared, buffer, key);
+      } else if (is_seen) {
+        rows.add(p, shared, buffer);
+      }
       if constexpr (buffers > 1) buffer = 1 - buffer;
     }
     const bool good = rows.finish();

@@ -2,6 +2,8 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <cstdint>
+#include <limits>
 
 #include "kernels/attention/attention.h"
 #include "kernels/core/fp16.h"
@@ -30,8 +32,10 @@ void validate(const attention_problem& problem) {
   BASED_REQUIRE(problem.heads % problem.key_heads() == 0,
                 fmt::format("heads is {}, must be a multiple of kv_heads {}", problem.heads,
                             problem.key_heads()));
-  BASED_REQUIRE(problem.window >= 0,
-                fmt::format("window is {}, must be 0 (none) or more", problem.window));
+  constexpr std::int64_t largest_window = std::numeric_limits<std::int32_t>::max();
+  BASED_REQUIRE(
+      problem.window >= 0 && problem.window <= largest_window,
+      fmt::format("window is {}, must be 0 (none) to {}", problem.window, largest_window));
   BASED_REQUIRE(
       problem.window == 0 || problem.causal,
       fmt::format("window is {}, must be 0 where attention is not causal", problem.window));

@@ -56,6 +56,21 @@ class ring {
   barrier full_[Size], empty_[Size];
 };
 
+/// Registers of a thread at launch: an even share of the multiprocessor's, in steps of eight.
+template <int Ctas, int Threads>
+inline constexpr int launch_registers = 65536 / (Ctas * Threads) / 8 * 8;
+
+/// Gives the threads of the calling warpgroup `Wanted` registers each, of a block that was launched
+/// with `AtLaunch`.
+/// Called by: one warpgroup
+template <int Wanted, int AtLaunch>
+__device__ inline void set_registers() {
+  static_assert(Wanted % 8 == 0 && Wanted >= 24 && Wanted <= 240,
+                "setmaxnreg takes multiples of 8 from 24 to 240");
+  if constexpr (Wanted > AtLaunch) ptx::increase_registers<Wanted>();
+  if constexpr (Wanted < AtLaunch) ptx::decrease_registers<Wanted>();
+}
+
 /// A role in a block: how many warpgroups have it, and how many registers each of their threads.
 struct warpgroup_role {
   int warpgroups;
@@ -70,14 +85,10 @@ struct role_split {
   static constexpr int warpgroups = (Roles.warpgroups + ...);
   static constexpr int threads = warpgroups * warpgroup::threads;
 
-  /// Of a thread at launch: an even share of the multiprocessor's, in steps of eight.
-  static constexpr int launch_registers = 65536 / (Ctas * threads) / 8 * 8;
+  static constexpr int at_launch = launch_registers<Ctas, threads>;
 
-  static_assert(((Roles.registers % 8 == 0 && Roles.registers >= 24 && Roles.registers <= 240) &&
-                 ...),
-                "setmaxnreg takes multiples of 8 from 24 to 240");
   // A warpgroup that asks for more than is left waits for ever: the pool is what the launch took.
-  static_assert(((Roles.warpgroups * Roles.registers) + ...) <= warpgroups * launch_registers,
+  static_assert(((Roles.warpgroups * Roles.registers) + ...) <= warpgroups * at_launch,
                 "the roles' registers are more than the block was launched with");
 
   /// Sets the registers of the calling warpgroup's role and calls that role's function with the
@@ -91,20 +102,12 @@ struct role_split {
     const int group = warp / warpgroup::warps;
     const auto run_if_own = [&]<warpgroup_role Role>(auto& function) {
       if (group >= first && group < first + Role.warpgroups) {
-        set_registers<Role.registers>();
+        set_registers<Role.registers, at_launch>();
         function(group - first);
       }
       first += Role.warpgroups;
     };
     (run_if_own.template operator()<Roles>(functions), ...);
-  }
-
- private:
-  /// Called by: one warpgroup
-  template <int Wanted>
-  __device__ static void set_registers() {
-    if constexpr (Wanted > launch_registers) ptx::increase_registers<Wanted>();
-    if constexpr (Wanted < launch_registers) ptx::decrease_registers<Wanted>();
   }
 };
 

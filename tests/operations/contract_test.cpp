@@ -19,6 +19,7 @@ namespace based {
 namespace {
 
 using support::checked_case;
+using ::testing::AnyOf;
 using ::testing::HasSubstr;
 using ::testing::IsSubsetOf;
 using ::testing::IsSupersetOf;
@@ -109,14 +110,22 @@ TEST_P(refusals, give_the_reason) {
 }
 
 TEST_P(refusals, are_of_sizes_that_no_problem_has) {
+  const std::vector<axis_values> typical = typical_points(GetParam());
+  const auto start = std::ranges::find_if(
+      typical, [](const axis_values& point) { return !GetParam().solve(point)->unsupported(); });
+  if (start == typical.end()) GTEST_SKIP() << "takes none of the typical problems";
   for (const axis_info& axis : GetParam().op->axes()) {
     if (axis.domain.of != axis_domain::kind::whole_number) continue;
+    std::string name(axis.flag);
+    std::ranges::replace(name, '-', '_');
     for (const std::int64_t size : {std::int64_t{0}, std::int64_t{-1}, std::int64_t{1} << 62}) {
-      axis_values point = typical_points(GetParam()).front();
+      if (axis.usual == axis_value(size)) continue;  // it stands for a default
+      axis_values point = *start;
       point[std::string(axis.flag)] = size;
-      EXPECT_THAT(refusal(*GetParam().solve(point)),
-                  AllOf(HasSubstr(std::string(axis.flag)), Not(HasSubstr("is null"))))
-          << size;
+      EXPECT_THAT(
+          refusal(*GetParam().solve(point)),
+          AllOf(AnyOf(HasSubstr(name), HasSubstr("bytes a tensor")), Not(HasSubstr("is null"))))
+          << axis.flag << ' ' << size;
     }
   }
 }
@@ -172,6 +181,7 @@ TEST_P(contract, describes_itself) {
     EXPECT_GE(solved.work().nominal_flops * 1.0001, solved.work().least_flops);
   });
   axis_values point = typical_points(tested).front();
+  if (tested.solve(point)->unsupported()) return;  // such a variant takes larger problems
   const double once = tested.solve(point)->executed_flops();
   point["batch"] = 2 * std::get<std::int64_t>(point["batch"]);
   EXPECT_GT(tested.solve(point)->executed_flops(), once);

@@ -27,6 +27,7 @@
 #include "kernels/attention/forward_sm90/producer.cuh"
 #include "kernels/ptx/sync.cuh"
 #include "kernels/tile/block.cuh"
+#include "kernels/tile/pipeline.cuh"
 
 namespace based::attention_sm90 {
 
@@ -55,8 +56,19 @@ __global__ void __launch_bounds__(cta_threads<Config>, 1)
   __syncthreads();
 
   const int warp = warp::uniform_index();
-  if (warp >= Config::groups * warpgroup::warps) {
-    ptx::decrease_registers<Config::producer_registers>();
+  const auto consume = [&](int) {
+    consumer<Config, Element> role(shared, p, warp);
+    for (bool more = true; more;) {
+      bool undone = role.work_on_new_items();
+      more = __syncthreads_or(false);
+      if (!__syncthreads_or(undone)) continue;
+      undone = role.template work_on_undone_items<attempt::online>();
+      if (!__syncthreads_or(undone)) continue;
+      role.template work_on_undone_items<attempt::careful>();
+      __syncthreads();
+    }
+  };
+  const auto produce = [&](int) {
     producer<Config, Element> role(shared, p);
     const bool fetches = warp == Config::groups * warpgroup::warps;
     for (bool more = true; more;) {
@@ -68,19 +80,11 @@ __global__ void __launch_bounds__(cta_threads<Config>, 1)
       if (fetches) role.fetch_undone_items();
       __syncthreads();  // before the list is filled again
     }
-  } else {
-    ptx::increase_registers<Config::consumer_registers>();
-    consumer<Config, Element> role(shared, p, warp);
-    for (bool more = true; more;) {
-      bool undone = role.work_on_new_items();
-      more = __syncthreads_or(false);
-      if (!__syncthreads_or(undone)) continue;
-      undone = role.template work_on_undone_items<attempt::online>();
-      if (!__syncthreads_or(undone)) continue;
-      role.template work_on_undone_items<attempt::careful>();
-      __syncthreads();
-    }
-  }
+  };
+  using roles = role_split<1, warpgroup_role{Config::groups, Config::consumer_registers},
+                           warpgroup_role{1, Config::producer_registers}>;
+  static_assert(roles::threads == cta_threads<Config>);
+  roles::run(warp, consume, produce);
 }
 
 }  // namespace based::attention_sm90

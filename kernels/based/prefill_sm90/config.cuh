@@ -6,6 +6,7 @@
 #include "kernels/based/quad_features.cuh"
 #include "kernels/based/state_pass.cuh"
 #include "kernels/based/weights.cuh"
+#include "kernels/tile/pipeline.cuh"
 #include "kernels/tile/warpgroup.cuh"
 
 namespace based::sm90 {
@@ -118,13 +119,11 @@ constexpr int consumer_warps = 2 * warpgroup::warps;
 /// The registers of a thread: at launch as many for each, then those that a role with few needs
 /// leaves are given to the others.
 enum class role { output, state, moments };
-constexpr int multiprocessor_registers = 65536;
 template <class Variant, bool Normalize>
-constexpr int launch_registers = multiprocessor_registers /
-                                 (Variant::ctas * cta_threads<Variant, Normalize>()) / 8 * 8;
+constexpr int even_registers = launch_registers<Variant::ctas, cta_threads<Variant, Normalize>()>;
 template <class Variant, bool Normalize>
 constexpr int registers_of(role of) {
-  constexpr int even = launch_registers<Variant, Normalize>;
+  constexpr int even = even_registers<Variant, Normalize>;
   if (has_moments_group<Variant, Normalize>()) return of == role::moments ? even - 72 : even + 24;
   if (Variant::ctas > 1) return of == role::output ? even + 8 : even - 8;
   return even;
@@ -135,16 +134,15 @@ constexpr bool registers_fit() {
       Variant::output_groups * registers_of<Variant, true>(role::output) +
       registers_of<Variant, true>(role::state) +
       has_moments_group<Variant, true>() * registers_of<Variant, true>(role::moments);
-  return Variant::ctas * warpgroup::threads * of_groups <= multiprocessor_registers;
+  return warpgroup::threads * of_groups <=
+         cta_threads<Variant, true>() * even_registers<Variant, true>;
 }
 static_assert(registers_fit<half_multiprocessor>() && registers_fit<whole_multiprocessor>());
 
+/// Called by: one warpgroup
 template <class Variant, bool Normalize, role Of>
-__device__ void set_registers() {
-  constexpr int at_launch = launch_registers<Variant, Normalize>;
-  constexpr int wanted = registers_of<Variant, Normalize>(Of);
-  if constexpr (wanted > at_launch) ptx::increase_registers<wanted>();
-  if constexpr (wanted < at_launch) ptx::decrease_registers<wanted>();
+__device__ void take_registers() {
+  set_registers<registers_of<Variant, Normalize>(Of), even_registers<Variant, Normalize>>();
 }
 
 template <class Variant>

@@ -79,7 +79,7 @@ __global__ void __launch_bounds__(cta_threads<Variant, Normalize>(), Variant::ct
   constexpr int moments_begin = output_warps + warpgroup::warps;
   if constexpr (has_moments_group<Variant, Normalize>()) {
     if (warp >= moments_begin) {
-      set_registers<Variant, Normalize, role::moments>();
+      take_registers<Variant, Normalize, role::moments>();
       run_moments_warpgroup<Stateful>(shared, p, range);
       return;
     }

@@ -17,7 +17,7 @@ __device__ void run_output_warpgroup(shared_storage<Variant>& shared, const para
   constexpr int stages = Variant::stages, groups = Variant::output_groups;
   const int first = range.first + group;
   if (groups > 1 && first >= range.last) return;
-  set_registers<Variant, Normalize, role::output>();
+  take_registers<Variant, Normalize, role::output>();
   ring_position<stages> stage_at, previous_at;
   stage_at.advance(Variant::passed_chunks(range) + group);
   ring_position<Variant::state_buffers> state_at;

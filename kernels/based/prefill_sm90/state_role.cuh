@@ -87,7 +87,7 @@ __device__ void run_state_warpgroup(shared_storage<Variant>& shared, const param
     Variant::template add_moments<Stateful>(moments, p, range);
     if (warpgroup::thread() == 0) shared.initial_tokens = initial_tokens;
   }
-  set_registers<Variant, Normalize, role::state>();
+  take_registers<Variant, Normalize, role::state>();
 
   ring_position<Variant::state_buffers> state_at;
   ring_position<Variant::feature_buffers> features_at;
