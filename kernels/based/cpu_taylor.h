@@ -48,7 +48,7 @@ void expanded_features_of(const float (&x)[feature_dim][tokens], float product,
   }
 }
 
-/// The same of one token, contiguous: phi [273] of x = factor * token.
+/// The 273 features of one token, contiguous: phi [273] of x = factor * token.
 inline void expanded_features_of(const float* token, float factor, float product, float* phi) {
   float x[feature_dim];
   for (int i = 0; i < feature_dim; ++i) x[i] = factor * token[i];
