@@ -14,6 +14,8 @@ from plots.results import SHAPE
 _WORDS = {
     "based": ("", ""),
     "based_sm80": ("for Ampere", ""),
+    "forward_sm90": ("", ""),
+    "forward_sm80": ("for Ampere", ""),
     "expanded": ("expanded state", ""),
     "tile": ("the Based authors' kernel", ""),
     "naive": ("one operation after another", ""),

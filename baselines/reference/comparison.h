@@ -39,7 +39,7 @@ class error_norm {
   double relative() const {
     return reference_ > 0 ? std::sqrt(difference_ / reference_) : std::sqrt(difference_);
   }
-  /// Of the rows added one by one, the largest relative error.
+  /// The largest relative error of the rows that were added one by one.
   double worst_row() const { return worst_row_; }
 
  private:

@@ -48,7 +48,7 @@ struct kernel_params {
   float log2_scale;  // the softmax's scale times log2(e): exponentials are base 2
 };
 
-/// Of the four threads that share a row.
+/// Combines the values of the four threads that share a row.
 template <class Combine>
 __device__ float combine_row(float value, Combine combine) {
   constexpr unsigned all_lanes = 0xffffffff;

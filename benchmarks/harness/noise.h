@@ -27,9 +27,9 @@ host_counters read_host_counters(const std::filesystem::path& root = "/");
 /// of the machine stolen.
 std::string host_noise(const host_counters& before, const host_counters& after, int threads);
 
-/// The same of a GPU, from the clock's readings in MHz and the number of other processes that had
-/// it open. Marked are: any other process; a clock of which the middle nine tenths of the readings
-/// spread over more than 10 % of their median.
+/// What was noticed of a GPU, from the clock's readings in MHz and the number of other processes
+/// that had it open; empty: nothing. Marked are: any other process; a clock of which the middle
+/// nine tenths of the readings spread over more than 10 % of their median.
 std::string gpu_noise(const std::vector<double>& clock_mhz, int other_processes);
 
 }  // namespace based

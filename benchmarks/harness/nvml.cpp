@@ -138,7 +138,7 @@ class sampler final : public nvml_sampler {
   }
 
  private:
-  /// Of the processes that compute on this GPU.
+  /// The ids of the processes that compute on this GPU.
   std::vector<unsigned> process_ids() const {
     nvml_process found[64];
     unsigned count = std::size(found);

@@ -12,7 +12,7 @@ namespace based {
 
 class nvml_sampler {
  public:
-  /// Of the GPU with this PCI bus id; null where NVML is absent or does not know it. To be called
+  /// A sampler of the GPU with this PCI bus id; null if NVML is absent or does not know it. Call it
   /// before this process uses the GPU: in a container NVML names processes by other numbers than
   /// the process itself sees, and its own is the one that appears between this and start().
   static std::unique_ptr<nvml_sampler> open(const std::string& pci_bus_id);

@@ -23,7 +23,7 @@ constexpr const char* identity_keys[] = {"schema",    "revision", "compiled_for"
                                          "l2_policy", "cpu_name", "cpu_threads",  "gpu_name"};
 
 /// Google Benchmark's own JSON, parsed. An aggregate of counters that are all 0 has no coefficient
-/// of variation; Google Benchmark prints NaN there, which JSON does not know.
+/// of variation; Google Benchmark prints NaN in its place, which JSON does not know.
 template <class Report>
 ordered_json google_json(const std::string& before, const std::string& after, Report report) {
   std::ostringstream text;

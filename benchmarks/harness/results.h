@@ -45,7 +45,7 @@ class row_log {
   /// The row's fields for repetition `index` (an aggregate passes -1: the row's identity alone).
   nlohmann::ordered_json fields(const std::string& row_name, std::int64_t index) const;
   const row_record* last(const std::string& row_name) const;
-  /// Of repetition `index`; null where there is none.
+  /// The record of repetition `index`; null if the row has no such repetition.
   const row_record* find(const std::string& row_name, std::int64_t index) const;
   bool any_error() const { return any_error_; }
 

@@ -15,8 +15,8 @@ struct summary {
   double relative_half_width() const { return (high - low) / 2 / median; }
 };
 
-/// Of at least one sample. With fewer than six samples no 95 % interval of order statistics exists;
-/// the interval is then the whole range.
+/// The summary of at least one sample. With fewer than six samples no 95 % interval of order
+/// statistics exists; the interval is then the whole range.
 summary summarize(std::vector<double> samples);
 
 /// The median, of at least one sample.

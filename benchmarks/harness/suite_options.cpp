@@ -85,7 +85,7 @@ std::string axis_help(const shared_axis& axis) {
 }  // namespace
 
 std::optional<suite_options> parse_command_line(int argc, char** argv) {
-  CLI::App app{"based_bench: linear attention, verified and timed"};
+  CLI::App app{"based_bench: sequence mixers, verified and timed"};
   app.allow_extras();
   app.set_help_flag("--help,-h", "Print this help and Google Benchmark's");
 

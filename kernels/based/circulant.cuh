@@ -11,6 +11,7 @@
 namespace based::circulant {
 
 /// Words `first`, `first` + 1, .. of x rotated by `distance`, from x's words in a circle.
+/// Called by: one thread
 template <int Words>
 __device__ inline std::uint32_t rotated(const std::uint32_t (&x)[Words], int first, int distance) {
   const std::uint32_t word = x[(first + distance / 2) % Words];
@@ -23,6 +24,7 @@ inline constexpr int query_words = feature_dim / 2;  ///< of a row of queries
 /// Slots of a slice of phi(x) from a thread's rows g and g + 8, upper and lower, of scaled queries:
 /// word i holds columns 2 t + 2 i and 2 t + 2 i + 1 (mod 16). `slice` is to be a constant after
 /// unrolling. The squares lack their weight 1/2.
+/// Called by: one thread
 __device__ inline operand_slice query_slice(const std::uint32_t (&upper)[query_words],
                                             const std::uint32_t (&lower)[query_words], int slice) {
   if (slice == linear_slice) return {upper[0], lower[0], upper[4], lower[4]};

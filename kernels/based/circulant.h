@@ -2,8 +2,8 @@
 //
 //   slice s = 0..7, slot j   x_j x_{(j + s) mod 16}; s = 0: the squares
 //   slice 8, slot j < 8      x_j x_{j + 8}
-//   slice 8, slots 8 and 9   1, twice: S is handed over with sum(v) there as a bf16 head and a
-//                            residual; slots 10 to 15 hold nothing
+//   slice 8, slots 8 and 9   1, twice: S is handed over with sum(v) in them as a bf16 head and
+//                            a residual; slots 10 to 15 hold nothing
 //   slice 9, slot j          x_j
 //
 // The distances s = 0..8 around a circle of sixteen meet each of the 136 unordered pairs once, and

@@ -48,7 +48,7 @@ void expanded_features_of(const float (&x)[feature_dim][tokens], float product,
   }
 }
 
-/// The same of one token, contiguous: phi [273] of x = factor * token.
+/// The 273 features of one token, contiguous: phi [273] of x = factor * token.
 inline void expanded_features_of(const float* token, float factor, float product, float* phi) {
   float x[feature_dim];
   for (int i = 0; i < feature_dim; ++i) x[i] = factor * token[i];
@@ -60,7 +60,7 @@ inline void expanded_features_of(const float* token, float factor, float product
   }
 }
 
-/// Row of the compact layout that holds the same monomial as a row of the expanded one.
+/// Row of the compact layout that holds the monomial of a row of the expanded layout.
 constexpr int compact_row(int expanded) {
   if (expanded < first_product_row) return expanded;
   const int i = (expanded - first_product_row) / feature_dim;
@@ -68,14 +68,14 @@ constexpr int compact_row(int expanded) {
   return product_row(std::min(i, j), std::max(i, j));
 }
 
-/// Of x_i x_j and x_j x_i, is this expanded row the one with i <= j?
+/// Whether this expanded row is the one with i <= j of the two rows x_i x_j and x_j x_i.
 constexpr bool is_first_of_its_monomial(int expanded) {
   const int product = expanded - first_product_row;
   return product < 0 || product / feature_dim <= product % feature_dim;
 }
 
 /// Expands `width` columns of a compact state [153, row_size] to [273, width]: plain monomials on
-/// both sides, so that x_i x_j and x_j x_i are the same row twice.
+/// both sides, so that x_i x_j and x_j x_i are equal rows.
 template <class T>
 void expand_state(const float* compact, int row_size, int width, T* expanded) {
   for (int r = 0; r < expanded_features; ++r) {

@@ -75,10 +75,12 @@ constexpr factor_table make_factor_table() {
 }
 __constant__ const factor_table compact_factors = make_factor_table();
 
+/// Called by: one thread
 __device__ float entry(const bf16* x, int i) {
   return i == unit_entry ? 1.0f : to_float(x[i]);
 }
 
+/// Called by: one thread
 __device__ feature_pair features_of(const bf16* q, const bf16* k, int row, float scale) {
   const feature_factors factors{compact_factors.i[row], compact_factors.j[row]};
   constexpr auto compact = feature_layout::compact;
@@ -88,6 +90,7 @@ __device__ feature_pair features_of(const bf16* q, const bf16* k, int row, float
 }
 
 /// `count` bf16, as many as a thread has columns.
+/// Called by: one thread
 template <int count>
 __device__ void load_values(const bf16* from, float (&values)[count]) {
   struct alignas(count * sizeof(bf16)) {
@@ -101,6 +104,7 @@ __device__ void load_values(const bf16* from, float (&values)[count]) {
 }
 
 /// Over lanes whose numbers differ in bits first, 2 * first, ... < 32.
+/// Called by: one warp
 template <int first>
 __device__ float sum_over_lanes(float value) {
 #pragma unroll

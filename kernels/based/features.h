@@ -33,7 +33,8 @@ constexpr int product_row(int i, int j) {
 }
 static_assert(product_row(0, 0) == 17 && product_row(15, 15) == compact_features - 1);
 
-// With x extended by a sixteenth entry of 1, every feature is a weighted product of two entries:
+// With x extended by a seventeenth entry, 1, at index 16, every feature is a weighted product of
+// two entries:
 //
 //   compact, 153:  1, x_i, x_i x_j with i <= j (the order above)
 //   expanded, 273: 1, x_i, x_i x_j for all i, j (the order of the papers' TaylorExp)

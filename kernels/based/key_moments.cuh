@@ -25,6 +25,8 @@ using moments_tile = shared_tile<feature_dim, 2 * feature_dim, swizzle::none>;
 
 class key_moments {
  public:
+  /// Starts with moments of no keys.
+  /// Called by: one warpgroup
   __device__ void clear() {
     const int lane = warp::lane();
     const int row = lane / 16 * 8 + lane % 8;
@@ -38,6 +40,7 @@ class key_moments {
 
   /// Adds a chunk's keys [64 x 16]. By turns to two sums, which are not added up before they are
   /// handed over: nothing waits for a product.
+  /// Called by: one warpgroup
   __device__ void add(const quad::token_tile& k) {
     if (!holds_second() && !holds_first()) return;
     const char* matrices = k.at(0, 0) + from_;
@@ -52,7 +55,8 @@ class key_moments {
     }
   }
 
-  /// Writes this warp's part of the tile.
+  /// Writes the moments, scaled and rounded, to the tile: each warp its part.
+  /// Called by: one warpgroup
   __device__ void hand_over(moments_tile& tile, float scale) const {
     const float weight = holds_second() ? scale * scale : scale;
 #pragma unroll
@@ -63,11 +67,14 @@ class key_moments {
     }
   }
 
-  /// From and to z [153] of one head, without the count; from: for moments that are clear().
+  /// Loads z [153] of one head, without the count, into moments that are clear().
+  /// Called by: one warpgroup
   __device__ void load(const float* z) {
     for_each([&](int i, int j, int e) { sums_[0][e] = z[product_row(min(i, j), max(i, j))]; },
              [&](int i, int, int e) { sums_[0][e] = z[first_linear_row + i]; });
   }
+  /// Stores the moments in z [153] of one head, without the count.
+  /// Called by: one warpgroup
   __device__ void store(float* z) const {
     for_each(
         [&](int i, int j, int e) {
@@ -78,10 +85,13 @@ class key_moments {
         });
   }
 
-  /// This warp's part to memory, and from there.
+  /// Stores each warp's part of the moments.
+  /// Called by: one warpgroup
   __device__ void store_part(moment_parts& parts) const {
     parts[warpgroup::warp()][warp::lane()] = {sum(0), sum(1), sum(2), sum(3)};
   }
+  /// Adds the parts that store_part() has stored.
+  /// Called by: one warpgroup
   __device__ void add_part(const moment_parts& parts) {
     const float4 part = parts[warpgroup::warp()][warp::lane()];
     sums_[0][0] += part.x;
@@ -91,26 +101,32 @@ class key_moments {
   }
 
  private:
+  /// Called by: one thread
   __device__ static bool holds_second() {
     return warpgroup::warp() < 2;
   }
+  /// Called by: one thread
   __device__ static bool holds_first() {
     return warpgroup::warp() == 2;
   }
+  /// Called by: one thread
   __device__ static bool is_right_half() {
     return warpgroup::warp() == 1;
   }
   /// The dim that is the row of sums 2 i and 2 i + 1.
+  /// Called by: one thread
   __device__ static int row(int i) {
     return warp::lane() / 4 + 8 * i ^ 8 * is_right_half();
   }
 
   /// What this lane holds: columns 2 t and 2 t + 1 of two rows.
+  /// Called by: one thread
   __device__ float sum(int e) const {
     return sums_[0][e] + sums_[1][e];
   }
 
   /// Calls f(i, j, e) where sum(e) is M_ij, or g(i, column, e) where it is m_i.
+  /// Called by: one thread
   template <class F, class G>
   __device__ static void for_each(F f, G g) {
 #pragma unroll
@@ -126,7 +142,8 @@ class key_moments {
   float sums_[2][4];
 };
 
-/// y = 2 s m + s^2 M q of a chunk's rows [64 x 16].
+/// Starts y = 2 s m + s^2 M q of a chunk's rows [64 x 16].
+/// Called by: one warpgroup
 __device__ inline void start_moment_products(accumulator_tile<16>& y, const operand_slice& q,
                                              const moments_tile& moments) {
   constexpr std::uint32_t quarters = 0x3e803e80;  // bf16 {1/4, 1/4}: of eight m twice the mean
@@ -140,7 +157,8 @@ using halves_tile = shared_tile<8, feature_dim, swizzle::none>;
 /// The sums of rows g and g + 8, each twice in every lane. [64 x 8]
 using row_sums = accumulator_tile<8>;
 
-/// The rows' q . y / 2.
+/// Starts the sums q . y / 2 of a chunk's rows.
+/// Called by: one warpgroup
 __device__ inline void start_summing_moments(row_sums& sums, const operand_slice& q,
                                              const accumulator_tile<16>& y,
                                              const halves_tile& halves) {

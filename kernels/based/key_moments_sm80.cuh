@@ -15,6 +15,7 @@ namespace based::sm80 {
 class key_moments {
  public:
   /// Adds keys [64 x 16]; all rows count as tokens, even those of zeros.
+  /// Called by: one warp
   template <class Tile>
   __device__ void add(const Tile& k) {
 #pragma unroll
@@ -25,11 +26,13 @@ class key_moments {
     }
     add_count(Tile::rows);
   }
+  /// Called by: one thread
   __device__ void add_count(int tokens) {
     count_ += static_cast<float>(tokens);
   }
 
   /// Adds n + x . (m + M x / 2) of rows g and g + 8 of X to `sums`; a row's four lanes a part each.
+  /// Called by: one warp
   __device__ void add_weights(float (&sums)[2], const operand_slice& x) const {
     constexpr float lanes_per_row = 4;
     accumulator_tile<16> y;  // 2 m + M x of each row x of X
@@ -48,18 +51,21 @@ class key_moments {
     sums[1] += count_ / lanes_per_row;
   }
 
-  /// z [153] of one head, in the compact order of features.h. Every warp loads, one stores.
+  /// Loads z [153] of one head, in the compact order of features.h. Every warp loads, one stores.
+  /// Called by: one warp
   __device__ void load(const float* z) {
     count_ = z[0];
     for_each([&](int row, float& value) { value = z[row]; });
   }
+  /// Called by: one warp
   __device__ void store(float* z) {
     z[0] = count_;
     for_each([&](int row, float& value) { z[row] = value; });
   }
 
  private:
-  /// Calls f(row of z, value) for what this lane holds; several lanes hold the same.
+  /// Calls f(row of z, value) for what this lane holds; a value may be in several lanes.
+  /// Called by: one thread
   template <class Function>
   __device__ void for_each(Function f) {
 #pragma unroll

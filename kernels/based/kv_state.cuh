@@ -14,6 +14,7 @@ using value_tile = shared_tile<64, value_dim, swizzle::bytes128>;           // V
 using state_tile = shared_tile<quad::slots, value_dim, swizzle::bytes128>;  // S  [160 x 64]
 using state_accumulator = accumulator_tile<quad::slots>;                    // S^T [64 x 160]
 using rounded_state = operand_tile<quad::slots>;                            // S^T [64 x 160]
+static_assert(value_dim == warpgroup::rows, "S^T is the rows of one warpgroup's accumulator");
 
 /// The warps' parts of the moments of keys, lane by lane; see key_moments.cuh.
 using moment_parts = float4[warpgroup::warps][32];
@@ -45,12 +46,14 @@ namespace warpgroup {
 
 /// Whether this thread holds the slots of the constant, as elements 0 and 1 (and 2 and 3, eight
 /// rows down) of the block of eight columns that starts with them.
+/// Called by: one thread
 __device__ inline bool holds_constant() {
   return warp::lane() % 4 == 0;
 }
 inline constexpr int constant_element = quad::head_slot / 2;
 
 /// S^T in bf16. sum(v), the largest of the rows, keeps sixteen bits: a head and its residual.
+/// Called by: one thread
 __device__ inline rounded_state round_state(const state_accumulator& state) {
   rounded_state rounded = to_bf16(state);
   if (holds_constant()) {
@@ -65,12 +68,14 @@ __device__ inline rounded_state round_state(const state_accumulator& state) {
 }
 
 /// Whether a word's slots of this lane hold nothing.
+/// Called by: one thread
 __device__ inline bool is_empty(int word) {
   return quad::recipe(word).kind == quad::word_kind::constant && !holds_constant();
 }
 
 /// Calls f(word, half, offset, value) for each element that this thread holds: its slot's word and
 /// half (quad_map.h), and its place in the compact rows kv [153, 64] of a head, in bytes.
+/// Called by: one thread
 template <class Function>
 __device__ inline void for_each_compact(state_accumulator& state, Function f) {
   const std::uint32_t lane_byte = 4 + warp::lane() % quad::lanes;  // of the second word, then zeros
@@ -86,6 +91,7 @@ __device__ inline void for_each_compact(state_accumulator& state, Function f) {
 
 /// The state from the compact rows of one head, which lack the weights. All loads are on their way
 /// before the first is needed.
+/// Called by: one warpgroup
 __device__ inline void load_state(state_accumulator& state, const compact_state& kv, float scale) {
   for_each_compact(state, [&](int, int, std::uint32_t offset, float& value) {
     value = *reinterpret_cast<const float*>(reinterpret_cast<const char*>(&kv) + offset);
@@ -96,6 +102,7 @@ __device__ inline void load_state(state_accumulator& state, const compact_state&
 }
 
 /// The state to the compact rows kv [153, 64] of one head.
+/// Called by: one warpgroup
 __device__ inline void store_state(float* kv, state_accumulator& state, float scale) {
   const float inverse_scale = 1 / scale;
   for_each_compact(state, [&](int word, int half, std::uint32_t offset, float value) {
@@ -106,6 +113,7 @@ __device__ inline void store_state(float* kv, state_accumulator& state, float sc
   });
 }
 
+/// Called by: one warpgroup
 __device__ inline void store_parts(rounded_parts& parts, const state_accumulator& state) {
   const rounded_state rounded = round_state(state);
 #pragma unroll
@@ -115,6 +123,7 @@ __device__ inline void store_parts(rounded_parts& parts, const state_accumulator
   }
 }
 
+/// Called by: one warpgroup
 __device__ inline void add_parts(state_accumulator& state, const rounded_parts& parts) {
   float constant[2] = {state.value[constant_element], state.value[constant_element + 2]};
 #pragma unroll
@@ -137,6 +146,7 @@ __device__ inline void add_parts(state_accumulator& state, const rounded_parts& 
   }
 }
 
+/// Called by: one warpgroup
 __device__ inline void store_exact(exact_parts& parts, const state_accumulator& state) {
 #pragma unroll
   for (int i = 0; i < state.size / 4; ++i) {
@@ -146,6 +156,7 @@ __device__ inline void store_exact(exact_parts& parts, const state_accumulator& 
 }
 
 /// Calls f(element, value) for each element of the state and its value in `parts`.
+/// Called by: one thread
 template <class Function>
 __device__ inline void for_each_exact(state_accumulator& state, const exact_parts& parts,
                                       Function f) {
@@ -159,10 +170,12 @@ __device__ inline void for_each_exact(state_accumulator& state, const exact_part
   }
 }
 
+/// Called by: one warpgroup
 __device__ inline void load_exact(state_accumulator& state, const exact_parts& parts) {
   for_each_exact(state, parts, [](float& element, float value) { element = value; });
 }
 
+/// Called by: one warpgroup
 __device__ inline void add_exact(state_accumulator& state, const exact_parts& parts) {
   for_each_exact(state, parts, [](float& element, float value) { element += value; });
 }

@@ -65,7 +65,8 @@ prefill_options options_of(const std::string& text) {
   return {.normalize = all || text == "normalize", .initial_state = all, .final_state = all};
 }
 
-class session {
+/// Answers based_predict's requests, one a line, by the model of prefill_cost.h.
+class model_server {
  public:
   std::string answer(const std::string& line) {
     std::istringstream words(line);
@@ -129,10 +130,10 @@ class session {
 }  // namespace based
 
 int main() {
-  based::session session;
+  based::model_server server;
   try {
     for (std::string line; std::getline(std::cin, line);) {
-      std::cout << session.answer(line) << std::endl;
+      std::cout << server.answer(line) << std::endl;
     }
   } catch (const std::exception& error) {
     std::cerr << "based_predict: " << error.what() << "\n";

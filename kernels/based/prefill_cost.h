@@ -5,8 +5,7 @@
 // the multiprocessor that ends last: a call's launches, what a CTA takes to begin and to end, and
 // its chunks one after another. A multiprocessor holds one CTA or two (mma_sync: two; quadratic:
 // four, or two with states), and each chunk takes longer the more of the card is at work, for all
-// share its memory. Long calls
-// run into the power limit, which slows every variant alike.
+// share its memory. Long calls run into the power limit, which slows every variant alike.
 #pragma once
 
 #include <algorithm>
@@ -19,8 +18,8 @@
 
 namespace based {
 
-/// Constants of one card. scripts/fit_dispatch measures and fits them. "Alone" and "shared": with
-/// the multiprocessor to itself, and beside another CTA that does the same.
+/// Constants of one card. scripts/fit_dispatch measures and fits them. "Alone": the CTA
+/// has the multiprocessor to itself; "shared": another CTA at equal work is beside it.
 struct prefill_constants {
   double launch_ns;       ///< of a call: what even an empty kernel takes
   double throttled_part;  ///< not ns: a call at the power limit takes this part longer a ms
@@ -43,8 +42,8 @@ struct prefill_constants {
 
   double hand_over_ns;      ///< of heads between CTAs: flags cleared, tickets drawn, a state moved
   double segment_ns;        ///< start and end of a CTA of the kernel that sums up segments
-  double pass_alone_ns;     ///< a chunk in such a pass
-  double pass_shared_ns;    ///< the same, of two side by side
+  double pass_alone_ns;     ///< a chunk in a pass for the state only
+  double pass_shared_ns;    ///< a chunk in one of two such passes side by side
   double segment_state_ns;  ///< adding one segment's state
   double segment_state_crowded_ns;  ///< on top, where every multiprocessor has a CTA
   double recompute_pass_ns;         ///< an earlier chunk that a CTA of `recompute` passes over

@@ -9,8 +9,8 @@
 // Grid: one CTA per (batch, head), of two groups of four warps:
 //
 //   state warps   keep S^T [64 x 160] in fp32 registers for the whole sequence, [32 x 80] each, so
-//                 that a warp builds half the features of K, and only two warps the same. They
-//                 copy the chunks in and hand over S, rounded, before each.
+//                 that a warp builds half the features of K, and no half is built more than
+//                 twice. They copy the chunks in and hand over S, rounded, before each.
 //   output warps  own sixteen of the chunk's tokens each: phi(Q) and W are built once, in
 //                 registers. O leaves through shared memory, so that whole lines are written.
 //
@@ -19,7 +19,7 @@
 //   ready[chunk % 2]  a chunk's q, k, v and the S before it are in shared memory   state -> output
 //   read[chunk % 2]   they have been read                                          output -> state
 //
-// Every thread arrives for itself, and the state warps run the same code whatever their slices:
+// Every thread arrives for itself, and the state warps run one code whatever their slices:
 // compute-sanitizer follows arrivals thread by thread, and wants a named barrier in one place.
 //
 // S is handed over lane by lane: a rounded accumulator of S^T is, with its words in another order,
@@ -87,6 +87,7 @@ struct parameters {
 
 /// The parity of the phase that a chunk's barriers `ready` and `read` are in. Chunk -1 stands for
 /// the phase before the first.
+/// Called by: one thread
 __device__ constexpr std::uint32_t parity(int chunk) {
   return chunk >> 1 & 1;
 }
@@ -94,6 +95,7 @@ __device__ constexpr std::uint32_t parity(int chunk) {
 /// One CTA's head.
 struct head_range {
   std::int64_t batch, head, batch_head;
+  /// Called by: one thread
   __device__ explicit head_range(const parameters& p)
       : batch(blockIdx.x / p.heads), head(blockIdx.x % p.heads), batch_head(blockIdx.x) {}
 };
@@ -101,9 +103,11 @@ struct head_range {
 /// phi(K)^T of sixteen tokens [160 x 16], slice by slice; `slice` is to be a constant.
 class key_features {
  public:
+  /// Called by: one warp
   __device__ key_features(const key_tile& k, int token)
       : k_(k), token_(token), x_(warp::load_right(k, 0, token)) {}
 
+  /// Called by: one warp
   __device__ right_slice slice(int slice) const {
     if (slice == circulant::linear_slice) return x_;
     if (slice == circulant::opposite_slice) {
@@ -125,23 +129,28 @@ class key_features {
 /// The state of a state warp: S^T [32 dims x 80 slots], half of the slices.
 class partial_state {
  public:
+  /// Called by: one thread
   __device__ explicit partial_state(int warp) : warp_(warp) {}
 
   /// S += phi(K)^T V.
+  /// Called by: one warp
   __device__ void add(const key_tile& keys, const value_rows& v) {
     with_first_slice([&](auto first) { add(keys, v, first); });
   }
 
+  /// Called by: one warp
   __device__ void hand_over(handed_state& to) const {
     with_first_slice([&](auto first) { hand_over(to, first); });
   }
 
   /// From and to the compact rows kv [153, 64] of one head.
+  /// Called by: one warp
   __device__ void load(const float* kv) {
     for_each([&](int word, int, int offset, float& value) {
       value = is_empty(word) ? 0.0f : kv[offset];
     });
   }
+  /// Called by: one warp
   __device__ void store(float* kv) {
     float* const rows = ptx::opaque(kv);  // else the head's offset is added to each element's
     for_each([&](int word, int half, int offset, float& value) {
@@ -154,12 +163,15 @@ class partial_state {
   static constexpr int slices = circulant::slices / 2;
   static constexpr int halves = 2;  // of this warp's dims
 
+  /// Called by: one thread
   __device__ bool is_first_half() const {  // of the slices
     return warp_ < warpgroup::warps / 2;
   }
+  /// Called by: one thread
   __device__ int first_dim() const { return warp_ % 2 * halves * 16; }
 
   /// Calls f(the first of this warp's slices), a constant.
+  /// Called by: one warp
   template <class Function>
   __device__ void with_first_slice(Function f) const {
     if (is_first_half()) {
@@ -169,6 +181,7 @@ class partial_state {
     }
   }
 
+  /// Called by: one warp
   template <int First>
   __device__ void add(const key_tile& keys, const value_rows& v,
                       std::integral_constant<int, First>) {
@@ -189,6 +202,7 @@ class partial_state {
     }
   }
 
+  /// Called by: one warp
   template <int First>
   __device__ void hand_over(handed_state& to, std::integral_constant<int, First>) const {
     uint4* lane = to[First][0] + ptx::opaque(first_dim() / 16 * 32 + warp::lane());
@@ -203,6 +217,7 @@ class partial_state {
   }
 
   /// The squares take over their weight 1/2; sum(v) keeps sixteen bits, a head and its residual.
+  /// Called by: one thread
   template <int First>
   __device__ operand_slice rounded(int d, int i) const {
     operand_slice x = to_bf16(state_[d], i);
@@ -220,12 +235,14 @@ class partial_state {
   }
 
   /// Whether this lane's slots of a word, eight of the map's, hold nothing.
+  /// Called by: one thread
   __device__ static bool is_empty(int word) {
     return word == circulant::head_slot / 8 && warp::lane() % 4 != 0;
   }
 
   /// Calls f(word, half, offset, value) for each element that this lane holds: its slot's word and
   /// half (slot_rows.h), and its place in the compact rows.
+  /// Called by: one warp
   template <class Function>
   __device__ void for_each(Function f) {
     with_first_slice([&](auto first) {
@@ -251,6 +268,7 @@ class partial_state {
 /// Copies a head's chunks in, one after another; by the state warps.
 class chunk_loader {
  public:
+  /// Called by: one thread
   __device__ chunk_loader(const parameters& p, const head_range& range)
       : q_(p.q.token(range.batch, range.head, 0)),
         k_(p.k.token(range.batch, range.head, 0)),
@@ -258,6 +276,7 @@ class chunk_loader {
         tokens_(p.seqlen) {}
 
   /// Past the end there is nothing to copy.
+  /// Called by: one warpgroup
   __device__ void load_next(shared_storage& shared, const parameters& p, int stage) {
     if (tokens_ > 0) {
       load(shared.q[stage], q_, p.q.token_stride);
@@ -269,6 +288,7 @@ class chunk_loader {
   }
 
  private:
+  /// Called by: one warpgroup
   template <class Tile>
   __device__ void load(Tile& tile, const bf16*& from, std::int64_t stride) const {
     block::load_async<warpgroup::threads>(tile, from, stride, tokens_);
@@ -282,6 +302,7 @@ class chunk_loader {
 };
 
 /// This warp's quarter of K^T.
+/// Called by: one warp
 __device__ void transpose_keys(key_tile& to, const token_tile& k_tile) {
   const int first_token = 16 * ptx::opaque(warpgroup::warp());  // addresses only here: registers
   const operand_slice k = warp::load_transposed(k_tile, first_token, 0);
@@ -293,6 +314,7 @@ __device__ void transpose_keys(key_tile& to, const token_tile& k_tile) {
   }
 }
 
+/// Called by: one warpgroup
 __device__ void run_state_warp(shared_storage& shared, const parameters& p, const head_range& range,
                                int warp) {
   chunk_loader loader(p, range);
@@ -319,6 +341,7 @@ __device__ void run_state_warp(shared_storage& shared, const parameters& p, cons
 /// lack their weight 1/2, which the state has taken over.
 class query_features {
  public:
+  /// Called by: one thread
   __device__ query_features(const token_tile& q, int token, float factor) {
     const scale_factor scale(factor);
     const int row = token + warp::lane() / 4;
@@ -330,6 +353,7 @@ class query_features {
     }
   }
 
+  /// Called by: one thread
   __device__ operand_slice slice(int slice) const {
     return circulant::query_slice(upper_, lower_, slice);
   }
@@ -342,6 +366,7 @@ class query_features {
 };
 
 /// What an output warp does for a chunk: its sixteen rows of O, which goes to `out`.
+/// Called by: one warp
 template <bool Normalize>
 __device__ void work_out(shared_storage& shared, const parameters& p, int chunk,
                          key_moments& moments, bf16* out) {
@@ -407,6 +432,7 @@ __device__ void work_out(shared_storage& shared, const parameters& p, int chunk,
   __syncwarp();
 }
 
+/// Called by: one warp
 template <bool Normalize>
 __device__ void run_output_warp(shared_storage& shared, const parameters& p,
                                 const head_range& range) {

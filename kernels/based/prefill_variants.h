@@ -10,9 +10,8 @@
 //              part of a head only and hand its state to another CTA, so that the card is full to
 //              the end
 //   quadratic  on Hopper; all pairs of tokens, for sequences too short for a state between chunks
-//   mma_sync   on any device since Ampere; it also gives out a state at a scale near zero, which
-//   the
-//              others hold scaled and could not undo
+//   mma_sync   on any device since Ampere; it also gives out a state at a scale near zero, where
+//              the others hold the state scaled and could not undo it
 #pragma once
 
 #include <span>

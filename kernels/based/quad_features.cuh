@@ -20,6 +20,7 @@ struct group_words {
   std::uint32_t first, second;
 };
 
+/// Called by: one thread
 __device__ inline std::uint32_t picked(pick which, const group_words& group) {
   switch (which) {
     case pick::first:
@@ -42,6 +43,7 @@ __device__ inline std::uint32_t picked(pick which, const group_words& group) {
 /// later those of the next and the opposite one, and multiplies a slice out when it is asked for.
 class query_features {
  public:
+  /// Called by: one warp
   __device__ query_features() {
     const int row = 16 * warpgroup::warp() + warp::lane() / 4;
 #pragma unroll
@@ -53,22 +55,26 @@ class query_features {
 
   /// Moves on to a chunk and reads its own groups, all that the first `own_slices` need. No product
   /// that reads them may be in flight.
+  /// Called by: one thread
   __device__ void start(const token_tile& q) {
     own_ = load(q, 0);
   }
 
-  /// Reads the same chunk's other groups.
+  /// Reads the other groups of the chunk that start() has begun.
+  /// Called by: one thread
   __device__ void finish(const token_tile& q) {
     next_ = load(q, 1);
     opposite_ = load(q, 2);
   }
 
-  /// q [64 x 16].
+  /// The chunk's q [64 x 16] as an operand.
+  /// Called by: one thread
   __device__ const operand_slice& q() const {
     return own_;
   }
 
-  /// `slice` is to be a constant after unrolling.
+  /// A slice of phi(q); `slice` is to be a constant after unrolling.
+  /// Called by: one thread
   __device__ operand_slice slice(int slice) const {
     return {word(2 * slice, 0), word(2 * slice, 1), word(2 * slice + 1, 0), word(2 * slice + 1, 1)};
   }
@@ -77,6 +83,7 @@ class query_features {
   static constexpr int groups = 3;
 
   /// A group's words of rows g and g + 8, in the order of an operand.
+  /// Called by: one thread
   __device__ operand_slice load(const token_tile& q, int distance) const {
     constexpr int eight_rows = token_tile::layout::offset(8, 0);
     const auto at = [&](int offset) {
@@ -87,7 +94,8 @@ class query_features {
     return {at(first), at(first + eight_rows), at(second), at(second + eight_rows)};
   }
 
-  /// A word of row g (0) or g + 8 (1).
+  /// Word `index` of phi(q) in row g (`row` 0) or row g + 8 (`row` 1).
+  /// Called by: one thread
   __device__ std::uint32_t word(int index, int row) const {
     const auto group = [&](int distance) -> group_words {
       const operand_slice& words = distance == 0 ? own_ : distance == 1 ? next_ : opposite_;
@@ -115,13 +123,15 @@ class query_features {
   operand_slice own_, next_, opposite_;
 };
 
-/// phi(k) with its weights, by a warpgroup. A thread works on one token: the first two warps write
+/// Stores phi(k) with its weights. A thread works on one token: the first two warps write
 /// eight slots of each slice, the other two the other eight.
+/// Called by: one warpgroup
 __device__ inline void store_key_features(feature_tile& features, const token_tile& k, float scale,
                                           int warp) {
   constexpr int eight_columns = token_tile::layout::offset(0, 8);
   const int token = warpgroup::thread() % token_tile::rows;
-  // Of a token's half in k, and of its eight slots in each slice: tiles alike.
+  // The offsets of a token's left and right eight columns, in k and in each slice of the features:
+  // both tiles are laid out alike.
   const int left = ptx::opaque(token_tile::layout::offset(token, 0));
   const int right = left ^ eight_columns;
   const auto load = [&](int offset) {

@@ -78,7 +78,7 @@ constexpr word_recipe recipe(int word) {
   return recipes[word];
 }
 
-/// The same of a lane: its diagonal is a product.
+/// The recipe of a word in one lane, where the word's diagonal is a product.
 constexpr word_recipe recipe(int word, int lane) {
   const word_recipe any = recipe(word);
   if (any.kind != word_kind::diagonal) return any;
@@ -86,7 +86,7 @@ constexpr word_recipe recipe(int word, int lane) {
   return {word_kind::product, like, any.distance, like};
 }
 
-/// Slots of the constant: the state keeps sum(v) there as a bf16 head and its residual. The other
+/// Slots of the constant: in them the state keeps sum(v) as a bf16 head and its residual. The other
 /// lanes' slots of that word hold nothing.
 inline constexpr int constant_slice = 2;
 inline constexpr int head_slot = constant_slice * slice_slots + 8;

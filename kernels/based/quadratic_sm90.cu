@@ -65,6 +65,7 @@ struct stateful_storage : common_storage {
     quad::feature_tile key_features[pass_feature_buffers];  // [64 x 160]
     compact_state initial;                                  // on its way to registers
   };
+  /// Called by: one thread
   __device__ compact_state& initial_state() { return initial; }
 };
 template <bool Stateful>
@@ -77,6 +78,7 @@ constexpr bool fits() {
 static_assert(fits<stateless_storage>() && fits<stateful_storage>());
 
 /// The final state of a head.
+/// Called by: one warpgroup
 template <bool Normalize>
 __device__ void add_up_state(stateful_storage& shared, const parameters& p, const grid_head& head,
                              int warp) {
@@ -97,6 +99,7 @@ __device__ void add_up_state(stateful_storage& shared, const parameters& p, cons
 
 /// O += weight_factor phi(Q) S0. Returns the sums of those weights, of rows g and g + 8, without
 /// the factor, if they are wanted.
+/// Called by: one warpgroup
 template <bool Normalize>
 __device__ float2 add_initial_state(accumulator_tile<64>& o, stateful_storage& shared,
                                     const parameters& p, const grid_head& head) {
@@ -130,6 +133,7 @@ __device__ float2 add_initial_state(accumulator_tile<64>& o, stateful_storage& s
   }
 }
 
+/// Called by: one warpgroup
 __device__ void start_scores(accumulator_tile<64>& scores, const operand_slice& q,
                              const token_tile& k) {
   warpgroup::mma_fence();
@@ -138,6 +142,7 @@ __device__ void start_scores(accumulator_tile<64>& scores, const operand_slice& 
 }
 
 /// [O sums] += W [V ones], or without the sums. After mma_fence().
+/// Called by: one warpgroup
 template <int Cols>
 __device__ void start_output(accumulator_tile<Cols>& o_and_sums, const operand_tile<64>& w,
                              const value_tile& v, const ones_tile& ones) {

@@ -26,12 +26,15 @@ enum class source_layout {
 void to_source_layout(std::span<const float> compact, source_layout layout, float scale,
                       std::span<float> expanded);
 
-/// The opposite. The two rows of a product, equal in a state made of tokens, are averaged.
+/// Writes the compact form of a source's state. The two rows of a product, equal in a state made of
+/// tokens, are averaged.
 void from_source_layout(std::span<const float> expanded, source_layout layout, float scale,
                         std::span<float> compact);
 
-/// The same for the normaliser z: compact [153], expanded [273] (ThunderKittens has none).
+/// Converts the normaliser z as to_source_layout() does a state: compact [153], expanded
+/// [273] (ThunderKittens has none).
 void to_source_normalizer(std::span<const float> compact, float scale, std::span<float> expanded);
+/// Converts the normaliser z back as from_source_layout() does a state.
 void from_source_normalizer(std::span<const float> expanded, float scale, std::span<float> compact);
 
 }  // namespace based

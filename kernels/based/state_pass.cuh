@@ -21,7 +21,9 @@ inline constexpr int first_pass_barrier = 1;    // of the named barriers, one a 
 
 /// In place of key_moments, where none are wanted or they are kept elsewhere.
 struct no_moments {
+  /// Called by: one warpgroup
   __device__ void clear() {}
+  /// Called by: one warpgroup
   __device__ void add(const quad::token_tile&) {}
 };
 template <bool Wanted>
@@ -30,6 +32,7 @@ using moments_if = std::conditional_t<Wanted, key_moments, no_moments>;
 /// Adds those of the first `count` chunks that are warpgroup `Group`'s of `Groups`. Chunk i is
 /// loaded to stage i mod Storage::stages of `shared` (k, v, loaded). `release(i, stage)`: called by
 /// the warpgroup's first warp when chunk i has been read.
+/// Called by: one warpgroup
 template <int Group, int Groups, class Moments, class Storage, class Release>
 __device__ inline void add_chunks(state_accumulator& s_transposed, Moments&& moments,
                                   Storage& shared,
@@ -55,7 +58,7 @@ __device__ inline void add_chunks(state_accumulator& s_transposed, Moments&& mom
   int chunk = Group;
   for (; chunk < count; chunk += Groups) {
     ptx::fence_proxy_async();
-    warpgroup::sync<named_barrier>();  // features are there, the previous chunk is read
+    warpgroup::sync<named_barrier>();  // features are written, the previous chunk is read
     const value_tile& v = shared.v[stage().buffer];                    // [64 x 64]
     const quad::feature_tile& key_features = features[buffer.buffer];  // [64 x 160]
     warpgroup::mma_fence();

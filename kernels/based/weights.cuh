@@ -13,6 +13,7 @@ namespace based {
 
 /// In a block [16 x 16] on the diagonal of A, the bits of a word's two elements (operand_slice:
 /// word 0, and word 3 alike) that are not in the future of their row.
+/// Called by: one thread
 __device__ inline std::uint32_t causal_mask() {
   const int row = warp::lane() / 4;
   const int col = 2 * (warp::lane() % 4);
@@ -22,13 +23,16 @@ __device__ inline std::uint32_t causal_mask() {
 /// `factor` times 1 + s + s^2 / 2 of s = scale a.
 struct polynomial {
   float constant, linear, quadratic;
+  /// Called by: one thread
   __device__ explicit polynomial(float scale, float factor = 1)
       : constant(factor), linear(factor * scale), quadratic(factor * scale * scale / 2) {}
+  /// Called by: one thread
   __device__ float operator()(float a) const { return constant + a * (linear + a * quadratic); }
 };
 
 /// W = mask(polynomial(A)) of warp `Warp`'s sixteen rows of the scores A [64 x 64]: the blocks
 /// [16 x 16] left of the diagonal are whole, those right of it zero and not worked out.
+/// Called by: one warp
 template <int Warp>
 __device__ inline void weigh(operand_tile<64>& w, const accumulator_tile<64>& scores,
                              const polynomial& weight, std::uint32_t mask) {
@@ -47,12 +51,14 @@ __device__ inline void weigh(operand_tile<64>& w, const accumulator_tile<64>& sc
 }
 
 /// W in place of A, not yet rounded, where no column is in the future of a row.
+/// Called by: one thread
 __device__ inline void weigh_past(accumulator_tile<64>& scores, const polynomial& weight) {
 #pragma unroll
   for (float& score : scores.value) score = weight(score);
 }
 
 /// W of warp `warp`'s rows, the chunk of the columns being that of the rows.
+/// Called by: one warp
 __device__ inline operand_tile<64> weights(const accumulator_tile<64>& scores,
                                            const polynomial& weight, std::uint32_t mask, int warp) {
   operand_tile<64> w;

@@ -7,14 +7,14 @@
 
 namespace based {
 
-/// Of the current device; nullopt where there is none.
+/// An attribute of the current device; nullopt if the machine has no device.
 inline std::optional<int> device_attribute(cudaDeviceAttr attribute) {
   int device = 0, value = 0;
   if (cudaGetDevice(&device) == cudaSuccess &&
       cudaDeviceGetAttribute(&value, attribute, device) == cudaSuccess) {
     return value;
   }
-  cudaGetLastError();  // clears it
+  cudaGetLastError();  // clears the error
   return std::nullopt;
 }
 

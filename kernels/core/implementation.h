@@ -47,7 +47,7 @@ using unsupported_reason = std::optional<std::string>;
 
 /// The functions of an implementation, one an element type, all for one device. A function without
 /// a stream runs on the CPU and returns when the output is written. One with a stream only enqueues
-/// there: no allocation, no synchronisation, every launch checked, capturable into a graph.
+/// on it: no allocation, no synchronisation, every launch checked, capturable into a graph.
 template <class Op>
 class entry_points {
  public:

@@ -16,8 +16,8 @@
 //     static verification compare(const problem&, const tensor_access&, const sampling&);
 //   };
 //
-// `arrange` and `compare` are defined beside the float64 reference (baselines/reference), and
-// there one object makes the operation known:
+// `arrange` and `compare` are defined beside the float64 reference (baselines/reference), together
+// with one object that makes the operation known:
 //
 //   const operation_registration<my_operation> registered;
 #pragma once
@@ -63,8 +63,8 @@ struct axis_domain {
   std::int64_t least = 1;
   std::vector<std::string> names = {};
 
-  /// Of one value as the user types it. Throws invalid_argument, naming `flag`, the value and what
-  /// is allowed.
+  /// The axis's value from the text that the user types. Throws invalid_argument, naming `flag`,
+  /// the text and what is allowed.
   axis_value parse(std::string_view flag, std::string_view text) const;
 };
 

@@ -14,7 +14,8 @@
 
 namespace based {
 
-/// Of every tensor, workspace and stride, in bytes: the widest load that implementations use.
+/// The alignment of every tensor, workspace and stride, in bytes: the widest load that
+/// implementations use.
 inline constexpr std::uintptr_t tensor_alignment = 16;
 
 /// `value` >= 1.
@@ -45,8 +46,8 @@ struct view_strides {
 /// A good pointer, and strides that are aligned, not negative, and at least `dim` between tokens.
 void require_view(const char* name, const void* data, const view_strides& strides, int dim,
                   std::size_t element_bytes);
-/// Of a tensor that is written: a view in which no two elements of [batch, heads, seqlen, dim]
-/// share a place.
+/// A view of a tensor that is written: no two elements of [batch, heads, seqlen, dim] share a
+/// place.
 void require_output(const char* name, const void* data, const view_strides& strides,
                     std::int64_t batch, std::int64_t heads, std::int64_t seqlen, int dim,
                     std::size_t element_bytes);

@@ -16,7 +16,7 @@ __device__ inline std::uint32_t to_fp16x2(float low, float high) {
 
 inline constexpr std::uint32_t two_fp16_ones = 0x3c003c00;  ///< {1, 1}
 
-/// cvt.f32.f16 of the lower or the upper half of a word.
+/// cvt.f32.f16 of the lower half of a word.
 /// Called by: one thread
 __device__ inline float fp16_low_half(std::uint32_t word) {
   float value;
@@ -25,6 +25,8 @@ __device__ inline float fp16_low_half(std::uint32_t word) {
       : "r"(word));
   return value;
 }
+/// cvt.f32.f16 of the upper half of a word.
+/// Called by: one thread
 __device__ inline float fp16_high_half(std::uint32_t word) {
   return fp16_low_half(word >> 16);
 }

@@ -13,21 +13,23 @@ __device__ inline void fence_proxy_async() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
-/// barrier.cta.sync on named barrier `Id`, among `Threads` threads. PTX ISA, "bar, barrier".
-/// Called by: `Threads` threads
+/// barrier.cta.sync on named barrier `Id`, among the warps of `Threads` threads. PTX ISA, "bar,
+/// barrier".
+/// Called by: one warp
 template <int Id, int Threads>
 __device__ inline void named_barrier_sync() {
   asm volatile("bar.sync %0, %1;" ::"n"(Id), "n"(Threads) : "memory");
 }
 
-/// The same on a barrier whose number is known at run time only: all sixteen are taken then.
-/// Called by: `Threads` threads
+/// barrier.cta.sync on a barrier whose number is known at run time only: the compiler then takes
+/// all sixteen for the block.
+/// Called by: one warp
 template <int Threads>
 __device__ inline void named_barrier_sync(int id) {
   asm volatile("bar.sync %0, %1;" ::"r"(id), "n"(Threads) : "memory");
 }
-/// barrier.cta.red.and: whether `predicate` holds in all of the threads.
-/// Called by: `Threads` threads
+/// barrier.cta.red.and: whether `predicate` holds in all of `Threads` threads.
+/// Called by: one warp
 template <int Threads>
 __device__ inline bool named_barrier_all(int id, bool predicate) {
   std::uint32_t all;

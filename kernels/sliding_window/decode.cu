@@ -60,12 +60,14 @@ struct window_storage {
 };
 
 /// Over lanes whose numbers differ in bits first, 2 * first, ... < last.
+/// Called by: one warp
 template <int first, int last>
 __device__ float sum_over_lanes(float value) {
 #pragma unroll
   for (int bit = first; bit < last; bit *= 2) value += __shfl_xor_sync(~0u, value, bit);
   return value;
 }
+/// Called by: one warp
 template <int first, int last>
 __device__ float maximum_over_lanes(float value) {
 #pragma unroll

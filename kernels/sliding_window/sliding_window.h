@@ -22,10 +22,12 @@ struct window_problem {
   std::int64_t heads = 1;
   int window = 64;    ///< W, the slots of the ring
   int head_dim = 64;  ///< Dh, 64 or 128, of queries, keys and values
-  /// Of the current token in its sequence, from 0. Sweeps set it so that the ring is full and the
-  /// next slot in its middle.
+  /// The current token's position in its sequence, from 0. Sweeps set it so that the ring is full
+  /// and the next slot in its middle.
   std::int64_t position = 0;
-  bool append = true;  ///< write its key and value to their slot; else they are there
+  /// Whether the call writes the current token's key and value to their slot; if not, the caller
+  /// has done so.
+  bool append = true;
 
   float scale() const { return 1.0f / std::sqrt(static_cast<float>(head_dim)); }
   constexpr std::int64_t batch_heads() const { return batch * heads; }

@@ -16,8 +16,8 @@ __device__ inline void fill(Tile& tile, std::uint32_t word) {
   for (int i = threadIdx.x; i < Tile::bytes / 4; i += blockDim.x) words[i] = word;
 }
 
-/// Starts the copy of a tile's rows from `source`, `row_stride` elements apart, by all of the
-/// block's `Threads` threads. Rows from `valid_rows` on become 0 and are not read.
+/// Starts the copy of a tile's rows from `source`, `row_stride` elements apart, by the
+/// block's first `Threads` threads. Rows from `valid_rows` on become 0 and are not read.
 /// Called by: one block
 template <int Threads, class Tile, class T>
 __device__ inline void load_async(Tile& tile, const T* source, std::int64_t row_stride,

@@ -66,12 +66,14 @@ __device__ inline std::uint32_t to_word(float low, float high) {
   }
 }
 
-/// The lower and the upper element of a word.
+/// The lower element of a word.
 /// Called by: one thread
 template <class Element>
 __device__ inline float low_element(std::uint32_t word) {
   return std::is_same_v<Element, bf16> ? ptx::low_half(word) : ptx::fp16_low_half(word);
 }
+/// The upper element of a word.
+/// Called by: one thread
 template <class Element>
 __device__ inline float high_element(std::uint32_t word) {
   return std::is_same_v<Element, bf16> ? ptx::high_half(word) : ptx::fp16_high_half(word);

@@ -21,6 +21,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from plots.files import write_whole
+
 SCHEMA = "based-bench-dispatch/1"
 CHUNK_TOKENS = 64
 OPTIONS = {"none": "", "normalize": "normalize", "all": "final_state+initial_state+normalize"}
@@ -72,8 +74,26 @@ def problems() -> Iterator[Problem]:
             return
 
 
-def contenders(problem: Problem, multiprocessors: int) -> list[str]:
-    """The variants that may be the fastest; the others lose by so much that it is no question."""
+def variants_of(bench: Path) -> list[str]:
+    """The variants of the Based prefill that this based_bench has."""
+    described = subprocess.run(
+        [str(bench.resolve()), "--describe"], capture_output=True, text=True, check=False
+    )
+    if described.returncode != 0:
+        raise RuntimeError(f"{bench} --describe: status {described.returncode}")
+    for operation in json.loads(described.stdout)["operations"]:
+        for implementation in operation["implementations"]:
+            of = operation["name"], implementation["name"], implementation["device"]
+            if of == ("prefill", "based", "cuda"):
+                return implementation["variants"]
+    raise RuntimeError(f"{bench} has no Based prefill for CUDA: build it with CUDA")
+
+
+def contenders(problem: Problem, multiprocessors: int, variants: list[str]) -> list[str]:
+    """Those of `variants` that may be the fastest; others lose by so much that it is no question.
+
+    A variant that no rule here names may always be the fastest.
+    """
     heads, chunks = problem.heads / multiprocessors, problem.chunks
     work = heads * chunks
     if heads <= 1:
@@ -89,15 +109,19 @@ def contenders(problem: Problem, multiprocessors: int) -> list[str]:
         # The only one that is left off Hopper, and never the fastest on it.
         "mma_sync": (problem.heads + problem.chunks) % 16 == 0,
     }
-    return [variant for variant, may in may_win.items() if may]
+    unknown = sorted(may_win.keys() - set(variants))
+    if unknown:
+        raise RuntimeError(f"based_bench has no variant {', '.join(unknown)}: mend contenders()")
+    return [variant for variant in variants if may_win.get(variant, True)]
 
 
 class Measurement:
     """A document that grows by problems, and is written after each process of based_bench."""
 
-    def __init__(self, path: Path | None, folder: Path, time_cap: float):
+    def __init__(self, path: Path | None, folder: Path, time_cap: float, variants: list[str]):
         """In file `path`, or where None in one of `folder` that is named for the device."""
         self._path, self._folder, self._time_cap = path, folder, time_cap
+        self._variants = variants
         self._entries: dict[Problem, dict] = {}
         self._head = {"schema": SCHEMA}
 
@@ -136,7 +160,8 @@ class Measurement:
 
     def _missing(self, problem: Problem) -> list[str]:
         there = self._entries.get(problem, {"us": {}})["us"]
-        wanted = contenders(problem, self._head.get("multiprocessors", 132))
+        multiprocessors = self._head.get("multiprocessors", 132)
+        wanted = contenders(problem, multiprocessors, self._variants)
         return [variant for variant in wanted if variant not in there]
 
     def _add(self, results: dict, rows: dict[str, tuple[Problem, str]]) -> None:
@@ -167,9 +192,7 @@ class Measurement:
         whole = [entry for problem, entry in self._entries.items() if not self._missing(problem)]
         lines = ",\n".join("  " + json.dumps(entry) for entry in whole)
         text = json.dumps(self._head, indent=1)[:-2] + f',\n "problems": [\n{lines}\n ]\n}}\n'
-        partial = self.path.with_name(f".{self.path.name}.partial")
-        partial.write_text(text)
-        partial.replace(self.path)
+        write_whole(self.path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
 def load(path: Path) -> dict:

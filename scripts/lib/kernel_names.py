@@ -1,9 +1,11 @@
-"""Whether CUDA sources keep the rules of names that clang-tidy cannot check there.
+"""Whether CUDA sources keep the rules that clang-tidy cannot check in them: names, tags.
 
 usage: kernel_names.py FILE...
 
 Functions and types are snake_case, kernels end in _kernel, and a template parameter that is a type
-is CamelCase. One line for each name that is not; exit status: 0 clean, 1 not.
+is CamelCase. In kernels/ptx and kernels/tile the comment above a device function ends with who
+calls it: one thread, one warp, one warpgroup or one block. One line for each breach; exit status:
+0 clean, 1 not.
 """
 
 import pathlib
@@ -28,6 +30,10 @@ FUNCTION = re.compile(
     re.MULTILINE,
 )
 TYPE_PARAMETER = re.compile(r"[<,]\s*(?:class|typename)(?:\.\.\.)?\s+(\w+)(?=\s*[,>=])")
+
+# What may stand between a device function's comment and its __device__.
+TEMPLATE = re.compile(r"\s*(?:template\b|requires\b)")
+TAG = re.compile(r"Called by: one (?:thread|warp|warpgroup|block)$")
 
 
 def blanked(match):
@@ -58,10 +64,34 @@ def bad_names(text):
     return sorted(set(found))
 
 
+def untagged(text):
+    """(line, message) of each device function whose comment does not end with who calls it."""
+    lines = text.splitlines()
+    found = []
+    for number, line in enumerate(lines):
+        if "__device__" not in line.partition("//")[0]:
+            continue
+        above = number - 1
+        while above >= 0 and TEMPLATE.match(lines[above]):
+            above -= 1
+        comment = lines[above].strip() if above >= 0 else ""
+        if not (comment.startswith("///") and TAG.search(comment)):
+            found.append((number + 1, "device function without its tag: /// Called by: one ..."))
+    return found
+
+
+def breaches(path):
+    """(line, message) of all that breaks a rule in a source."""
+    text = path.read_text(encoding="utf-8")
+    *_, above, kernels, layer = ("", "", *path.resolve().parent.parts)
+    tagged = above != "tests" and kernels == "kernels" and layer in ("ptx", "tile")
+    return sorted(bad_names(text) + (untagged(text) if tagged else []))
+
+
 def main():
     status = 0
     for path in sys.argv[1:]:
-        for line, message in bad_names(pathlib.Path(path).read_text(encoding="utf-8")):
+        for line, message in breaches(pathlib.Path(path)):
             print(f"{path}:{line}: {message}")
             status = 1
     sys.exit(status)

@@ -10,6 +10,10 @@ import pytest
 # calls of more than 4096 tokens.
 BENCH = f"""#!{sys.executable}
 import json, re, sys
+if sys.argv[1:] == ["--describe"]:
+    based = dict(name="based", device="cuda", variants=VARIANTS)
+    json.dump(dict(operations=[dict(name="prefill", implementations=[based])]), sys.stdout)
+    sys.exit()
 given = dict(word[2:].split("=", 1) for word in sys.argv[1:])
 filter, rows = re.compile(given["benchmark_filter"]), []
 names = {{"none": "", "normalize": "/options:normalize",
@@ -30,15 +34,20 @@ context = dict(gpu_name="NVIDIA H200", gpu_sm_count="132", revision="r",
 json.dump(dict(context=context, benchmarks=rows), open(given["benchmark_out"], "w"))
 """
 
+VARIANTS = ["whole", "split", "recompute", "balanced", "quadratic", "mma_sync"]
+
+
+def build_with(folder, variants):
+    folder.mkdir()
+    bench = folder / "based_bench"
+    bench.write_text(BENCH.replace("VARIANTS", repr(variants)))
+    bench.chmod(bench.stat().st_mode | stat.S_IXUSR)
+    return folder
+
 
 @pytest.fixture
 def build(tmp_path):
-    folder = tmp_path / "build"
-    folder.mkdir()
-    bench = folder / "based_bench"
-    bench.write_text(BENCH)
-    bench.chmod(bench.stat().st_mode | stat.S_IXUSR)
-    return folder
+    return build_with(tmp_path / "build", VARIANTS)
 
 
 def measure(run, script, build, *options):
@@ -71,6 +80,21 @@ def test_resumes_with_what_is_missing(run, script, build, tmp_path):
     done = measure(run, script, build, "--problems", 30, "--resume", out)
     assert "10 of 10 problems" in done.stderr
     assert json.loads(out.read_text())["problems"][:20] == first
+
+
+def test_a_variant_that_no_rule_names_is_measured_everywhere(run, script, tmp_path):
+    out = tmp_path / "times.json"
+    build = build_with(tmp_path / "build", [*VARIANTS, "another"])
+    measure(run, script, build, "--problems", 20, "--out", out)
+    assert all("another" in problem["us"] for problem in json.loads(out.read_text())["problems"])
+
+
+def test_a_rule_for_a_variant_that_is_gone_is_an_error(run, script, tmp_path):
+    build = build_with(tmp_path / "build", VARIANTS[1:])
+    out = tmp_path / "times.json"
+    done = run(script("fit_dispatch"), "--build-dir", build, "--measure-only", "--out", out)
+    assert done.returncode == 1
+    assert "based_bench has no variant whole" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -107,3 +107,37 @@ def test_a_name_against_the_rules_is_found(library, run, root, tmp_path, good, b
     assert done.returncode == 1
     assert said in done.stdout
     assert done.stdout.startswith(f"{source}:")
+
+
+GOOD_TAGS = """
+/// Adds.
+/// Called by: one thread
+__device__ inline int add(int a, int b) { return a + b; }
+struct ring {
+  /// Moves on. Called by: one warp
+  template <class T>
+  __device__ void advance(T) {}  // __device__
+};
+"""
+
+
+@pytest.mark.parametrize("folder", ["ptx", "tile"])
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [
+        ("/// Called by: one thread\n", ""),
+        ("one thread", "the thread"),
+        ("one warp\n", "one warp or two\n"),
+        ("one warp\n", "one warp\n\n"),
+    ],
+)
+def test_a_device_function_without_its_tag_is_found(run, root, tmp_path, folder, good, bad):
+    source = tmp_path / "kernels" / folder / "source.cuh"
+    source.parent.mkdir(parents=True)
+    source.write_text(GOOD_TAGS)
+    assert run(sys.executable, root / "scripts/lib/kernel_names.py", source).returncode == 0
+    assert good in GOOD_TAGS
+    source.write_text(GOOD_TAGS.replace(good, bad))
+    done = run(sys.executable, root / "scripts/lib/kernel_names.py", source)
+    assert done.returncode == 1
+    assert "device function without its tag" in done.stdout

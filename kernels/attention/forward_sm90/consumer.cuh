@@ -12,7 +12,7 @@ namespace based::attention_sm90 {
 /// multiplied with no weight that is zero because the query may not see it.
 enum class attempt { speculative, online, careful };
 
-/// Called by, but for what says otherwise: one warpgroup
+/// What one warpgroup works with; each member says who calls it.
 template <class Config, class Element>
 class consumer {
   static constexpr int head_dim = Config::head_dim;
@@ -30,6 +30,7 @@ class consumer {
 
  public:
   /// `warp`: the calling warp's index in the block, known to the compiler as uniform.
+  /// Called by: one thread
   __device__ consumer(storage& shared, const parameters& p, int warp)
       : shared_(shared),
         p_(p),
@@ -82,6 +83,7 @@ class consumer {
   };
 
   /// Found anew where it is needed: while a warpgroup walks over tiles it has no registers for it.
+  /// Called by: one warp
   __device__ place locate(int index) const {
     const listed_item& item = shared_.list[index];
     place own;
@@ -94,6 +96,7 @@ class consumer {
   }
 
   /// Returns whether it is done.
+  /// Called by: one warpgroup
   template <attempt Kind>
   __device__ bool work_on(int index) {
     bool done = true;
@@ -123,12 +126,14 @@ class consumer {
   }
 
   /// The buffer of the item's queries may be filled again.
+  /// Called by: one warpgroup
   __device__ void release_queries() {
     if (is_first_warp_) shared_.queries_consumed[query_.buffer].warp_arrive();
     query_.advance();
   }
 
   /// The stage of the current tile may be filled again.
+  /// Called by: one warp
   __device__ void release_tile() {
     shared_.consumed[stage_.buffer].warp_arrive();
     stage_.advance();
@@ -136,6 +141,7 @@ class consumer {
 
   /// Passes over tiles that this warpgroup's queries do not see. A phase of a barrier that is not
   /// waited for could pass unseen, so each is.
+  /// Called by: one warp
   __device__ void skip_tiles(int count) {
 #pragma unroll 1
     for (; count > 0; --count) {
@@ -146,6 +152,7 @@ class consumer {
   }
 
   /// The queries [64 x Dh] as an operand: the tile, or a copy in registers.
+  /// Called by: one warpgroup
   __device__ decltype(auto) queries() const {
     const tile& q = shared_.q[query_.buffer][group_];
     if constexpr (Config::queries_in_registers) {
@@ -156,6 +163,7 @@ class consumer {
   }
 
   /// Starts S = Q K^T [64 x 64].
+  /// Called by: one warpgroup
   template <class Queries>
   __device__ void start_scores(score_tile& scores, const Queries& q,
                                ring_position<Config::stages> at) {
@@ -166,6 +174,7 @@ class consumer {
   }
 
   /// Sixteen keys of the current tile.
+  /// Called by: one warpgroup
   __device__ void multiply_values(output_accumulator& o, const operand_slice& weights, int step) {
     const tile& v = shared_.v[stage_.buffer];
     if constexpr (Config::sums_by_product) {
@@ -175,6 +184,7 @@ class consumer {
     }
   }
   /// Starts O += P V [64 x Dh] of the current tile.
+  /// Called by: one warpgroup
   __device__ void start_values(output_accumulator& o, const operand_tile<tile_keys>& weights) {
     shared_.values_loaded[stage_.buffer].wait(stage_.parity);
     warpgroup::mma_fence();
@@ -184,6 +194,7 @@ class consumer {
   }
 
   /// The weights of a tile from its scores.
+  /// Called by: one warp
   template <attempt Kind>
   __device__ void weigh(score_tile& scores, row_state& rows, row_values& factors) {
     if constexpr (Kind == attempt::online) {
@@ -202,6 +213,7 @@ class consumer {
 
   /// All tiles of a walk. The weights of one tile are worked out while the tensor cores weigh the
   /// values of the tile before.
+  /// Called by: one warpgroup
   template <attempt Kind>
   __device__ void attend(output_accumulator& o, row_state& rows, const tile_walk& walk) {
     score_tile scores;
@@ -238,6 +250,7 @@ class consumer {
   /// Tiles that need no mask, two by two, where there are registers for the scores of two: those of
   /// the next tile are worked out while this one's become weights, sixteen keys at a time. From
   /// the first tile's scores; returns the number of tiles done, leaving the next one's scores.
+  /// Called by: one warpgroup
   template <class Queries>
   __device__ int attend_ahead(output_accumulator& o, score_tile& scores, row_state& rows,
                               const Queries& q, const tile_walk& walk) {
@@ -268,6 +281,7 @@ class consumer {
   }
 
   /// All tiles of a walk, one after the other.
+  /// Called by: one warpgroup
   __device__ void attend_carefully(output_accumulator& o, row_state& rows, const tile_walk& walk) {
     decltype(auto) q = queries();
 #pragma unroll 1
@@ -293,6 +307,7 @@ class consumer {
   }
 
   /// O += P V of the current tile without the products of zero weights.
+  /// Called by: one warp
   __device__ void add_values_with_weight(output_accumulator& o, operand_tile<tile_keys>& weights) {
     const tile& v = shared_.v[stage_.buffer];
     const int lane = warp::lane();
@@ -329,6 +344,7 @@ class consumer {
 
   /// Divides by the sums and stores, unless the warpgroup's rows have to be redone; returns whether
   /// it has stored them.
+  /// Called by: one warpgroup
   template <attempt Kind>
   __device__ bool finish(output_accumulator& o, const row_state& rows, int index) {
     listed_item& item = shared_.list[index];

@@ -7,12 +7,13 @@
 
 namespace based::attention_sm90 {
 
-/// Called by: one warp
+/// What one warp works with; each member says who calls it.
 template <class Config, class Element>
 class producer {
   using storage = shared_storage<Config, Element>;
 
  public:
+  /// Called by: one thread
   __device__ producer(storage& shared, const parameters& p) : shared_(shared), p_(p) {}
 
   /// Fills the list with this CTA's next items, and fetches what they need, as far ahead as there
@@ -30,6 +31,7 @@ class producer {
   }
 
   /// Fetches once more what those items of the list need that are not done.
+  /// Called by: one warp
   __device__ void fetch_undone_items() {
 #pragma unroll 1
     for (int i = 0; i < storage::listed && shared_.list[i].groups > 0; ++i) {
@@ -39,6 +41,7 @@ class producer {
 
  private:
   /// The first item of each CTA is known, the others it takes by its number or by tickets.
+  /// Called by: one warp
   __device__ int next_position() {
     const int round = round_++;
     if (round == 0 || p_.tickets == nullptr) {
@@ -50,6 +53,7 @@ class producer {
   }
 
   /// A negative position is the end.
+  /// Called by: one warp
   __device__ void list_item(listed_item& entry, int position) {
     listed_item item = {};
     if (position >= 0) {
@@ -69,11 +73,13 @@ class producer {
     __syncwarp();
   }
 
+  /// Called by: one warp
   __device__ void fetch(const listed_item& item) {
     fetch_queries(item);
     fetch_keys_and_values(item);
   }
 
+  /// Called by: one warp
   __device__ void fetch_queries(const listed_item& item) {
     barrier& loaded = shared_.queries_loaded[query_.buffer];
     shared_.queries_consumed[query_.buffer].wait(query_.parity ^ 1);
@@ -89,6 +95,7 @@ class producer {
     query_.advance();
   }
 
+  /// Called by: one warp
   __device__ void fetch_keys_and_values(const listed_item& item) {
     tile_coordinates at = {item.batch, item.key_head, item.first_key};
 #pragma unroll 1
@@ -101,6 +108,7 @@ class producer {
     }
   }
 
+  /// Called by: one thread
   __device__ static void load_panels(typename storage::tile& tile, const CUtensorMap& map,
                                      barrier& loaded, tile_coordinates from) {
 #pragma unroll

@@ -11,7 +11,7 @@ namespace based::attention_sm90 {
 inline constexpr int group_queries = 64;  ///< rows of a warpgroup's tile
 inline constexpr int tile_keys = 64;      ///< of a key tile
 
-/// What a head looks like, the same for all.
+/// What a head looks like; all heads of a call look alike.
 struct head_shape {
   int queries;
   int keys;
@@ -32,7 +32,8 @@ struct tile_walk {
   int clean;  ///< of the tiles after the first: those that all queries see whole, which come first
 };
 
-/// Of queries `query` .. `query` + 64 `groups` - 1; `clean` means something for one group only.
+/// The walk of queries `query` .. `query` + 64 `groups` - 1. Its `clean` means something for one
+/// group only.
 BASED_HOST_DEVICE constexpr tile_walk walk_of(const head_shape& head, int query, int groups = 1) {
   if (!head.causal) {
     const int tiles = (head.keys + tile_keys - 1) / tile_keys;

@@ -34,6 +34,7 @@ struct parameters {
 
 /// The tickets that the CTAs of `balanced` have drawn. They stand in the workspace behind the
 /// states.
+/// Called by: one thread
 __device__ inline std::uint32_t& tickets(const parameters& p) {
   return *reinterpret_cast<std::uint32_t*>(p.handed + p.handed_heads);
 }
@@ -42,13 +43,16 @@ __device__ inline std::uint32_t& tickets(const parameters& p) {
 struct grid_head {
   int index, batch, head;
 
+  /// Called by: one thread
   __device__ grid_head(const parameters& p, int of_all)
       : index(of_all), batch(of_all / p.heads), head(of_all % p.heads) {}
 
+  /// Called by: one thread
   __device__ tile_coordinates chunk(int number) const {
     return {batch, head, number * chunk_tokens};
   }
   /// The rows of a chunk that belong to warp `warp` of a warpgroup.
+  /// Called by: one thread
   __device__ tile_coordinates output(int chunk, int warp) const {
     return {batch, head, chunk * chunk_tokens + warp * output_tile::rows};
   }
@@ -61,6 +65,7 @@ struct segment_range : grid_head {
 };
 
 /// Segment blockIdx.y of head blockIdx.x, where a head's segments are all as long.
+/// Called by: one thread
 __device__ inline segment_range even_segment(const parameters& p) {
   const int segment = blockIdx.y;
   return {grid_head(p, blockIdx.x), segment,
@@ -111,6 +116,7 @@ __device__ inline float start_moments(key_moments& moments, const parameters& p,
   return z[0];
 }
 
+/// Called by: one warpgroup
 template <bool Stateful>
 __device__ inline float start_moments(no_moments&, const parameters&, const grid_head&, bool) {
   return 0;

@@ -8,14 +8,16 @@
 namespace based::sm90 {
 
 /// Moves a position in the ring of loaded chunks past those that were passed over.
+/// Called by: one thread
 template <class Variant>
 __device__ void skip_passed(ring_position<Variant::stages>& at, const segment_range& range) {
   if constexpr (Variant::passes_over_earlier_chunks) at.advance(Variant::passed_chunks(range));
 }
 
-/// Which chunk's readers a tile of S waits for before it is written: those of the chunk that had
-/// the tile before. The tiles of the first chunks were read by none, which counts as a phase that
-/// is over.
+/// The place in the ring of the chunk whose readers must be done before the first tile of S is
+/// written: the chunk that had the tile before. No chunk has had the first tiles, and waiting for
+/// its readers must not block, so the phase is one that counts as over.
+/// Called by: one thread
 template <class Variant>
 __device__ ring_position<Variant::stages> first_last_reader(const segment_range& range) {
   ring_position<Variant::stages> last_reader_at = {Variant::stages - Variant::state_buffers, 1};

@@ -4,7 +4,7 @@
 //
 //   passes_over_earlier_chunks  whether a CTA also loads chunks before its own, for pass()
 //   own_chunks(p)               which chunks the CTA works on, as far as its index says that
-//   draw_ticket(shared, p)      before the barriers are ready. Called by: one thread
+//   draw_ticket(shared, p)      draws a ticket before the barriers are ready
 //   redeem_ticket(...)          which chunks the CTA works on, as far as its ticket says that
 //   first_loaded(range)         the first chunk that it loads
 //   passed_chunks(range)        how many it loads before its own
@@ -12,11 +12,14 @@
 //   pass<Stateful>(...)         the work on chunks before its own. Called by: one block
 //   begins(range)               whether the head's initial state is this CTA's to add
 //   has_earlier(range)          whether S starts from something else than the initial state
-//   add_earlier<Stateful>(...)  what S then starts from. Called by: the state warpgroup
-//   add_moments<Stateful>(...)  the moments that others have summed up. Called by: one warpgroup
+//   add_earlier<Stateful>(...)  adds what S then starts from. Called by: one warpgroup
+//   add_moments<Stateful>(...)  adds the moments others have summed up. Called by: one warpgroup
 //   states_end(p, range)        the chunk, or the end, before which nobody reads the state
-//   hand_on(...)                S after the last own chunk. Called by: the state warpgroup
-//   hand_on_moments(...)        the moments after it. Called by: one warpgroup
+//   hand_on(...)                hands on S after the last own chunk. Called by: one warpgroup
+//   hand_on_moments(...)        hands on the moments after it. Called by: one warpgroup
+//
+// A member that does not say who calls it has the tag "Called by: one thread". The warpgroup of
+// add_earlier() and hand_on() is the one that keeps the state.
 //
 // `Stateful`: the call has an initial or a final state, or its segments have states before them.
 #pragma once
@@ -62,8 +65,9 @@ struct plain_variant : Config {
                                          const segment_range&) {}
 };
 
-/// Adds the states of the segments before. They pass through the tiles that the loop has no
-/// use for yet, all of one size, as many copies at a time.
+/// Adds the states of the segments before this one. They pass through the tiles that the loop has
+/// no use for yet, all of one size, as many copies at a time.
+/// Called by: one warpgroup
 template <class Storage>
 __device__ void add_partials(Storage& shared, state_accumulator& state,
                              const segment_state* partials, int count, int warp) {
@@ -129,7 +133,7 @@ struct recompute : plain_variant<passing_multiprocessor> {
   __device__ static int passed_chunks(const segment_range& range) { return range.first; }
   __device__ static bool has_earlier(const segment_range& range) { return range.first > 0; }
 
-  /// Keys and values alone of those that are passed over.
+  /// Loads a chunk; of a chunk that is only passed over, its keys and values alone.
   template <class Storage>
   __device__ static void load(Storage& shared, const parameters& p, const segment_range& range,
                               int chunk, int stage) {
@@ -151,7 +155,7 @@ struct recompute : plain_variant<passing_multiprocessor> {
       } else if (warp >= output_warps) {
         sum_up<0, Stateful>(shared, p, range, warp - output_warps);
       }
-      ptx::named_barrier_sync<passed_barrier, 32 * state_end>();
+      ptx::named_barrier_sync<passed_barrier, warp_size * state_end>();
     }
   }
 
@@ -167,6 +171,7 @@ struct recompute : plain_variant<passing_multiprocessor> {
 
  private:
   /// Sums up warpgroup `Group`'s part of the state before the segment.
+  /// Called by: one warpgroup
   template <int Group, bool Stateful, class Storage>
   __device__ static void sum_up(Storage& shared, const parameters& p, const segment_range& range,
                                 int warp) {
@@ -187,7 +192,7 @@ struct recompute : plain_variant<passing_multiprocessor> {
     warpgroup::store_exact(part.sum, s_transposed);
   }
 
-  /// Adds what was summed up. Called by: the state warpgroup
+  /// Adds what was summed up. Called by: one warpgroup
   template <class Storage>
   __device__ static void add_sums(state_accumulator& s_transposed, Storage& shared) {
 #pragma unroll 1  // else one is loaded while the other is added, which takes too many registers
@@ -201,7 +206,7 @@ struct recompute : plain_variant<passing_multiprocessor> {
 /// `balanced`: each of the first heads is begun by one CTA and gone on with by another.
 template <class Config>
 struct balanced : plain_variant<Config> {
-  /// None before the CTA has redeemed its ticket.
+  /// Stands in until the CTA has redeemed its ticket, which says its chunks.
   __device__ static segment_range own_chunks(const parameters& p) { return even_segment(p); }
 
   /// A ticket says how many CTAs of the grid have started before this one: CUDA does not promise
@@ -281,6 +286,7 @@ struct balanced : plain_variant<Config> {
     warpgroup::sync<NamedBarrier>();
     if (warpgroup::thread() == 0) ptx::store_release(&is_there, 1);
   }
+  /// Called by: one warpgroup
   template <int NamedBarrier, class Load>
   __device__ static void take_over(const std::uint32_t& is_there, Load load) {
     if (warpgroup::thread() == 0) {

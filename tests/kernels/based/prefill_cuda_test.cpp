@@ -40,9 +40,9 @@ using support::sequence_buffer;
 constexpr device_kind device = device_kind::cuda;
 constexpr float small_deviation = 0.25f;  // of q and k
 
-/// Of a head's error against float64, q and k being normally distributed. One of few tokens
-/// averages over little, but in the quadratic form, which is dispatched there: so a forced variant
-/// may be off by more.
+/// The tolerance of a head's error against float64, q and k being normally distributed. A head of
+/// few tokens averages over little, but the quadratic form, which is dispatched for it, rounds
+/// less; so only a forced variant may be off by more.
 constexpr double tolerance_at(float deviation, std::int64_t seqlen, std::string_view variant) {
   constexpr std::int64_t few_tokens = 100;
   const bool averages_over_little = seqlen < few_tokens && !variant.empty();

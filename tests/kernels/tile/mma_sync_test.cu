@@ -164,7 +164,7 @@ __global__ void load_kernel(const bits* source, int row_step, bits* blocks) {
   write_block(blocks + (blockIdx.y * gridDim.x + blockIdx.x) * block_elements, block_size, block);
 }
 
-/// Of the blocks that start at rows 0, `row_step`, .. and columns 0, 16, ..
+/// Checks the loads of the blocks that start at rows 0, `row_step`, .. and columns 0, 16, ..
 template <class Load, class Tile>
 void check_load(int row_step = block_size) {
   constexpr int across = Tile::cols / block_size;

@@ -77,7 +77,7 @@ void launch_grid(dim3 blocks, int threads, Kernel kernel, std::size_t shared_byt
                 args...);
   BASED_CUDA(cudaDeviceSynchronize());
 }
-/// The same for one warpgroup.
+/// Runs a kernel of one warpgroup to its end.
 template <class Kernel, class... Args>
 void launch(Kernel kernel, std::size_t shared_bytes, Args... args) {
   launch_grid(1, warpgroup::threads, kernel, shared_bytes, args...);
