@@ -249,6 +249,7 @@ void run(const attention_args<bf16>& args, cuda_stream stream) {
 }
 
 unsupported_reason unsupported(const attention_problem& problem) {
+  validate(problem);
   if (problem.key_heads() != problem.heads) return "grouped heads";
   if (problem.keys() != problem.seqlen) return "fewer queries than keys, or more";
   if (problem.window != 0) return "a window";

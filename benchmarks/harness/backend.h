@@ -153,8 +153,9 @@ class backend {
   }
   /// Since some moment; of a device with a step alone.
   virtual double energy_j() { return 0; }
-  /// A function that makes so many rotations of calls, one on each of `sets` data sets, back to
-  /// back without evictions, and waits for their end.
+  /// A function that starts so many rotations of calls, one on each of `sets` data sets, back to
+  /// back without evictions, and waits for the end of those that it was called for before: the
+  /// device always has work, whatever the caller does between two batches.
   virtual std::function<void(int rotations)> back_to_back(const launch& call, int sets) {
     return [call, sets](int rotations) {
       for (int i = 0; i < rotations * sets; ++i) call(i % sets);

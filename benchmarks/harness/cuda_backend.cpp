@@ -33,6 +33,8 @@ class event {
   event(const event&) = delete;
   event& operator=(const event&) = delete;
   void record(cudaStream_t stream) { BASED_CUDA(cudaEventRecord(event_, stream)); }
+  /// Until what was recorded has happened. No error is looked at: the next checked call finds it.
+  void wait() const noexcept { static_cast<void>(cudaEventSynchronize(event_)); }
   double seconds_since(const event& start) const {
     float ms = 0;
     BASED_CUDA(cudaEventElapsedTime(&ms, start.event_, event_));
@@ -41,6 +43,24 @@ class event {
 
  private:
   cudaEvent_t event_ = nullptr;
+};
+
+/// The ends of batches of calls, of which one is in flight at a time.
+class last_two {
+ public:
+  ~last_two() {
+    if (batches_ > 0) ends_[(batches_ - 1) % 2].wait();
+  }
+  /// Ends a batch, and waits for the end of the one before it.
+  void close(cudaStream_t stream) {
+    ends_[batches_ % 2].record(stream);
+    if (batches_ > 0) ends_[(batches_ - 1) % 2].wait();
+    ++batches_;
+  }
+
+ private:
+  event ends_[2];
+  int batches_ = 0;
 };
 
 /// A start and a stop for each of several samples in flight.
@@ -260,16 +280,15 @@ class cuda_backend final : public backend {
   double energy_j() override { return nvml_ ? nvml_->energy_j().value_or(0) : 0; }
 
   std::function<void(int)> back_to_back(const launch& call, int sets) override {
-    if (sets == 1) {
-      return [this, call](int rotations) {
-        for (int i = 0; i < rotations; ++i) call(0);
-        synchronize();
-      };
+    std::function<void()> rotate = [call] { call(0); };
+    if (sets > 1) {
+      const auto captured = std::make_shared<captured_calls>(*this, call, sets, true);
+      rotate = [this, captured] { captured->launch(stream()); };
     }
-    const auto rotation = std::make_shared<captured_calls>(*this, call, sets, true);
-    return [this, rotation](int rotations) {
-      for (int i = 0; i < rotations; ++i) rotation->launch(stream());
-      synchronize();
+    const auto ends = std::make_shared<last_two>();
+    return [this, rotate, ends](int rotations) {
+      for (int i = 0; i < rotations; ++i) rotate();
+      ends->close(stream());
     };
   }
 

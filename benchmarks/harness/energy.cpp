@@ -35,6 +35,8 @@ std::variant<double, std::string> measure_energy(backend& device, const backend:
   };
   const double begin = now();
   const double window_s = energy_steps * step_s;
+  // A batch is always in flight while the counter is read, which takes milliseconds: in differences
+  // of calls it cancels.
   moment last = {begin, device.energy_j(), 0}, first = {};
   int moves = 0;
   double calls = 0;

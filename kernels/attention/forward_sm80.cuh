@@ -285,8 +285,12 @@ class warp_rows {
       for (int half = 0; half < 2; ++half) {
         const int query = first_ + 16 * m + 8 * half + g;
         if (query >= p.seqlen) continue;
+        const key_range seen = seen_by(p, query);
+        const bool sees_none = seen.last < seen.first;
         const float sum = sum_[m].value[half];
-        const float inverse = sum == 0 ? 0 : 1 / sum;  // 0: the row sees no key
+        // Where all scores that a row sees are minus infinity, O and the sum are 0, and 0 / 0 is
+        // NaN.
+        const float inverse = sees_none ? 0 : 1 / sum;
         T* const to = p.o.token(block.batch, block.head, query) + 2 * t;
 #pragma unroll
         for (int e = 2 * half; e < o_[m].size; e += 4) {
@@ -295,22 +299,26 @@ class warp_rows {
         }
         if (p.lse != nullptr && t == 0) {
           constexpr float ln2 = 0.693147180559945f;
-          p.lse[(std::int64_t{block.batch} * p.heads + block.head) * p.seqlen + query] =
-              sum == 0 ? -INFINITY : (offset_[m].value[half] + log2f(sum)) * ln2;
+          float& lse = p.lse[(std::int64_t{block.batch} * p.heads + block.head) * p.seqlen + query];
+          lse = sees_none  ? -INFINITY
+                : sum == 0 ? NAN
+                           : (offset_[m].value[half] + log2f(sum)) * ln2;
         }
       }
     }
   }
 
  private:
-  // What the warp's first query sees, and its last one.
+  /// What the warp's first query sees, and its last one. Called by: one thread
   __device__ key_range of_first(const parameters<T>& p) const {
     return seen_by(p, first_);
   }
+  /// Called by: one thread
   __device__ key_range of_last(const parameters<T>& p) const {
     return seen_by(p, first_ + warp_queries - 1);
   }
 
+  /// Reads 16 columns of the queries. Called by: one warp
   __device__ void load_queries(const storage& shared, int i) {
 #pragma unroll
     for (int m = 0; m < row_blocks; ++m) {
@@ -319,6 +327,7 @@ class warp_rows {
     }
   }
 
+  /// Sets the scores of keys that a row does not see to minus infinity. Called by: one warp
   __device__ void mask(const parameters<T>& p, int key) {
     const int g = warp::lane() / 4, t = warp::lane() % 4;
 #pragma unroll

@@ -123,7 +123,7 @@ TEST_P(soak, DISABLED_of_random_problems) {
   EXPECT_EQ(ran, problems) << reason;
 }
 
-/// Of the GPU where there is one, else of the CPU.
+/// The candidates that run on the GPU where there is one, else those that run on the CPU.
 std::vector<candidate> soaked() {
   const device_kind device = support::cuda_unavailable() ? device_kind::cpu : device_kind::cuda;
   return candidates([&](const candidate& each) { return each.info.device == device; });
