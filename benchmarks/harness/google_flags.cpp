@@ -189,10 +189,11 @@ std::string google_flags_help() {
 
 std::vector<std::string> google_command_line(const std::string& program,
                                              const google_flags& flags) {
+  constexpr const char* one_iteration = "--benchmark_min_time=" BASED_ONE_ITERATION;
   return {program,
           fmt::format("--benchmark_list_tests={}", flags.list_only),
           "--benchmark_filter=all",
-          "--benchmark_min_time=" BASED_ONE_ITERATION,
+          one_iteration,
           fmt::format("--benchmark_repetitions={}", flags.repetitions),
           fmt::format("--benchmark_enable_random_interleaving={}", flags.interleave),
           "--benchmark_report_aggregates_only=false",

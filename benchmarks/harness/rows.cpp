@@ -191,7 +191,9 @@ std::vector<std::unique_ptr<row>> make_rows(const std::vector<device_kind>& devi
   }
 
   for (const device_kind device : devices) {
-    for (const auto& [name, op] : operations()) {
+    for (const auto& entry : operations()) {  // clang captures no structured binding
+      const std::string_view name = entry.first;
+      const operation* op = entry.second.get();
       const std::vector<axis_info> axes = op->axes();
       std::vector<std::vector<axis_value>> values;
       bool none_left = false;
