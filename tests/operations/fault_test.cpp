@@ -131,14 +131,14 @@ TEST(ignored_axis, is_found) {
       const faulty_case faulty(*right, *other);
       checked_case call(faulty, device_kind::cpu, sequence_order::bhnd);
       call.run();
-      EXPECT_THAT(call.problems(tested.info.tolerance), Not(IsEmpty()))
-          << tested << " " << text_of(*right);
+      // Some values ask for nothing else: a window of more keys than there are, say.
+      if (call.problems(tested.info.tolerance).empty()) continue;
       for (const auto& [flag, value] : point) {
         if (!usual.contains(flag) || usual.at(flag) != value) axes.insert(flag);
       }
     }
   }
-  EXPECT_THAT(axes, ::testing::IsSupersetOf({"scale", "options", "causal"}));
+  EXPECT_THAT(axes, ::testing::IsSupersetOf({"scale", "options", "causal", "window"}));
 }
 
 }  // namespace
