@@ -18,8 +18,6 @@ namespace {
 using support::checked_case;
 using ::testing::Contains;
 using ::testing::HasSubstr;
-using ::testing::IsEmpty;
-using ::testing::Not;
 
 /// Those of the CPU, whose tensors a fault can reach. `o` of each is [2, 3, 200, 64].
 std::vector<candidate> whole_sequences() {
