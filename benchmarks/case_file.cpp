@@ -6,8 +6,10 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <cstdlib>
 #include <fstream>
 #include <iterator>
+#include <set>
 #include <system_error>
 
 #include "benchmarks/based_case.h"
@@ -64,7 +66,11 @@ case_header parse_header(std::string_view line) {
   const bool is_based = header.operation.empty();
   const std::vector<axis_info> axes =
       operation_named(is_based ? based_case_operation : header.operation).axes();
+  std::set<std::string_view> keys;
   for (const auto& [key, value] : entries) {
+    if (!keys.insert(key).second) {
+      throw invalid_argument(fmt::format("the header has '{}' twice", key));
+    }
     if (key == "operation") continue;
     if (key == "layout") {
       header.order = parse_order(value);
@@ -89,9 +95,14 @@ std::vector<float> parse_floats(std::string_view text) {
   std::vector<float> numbers;
   for (std::string_view word = next_word(text); !word.empty(); word = next_word(text)) {
     float value = 0;
-    const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), value);
+    std::string_view digits = word;
+    if (digits.size() > 1 && digits[0] == '+' && digits[1] != '-') digits.remove_prefix(1);
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
+    // Zero, a subnormal number or infinity.
+    const bool out_of_range = error == std::errc::result_out_of_range;
+    if (out_of_range) value = std::strtof(std::string(digits).c_str(), nullptr);
     const std::size_t place = numbers.size() + 1;
-    if (error != std::errc{} || end != word.data() + word.size()) {
+    if ((error != std::errc{} && !out_of_range) || end != word.data() + word.size()) {
       throw invalid_argument(fmt::format("number {} is '{}', want a number", place, word));
     }
     if (!std::isfinite(value)) {
@@ -170,6 +181,10 @@ case_file parse_case(std::string_view text, const case_header& headerless) {
   case_header header = headerless;
   if (text.substr(0, header_mark.size()) == header_mark) {
     const std::string_view line = text.substr(0, text.find('\n'));
+    if (!headerless.given_by.empty()) {
+      throw invalid_argument(
+          fmt::format("has a header, and {} is for files without one", headerless.given_by));
+    }
     header = parse_header(line);
     text.remove_prefix(line.size());
   }

@@ -29,7 +29,8 @@ struct case_header {
   std::string operation = {};  ///< empty: Based prefill as in based_case.h
   axis_values values = {};
   sequence_order order = sequence_order::bhnd;
-  std::string terms = {};  ///< as in based_case.h; empty: not given
+  std::string terms = {};     ///< as in based_case.h; empty: not given
+  std::string given_by = {};  ///< an option that says so of a file without a header; empty: none
 };
 
 /// The numbers of tensors, by name; sequences in the file's order of dimensions.

@@ -19,6 +19,7 @@
 #include "benchmarks/based_case.h"
 #include "benchmarks/case_file.h"
 #include "benchmarks/harness/backend.h"
+#include "benchmarks/harness/empty_values.h"
 #include "benchmarks/harness/rows.h"
 #include "kernels/core/error.h"
 
@@ -353,11 +354,18 @@ int main_checked(int argc, char** argv) {
   }
   headerless->add_option("--terms", terms, "Orders of 1 + s + s^2/2 that prefill's o sums");
   try {
+    refuse_empty_values(app, argc, argv);
     app.parse(argc, argv);
     options.headerless = headerless_of(operation, layout, terms, axis_texts);
+    for (const CLI::Option* option : headerless->get_options()) {
+      if (option->count() > 0) options.headerless.given_by = option->get_name();
+    }
     return check_all(options);
+  } catch (const CLI::CallForHelp& help) {
+    return app.exit(help);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : exit_usage;
+    fmt::print(stderr, "based_check: {}\n", error.what());
+    return exit_usage;
   } catch (const std::exception& error) {
     fmt::print(stderr, "based_check: {}\n", error.what());
     return exit_usage;

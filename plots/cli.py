@@ -12,7 +12,7 @@ import vl_convert
 import plots
 from plots import compare, merge, published, readme, report, results, table
 from plots.figure import AbsentError, Figure
-from plots.files import UsageError, ready_folder, write_whole
+from plots.files import UsageError, ready_folder, refuse_input, write_whole
 
 _FIGURE_PREFIX = "figure_"
 _WIDEST, _SHARPEST = 1600, 2.0  # of a picture: pixels, and pixels a CSS pixel
@@ -200,6 +200,7 @@ def _draw(figure: Figure, stem: Path) -> list[Path]:
 
 
 def _table(options: argparse.Namespace) -> int:
+    refuse_input(options.out, options.results)
     loaded = results.load_all(options.results)
     if options.device:
         text = "\n\n".join(table.ratios(group) for group in _groups(options, loaded)) + "\n"
@@ -213,6 +214,7 @@ def _table(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
+    refuse_input(options.out / "report.html", options.results)
     loaded = results.load_all(options.results)
     groups = _groups(options, loaded)
     path = ready_folder(options.out) / "report.html"
@@ -231,6 +233,7 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _merge(options: argparse.Namespace) -> int:
+    refuse_input(options.out, options.results)
     text = merge.merge(options.results)
     write_whole(options.out, lambda partial: partial.write_text(text, encoding="utf-8"))
     return 0

@@ -462,5 +462,5 @@ def _why(row: pd.Series, short: bool = False) -> str:
         bytes_text = "" if math.isnan(needs) else f": {style.memory_text(needs / 2**20)}"
         return f"out of memory{bytes_text}"
     if short:
-        return {"error": "error", "skipped": "skipped"}[row["status"]]
+        return row["status"]
     return f"{row['status']}: {names.shortened(row['reason'], 90)}"

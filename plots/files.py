@@ -22,6 +22,13 @@ def ready_folder(folder: Path) -> Path:
     return folder
 
 
+def refuse_input(path: Path | None, inputs: list[Path]) -> None:
+    """UsageError where the file to be written, `path`, is one of those that are read."""
+    for each in inputs if path is not None else []:
+        if os.path.realpath(path) == os.path.realpath(each):
+            raise UsageError(f"--out {path}: is one of the results to read; name another file")
+
+
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a temporary neighbour of `path`, then rename: readers never see half.
 

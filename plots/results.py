@@ -11,7 +11,7 @@ checks it and gives a DataFrame of one line a row:
     B, H, N, W      the shape; NaN where the operation has no such parameter
     extras          every other parameter, readable: "Dh=64, causal", "state=bf16"
     params          all of them, as written
-    status          ok | skipped | out_of_memory | error, with reason and needs_bytes
+    status          ok | profiled | skipped | out_of_memory | error, with reason and needs_bytes
     time_us         median of the steady state; NaN unless ok, never zero
     us              the time that figures and tables show: of the burst where there is one
     floor_us        the least time that the card's measured ceilings allow; NaN where not known
@@ -36,7 +36,7 @@ from plots.files import UsageError
 SCHEMA = "based-bench/1"
 SHAPE = ("B", "H", "N", "W")
 ROLES = ("ours", "baseline", "original")
-STATUSES = ("ok", "skipped", "out_of_memory", "error")
+STATUSES = ("ok", "profiled", "skipped", "out_of_memory", "error")
 # The counters that something here reads: always columns, so that a missing one is NaN.
 COUNTERS = (
     "TFLOPs",
@@ -133,8 +133,9 @@ class Group:
         )
 
 
-def load(path: Path) -> Results:
-    """Read one results file; UsageError where it is missing, truncated, foreign or inconsistent."""
+def load(path: Path, may_be_empty: bool = False) -> Results:
+    """Read one results file; UsageError where it is missing, truncated, foreign or inconsistent, or
+    holds no rows where it must hold some."""
     document = _read_json(path)
     if not isinstance(document, dict) or not isinstance(document.get("context"), dict):
         raise UsageError(f'{path}: is no results file (no "context"); give based_bench\'s JSON')
@@ -158,6 +159,8 @@ def load(path: Path) -> Results:
             raise UsageError(f"{where} is no object; expected one result of based_bench")
         if benchmark.get("run_type") != "aggregate":
             rows.append(_row(benchmark, _context_of(benchmark, contexts, where), where, path))
+    if not rows and may_be_empty:
+        return Results(pd.DataFrame(), contexts)
     if not rows:
         raise UsageError(f"{path}: holds no rows; run based_bench with a filter that matches some")
     frame = _merge_repetitions(pd.DataFrame(rows))
@@ -297,7 +300,7 @@ def _row(benchmark: dict, context: dict, where: str, path: Path) -> dict:
         if not isinstance(unit, str) or unit not in _US:
             raise UsageError(f"{where}: its time_unit is {_shown(unit)}; expected {', '.join(_US)}")
         if not _is_number(time) or not 0 < time <= _LARGEST:
-            raise UsageError(f"{where}: its real_time is {_shown(time)}; expected 0 to 1e15")
+            raise UsageError(f"{where}: its real_time is {_shown(time)}; expected a number above 0, to 1e15")
         time_us = time * _US[unit]
         samples = _times(benchmark, "samples_us", where)
         burst_samples = _times(benchmark, "burst_samples_us", where)

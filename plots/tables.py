@@ -69,6 +69,8 @@ class Measured:
 
 def load(folder: Path = DATA) -> Measured | None:
     """What `folder` holds; None where our own results are not there yet."""
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: is no folder; name the one that holds h200*.json")
     files = sorted(path for path in folder.glob("h200*.json") if path.name != _AUDIT)
     if not files:
         return None

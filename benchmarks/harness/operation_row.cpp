@@ -104,9 +104,9 @@ class operation_instance final : public row_instance {
   void launch(int set) override { sets_[static_cast<std::size_t>(set)]->call(device_.stream()); }
 
   bool replicate(int sets) override {
-    std::size_t each = sets_.front()->workspace.bytes();
-    for (const tensor_spec& spec : specs_) each += spec.bytes();
-    if (static_cast<double>(each) * (sets - 1) > static_cast<double>(device_.free_bytes())) {
+    auto each = static_cast<double>(sets_.front()->workspace.bytes());
+    for (const tensor_spec& spec : specs_) each += spec.real_bytes();
+    if (each * (sets - 1) > static_cast<double>(device_.free_bytes())) {
       return false;
     }
     while (static_cast<int>(sets_.size()) < sets) {
@@ -188,9 +188,9 @@ row_spec spec_of(std::string_view operation, const implementation_info& implemen
                .workspace_bytes = solved.workspace_bytes(),
                .state_bytes = work.state_bytes};
   for (const tensor_spec& tensor : solved.tensors()) {
-    spec.work.tensor_bytes += tensor.bytes();
+    spec.work.tensor_bytes += tensor.real_bytes();
     const int passes = tensor.role == tensor_role::updated ? 2 : 1;  // read and written
-    spec.work.compulsory_bytes += static_cast<double>(tensor.bytes()) * passes;
+    spec.work.compulsory_bytes += tensor.real_bytes() * passes;
   }
   spec.label = solved.variant();
   return spec;

@@ -43,6 +43,34 @@ ordered_json microseconds(const std::vector<double>& seconds) {
   return values;
 }
 
+/// What is wrong with a row of a results file; empty: nothing.
+std::string fault_of(const ordered_json& run) {
+  const auto field = [&](const char* name) { return run.value(name, ordered_json()); };
+  const auto wrong = [&](const char* name, std::string_view want) {
+    return fmt::format("{} is {}; want {}", name,
+                       field(name).dump(-1, ' ', false, ordered_json::error_handler_t::replace),
+                       want);
+  };
+  if (!field("name").is_string()) return wrong("name", "a text");
+  if (const auto device = field("device"); device != "cpu" && device != "cuda") {
+    return wrong("device", "cpu or cuda");
+  }
+  if (!field("params").is_object()) return wrong("params", "an object");
+  if (field("run_type") == "aggregate") return {};
+  constexpr row_status all[] = {row_status::ok, row_status::profiled, row_status::skipped,
+                                row_status::out_of_memory, row_status::error};
+  const bool known =
+      std::ranges::any_of(all, [&](row_status each) { return field("status") == to_string(each); });
+  if (!known) return wrong("status", "ok, profiled, skipped, out_of_memory or error");
+  if (field("status") != "ok") return {};
+  if (!field("real_time").is_number()) return wrong("real_time", "a number");
+  const ordered_json samples = field("samples_us");
+  const bool numbers = samples.is_array() && std::ranges::all_of(samples, [](const auto& each) {
+                         return each.is_number();
+                       });
+  return numbers ? "" : wrong("samples_us", "a list of numbers");
+}
+
 }  // namespace
 
 std::string row_name_of(const std::string& run_name) {
@@ -53,6 +81,8 @@ std::string_view to_string(row_status status) {
   switch (status) {
     case row_status::ok:
       return "ok";
+    case row_status::profiled:
+      return "profiled";
     case row_status::skipped:
       return "skipped";
     case row_status::out_of_memory:
@@ -103,7 +133,13 @@ ordered_json row_log::fields(const std::string& row_name, std::int64_t index) co
   const row_record& record = *found_record;
   fields["status"] = to_string(record.status);
   if (!record.reason.empty()) fields["reason"] = record.reason;
-  if (record.needs_bytes > 0) fields["needs_bytes"] = record.needs_bytes;
+  if (record.needs_bytes > 0) {
+    if (record.needs_bytes < 0x1p63) {
+      fields["needs_bytes"] = static_cast<std::int64_t>(record.needs_bytes);
+    } else {
+      fields["needs_bytes"] = record.needs_bytes;
+    }
+  }
   if (record.status == row_status::ok) {
     fields["timing"] = record.rotated ? "rotation" : "calls";
     if (!record.throttle_reasons.empty()) fields["throttle_reasons"] = record.throttle_reasons;
@@ -153,12 +189,23 @@ earlier_results read_earlier(const std::filesystem::path& path,
   }
 
   earlier_results earlier;
+  std::set<std::string> seen;
   for (const ordered_json& run : document["benchmarks"]) {
     if (!run.is_object() || !run.contains("row") || !run["row"].is_string()) {
       refuse("holds a row without its name: want a results file of based_bench");
     }
     const std::string name = run["row"];
-    if (run.value("status", "ok") == "error" && selected.count(name) > 0) continue;
+    if (const std::string why = fault_of(run); !why.empty()) {
+      refuse(fmt::format("holds row '{}', whose {}", name, why));
+    }
+    // Repetitions and aggregates of a row stand beside each other.
+    if (!seen.insert(run["name"].dump() + run.value("repetition_index", ordered_json()).dump())
+             .second) {
+      refuse(fmt::format("holds row '{}' twice", name));
+    }
+    const ordered_json status = run.value("status", ordered_json());
+    const bool measured = status != "error" && status != "profiled";
+    if (!measured && selected.count(name) > 0) continue;
     earlier.rows.insert(name);
     earlier.lines.push_back(run.dump());
   }

@@ -19,8 +19,12 @@ namespace based {
 
 inline constexpr std::string_view results_schema = "based-bench/1";
 
-enum class row_status { ok, skipped, out_of_memory, error };
+enum class row_status { ok, profiled, skipped, out_of_memory, error };
 std::string_view to_string(row_status status);
+/// Whether the row was called: measured, or once for a profiler.
+constexpr bool ran(row_status status) {
+  return status == row_status::ok || status == row_status::profiled;
+}
 
 /// What became of one pass over a row, beside its Google Benchmark counters.
 struct row_record {
@@ -29,7 +33,7 @@ struct row_record {
   std::vector<double> samples;        ///< cold, in seconds
   std::vector<double> burst_samples;  ///< likewise; empty where no burst was taken
   bool rotated = false;
-  std::size_t needs_bytes = 0;  ///< of a row out of memory
+  double needs_bytes = 0;  ///< of a row out of memory
   std::string throttle_reasons;
   std::string noise;          ///< what else ran while it was sampled
   std::string energy_absent;  ///< why there is no energy, where it was asked for
@@ -65,9 +69,10 @@ struct earlier_results {
 };
 
 /// Reads a results file for --resume by a run of the rows `selected`. Of these, rows that ended in
-/// an error are left out, to be measured again. Throws usage_error where the file is missing,
-/// truncated, foreign, of an unknown revision, or differs from `context` in what makes two rows
-/// comparable: device, threads, cache policy, build, seed, revision.
+/// an error or were only profiled are left out, to be measured again. Throws usage_error where the
+/// file is missing, truncated, foreign, holds a row that is malformed or is there twice, of an
+/// unknown revision, or differs from `context` in what makes two rows comparable: device, threads,
+/// cache policy, build, seed, revision.
 earlier_results read_earlier(const std::filesystem::path& path,
                              const std::map<std::string, std::string>& context,
                              const std::set<std::string>& selected);

@@ -16,12 +16,12 @@ namespace based {
 
 /// The work of a row, functions of its problem alone unless said otherwise.
 struct row_work {
-  double nominal_flops;      ///< the sources' formula
-  double executed_flops;     ///< what this implementation executes
-  double least_flops;        ///< the fewest known to suffice
-  double compulsory_bytes;   ///< every input read once, every output written once
-  double tokens;             ///< B * N, the tokens that a model would count
-  std::size_t tensor_bytes;  ///< inputs and outputs as allocated
+  double nominal_flops;     ///< the sources' formula
+  double executed_flops;    ///< what this implementation executes
+  double least_flops;       ///< the fewest known to suffice
+  double compulsory_bytes;  ///< every input read once, every output written once
+  double tokens;            ///< B * N, the tokens that a model would count
+  double tensor_bytes;      ///< inputs and outputs as allocated, or as no memory could hold them
   std::size_t workspace_bytes;
   double state_bytes;  ///< recurrent state per sequence; 0: the operation has none
 };

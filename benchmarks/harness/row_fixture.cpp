@@ -15,8 +15,8 @@ namespace {
 constexpr double kib = 1024, mib = 1024 * 1024;
 constexpr double near_floor = 10;  // a time below this many times its timer's floor is marked
 
-std::string gib_text(std::size_t bytes) {
-  return fmt::format("{:.2f} GiB", static_cast<double>(bytes) / (kib * mib));
+std::string gib_text(double bytes) {
+  return fmt::format("{:.2f} GiB", bytes / (kib * mib));
 }
 
 row_record ended(row_status status, std::string reason) {
@@ -63,7 +63,7 @@ void row_fixture::BenchmarkCase(benchmark::State& state) {
   row_record record;
   for (auto _ : state) {
     record = measure_row(state);
-    if (record.status != row_status::ok) break;
+    if (!ran(record.status)) break;
   }
   record.reason = utf8_text(record.reason);
   if (record.status == row_status::error) {
@@ -83,15 +83,16 @@ row_record row_fixture::measure_row(benchmark::State& state) {
   }
   backend& device = *run_.devices.at(spec().device);
 
-  const std::size_t needed = spec().work.tensor_bytes + spec().work.workspace_bytes;
+  const double needed = spec().work.tensor_bytes + static_cast<double>(spec().work.workspace_bytes);
+  const auto free_bytes = [&] { return static_cast<double>(device.free_bytes()); };
   const auto out_of_memory = [&] {
     row_record record = ended(row_status::out_of_memory,
-                              fmt::format("needs {} ({} bytes), {} free", gib_text(needed), needed,
-                                          gib_text(device.free_bytes())));
+                              fmt::format("needs {} ({:.0f} bytes), {} free", gib_text(needed),
+                                          needed, gib_text(free_bytes())));
     record.needs_bytes = needed;
     return record;
   };
-  if (needed > device.free_bytes()) return out_of_memory();
+  if (needed > free_bytes()) return out_of_memory();
 
   try {
     std::unique_ptr<row_instance> instance;
@@ -125,7 +126,7 @@ row_record row_fixture::measure_row(benchmark::State& state) {
       count_work(state, spec().work);
       state.SetIterationTime(0);
       state.SetLabel("profiled, not timed");
-      return {};
+      return ended(row_status::profiled, "profiled, not timed");
     }
 
     timing timed;

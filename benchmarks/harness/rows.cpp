@@ -63,17 +63,17 @@ std::vector<axis_value> values_of(const axis_info& axis, device_kind device,
                                : std::string(device == device_kind::cpu ? axis.cpu : axis.cuda);
   if (text.empty() && given == options.axes.end()) return {};
   std::vector<axis_value> values;
-  const auto add = [&](const axis_value& value) {
-    if (std::ranges::find(values, value) == values.end()) values.push_back(value);
-  };
   const std::string flag(axis.flag);
   if (axis.domain.of == axis_domain::kind::whole_number) {
-    for (const std::int64_t number : parse_axis("--" + flag, text)) add(number);
+    for (const std::int64_t number : parse_axis("--" + flag, text)) values.emplace_back(number);
     return values;
   }
+  std::set<axis_value> added;
   for (const std::string& part : split(text)) {
     try {
-      add(axis.domain.parse(flag, part));
+      const axis_value value = axis.domain.parse(flag, part);
+      if (added.insert(value).second) values.push_back(value);
+      refuse_too_many("--" + flag, values.size());
       asked.take(flag, part);
     } catch (const invalid_argument&) {
       asked.refuse(flag, part, refusal_of_all(flag, part));
@@ -95,6 +95,9 @@ void for_each_point(const std::vector<axis_info>& axes,
   }
 }
 
+/// Of a sweep: what a process lists, keeps and reports without a pause.
+constexpr std::size_t most_rows = 100'000;
+
 bool is_selected(std::string_view name, const std::vector<std::string>& names) {
   return names.empty() || std::ranges::find(names, name) != names.end();
 }
@@ -113,7 +116,9 @@ std::vector<element_type> types_of(const implementation_info& implementation,
     } else {
       asked.refuse(
           "type", name,
-          fmt::format("--type: '{}' is no element type of the selected implementations", name));
+          fmt::format("--type: '{}' is no element type of the selected implementations, which take "
+                      "f32, bf16 or fp16",
+                      name));
     }
   }
   return types;
@@ -155,7 +160,9 @@ void keep_shard(std::vector<std::unique_ptr<row>>& rows, const shard& part, doub
     longest_first.emplace_back(-estimated_seconds(rows[i]->spec(), time_cap_s), i);
   }
   std::ranges::sort(longest_first);
-  std::vector<double> load(static_cast<std::size_t>(part.count), 0.0);
+  // Every row takes some time, so that the first parts get one each before any gets a second: parts
+  // beyond the number of rows stay empty.
+  std::vector<double> load(std::min(static_cast<std::size_t>(part.count), rows.size()), 0.0);
   for (const auto& [negative_s, i] : longest_first) {  // each to the part that has the least so far
     const auto least = std::ranges::min_element(load);
     *least -= negative_s;
@@ -184,10 +191,12 @@ std::vector<std::unique_ptr<row>> make_rows(const std::vector<device_kind>& devi
         fmt::join(known, ", ")));
   }
   for (const std::string& variant : options.variants) {
-    asked.refuse("variant", variant,
-                 fmt::format("--variant: '{}' is no variant of this device's implementations, "
-                             "which have: {}",
-                             variant, fmt::join(known_variants, ", ")));
+    asked.refuse(
+        "variant", variant,
+        fmt::format("--variant: '{}' is no variant of this device's implementations, {}", variant,
+                    known_variants.empty()
+                        ? "none of which has variants"
+                        : fmt::format("which have: {}", fmt::join(known_variants, ", "))));
   }
 
   for (const device_kind device : devices) {
@@ -211,6 +220,12 @@ std::vector<std::unique_ptr<row>> make_rows(const std::vector<device_kind>& devi
             if (none_left) continue;
             axis_values point;
             for_each_point(axes, values, 0, point, [&](const axis_values& at) {
+              if (rows.size() == most_rows) {
+                throw usage_error(fmt::format(
+                    "the sweep has more than {} rows; at {}/{}: name fewer values on its axes, or "
+                    "sweep them in several runs",
+                    most_rows, name, each.name));
+              }
               rows.push_back(
                   std::make_unique<operation_row>(name, each, op->make_case(i, at, variant, type)));
             });
@@ -265,7 +280,11 @@ std::string description() {
     for (const axis_info& axis : op->axes()) {
       ordered_json described = {{"flag", axis.flag}, {"label", axis.label}, {"help", axis.help}};
       if (!axis.domain.names.empty()) described["values"] = axis.domain.names;
-      described["default"] = {{"cpu", axis.cpu}, {"cuda", axis.cuda}};
+      ordered_json& sweep = described["default"] = ordered_json::object();
+      if (!axis.cpu.empty()) sweep["cpu"] = axis.cpu;
+      if (!axis.cuda.empty()) sweep["cuda"] = axis.cuda;
+      // What a device without a sweep of its own has.
+      if (axis.own) std::visit([&](const auto& value) { described["value"] = value; }, *axis.own);
       axes.push_back(described);
     }
     for (const implementation_info& each : op->implementations()) {

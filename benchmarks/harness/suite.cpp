@@ -188,9 +188,17 @@ int run_rows(int argc, char** argv) {
   if (rows.empty()) {
     std::cerr << fmt::format("based_bench: no row falls in part {} of {}: there are fewer rows\n",
                              options.part.index, options.part.count);
-    return exit_ok;
   }
-  for (const std::string& flag : unused_axes(rows, options)) {
+  const auto on_gpu = [](const auto& made) { return made->spec().device == device_kind::cuda; };
+  if (!rows.empty() && std::ranges::none_of(rows, on_gpu)) {
+    const std::string_view none = "is not used: no row is on a GPU";
+    if (options.energy) std::cerr << fmt::format("based_bench: --energy {}\n", none);
+    if (options.burst == burst_mode::always) {
+      std::cerr << fmt::format("based_bench: --burst=always {}\n", none);
+    }
+  }
+  for (const std::string& flag :
+       rows.empty() ? std::vector<std::string>{} : unused_axes(rows, options)) {
     std::cerr << fmt::format("based_bench: --{} is not used: no operation of these rows has it\n",
                              flag);
   }
@@ -208,7 +216,8 @@ int run_rows(int argc, char** argv) {
     for (const auto& made : rows) selected.insert(made->spec().name());
     earlier = read_earlier(*options.resume, context, selected);
     std::erase_if(rows, [&](const auto& made) { return earlier.rows.count(made->spec().name()); });
-    if (rows.empty()) std::cerr << "every row of this sweep is already in the file\n";
+    if (rows.empty() && !selected.empty())
+      std::cerr << "based_bench: every row of this sweep is already in the file\n";
   }
   if (!google.list_only) {
     for (const auto& [kind, device] : run.devices) {

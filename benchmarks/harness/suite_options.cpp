@@ -8,7 +8,9 @@
 #include <charconv>
 #include <functional>
 #include <iostream>
+#include <limits>
 
+#include "benchmarks/harness/empty_values.h"
 #include "benchmarks/harness/energy.h"
 #include "benchmarks/harness/rows.h"
 #include "benchmarks/harness/sweep.h"
@@ -52,14 +54,35 @@ burst_mode parse_burst(const std::string& text) {
   throw usage_error(fmt::format("--burst: '{}' is not auto, always or never", text));
 }
 
+/// A whole number of 1 or more; empty: `text` is none, or is too large for an int.
+std::optional<int> counting_number(std::string_view text) {
+  int value = 0;
+  const char* end = text.data() + text.size();
+  const auto [at, error] = std::from_chars(text.data(), end, value);
+  if (error != std::errc{} || at != end || value < 1) return std::nullopt;
+  return value;
+}
+
+std::uint64_t parse_seed(const std::string& text) {
+  if (const auto seed = counting_number(text)) return static_cast<std::uint64_t>(*seed);
+  throw usage_error(fmt::format("--seed: '{}' is no seed; want one whole number of 1 to {}", text,
+                                std::numeric_limits<int>::max()));
+}
+
+/// The parts of a list, each once.
+std::vector<std::string> distinct(const std::string& text) {
+  std::vector<std::string> names;
+  for (const std::string& part : split(text)) {
+    if (std::ranges::find(names, part) == names.end()) names.push_back(part);
+  }
+  return names;
+}
+
 shard parse_shard(const std::string& text) {
   const std::vector<std::string> parts = split(text, '/');
-  const auto number = [](const std::string& part) {
-    return static_cast<int>(parse_axis("--shard", part).front());
-  };
-  if (parts.size() == 2 && text.find_first_of(",:") == std::string::npos) {
-    const shard part = {number(parts[0]), number(parts[1])};
-    if (part.index <= part.count) return part;
+  if (parts.size() == 2) {
+    const auto index = counting_number(parts[0]), count = counting_number(parts[1]);
+    if (index && count && *index <= *count) return {*index, *count};
   }
   throw usage_error(fmt::format("--shard: '{}' is no part I/N, with I from 1 to N", text));
 }
@@ -111,10 +134,10 @@ std::optional<suite_options> parse_command_line(int argc, char** argv) {
       "--implementation", [&](const std::string& text) { options.implementations = split(text); },
       "LIST", "Names of implementations; default: all");
   text_option(
-      "--variant", [&](const std::string& text) { options.variants = split(text); }, "LIST",
+      "--variant", [&](const std::string& text) { options.variants = distinct(text); }, "LIST",
       "Force these variants of implementations that have several; default: they choose");
   text_option(
-      "--type", [&](const std::string& text) { options.types = split(text); }, "LIST",
+      "--type", [&](const std::string& text) { options.types = distinct(text); }, "LIST",
       "Element types, f32, bf16 or fp16, of implementations that have several; default: each one's "
       "usual one");
   text_option(
@@ -122,16 +145,15 @@ std::optional<suite_options> parse_command_line(int argc, char** argv) {
       "Run part I of N, I from 1: each row is in one part, and the parts take about equal time; "
       "python -m plots merge puts their files together");
   text_option(
-      "--seed",
-      [&](const std::string& text) {
-        options.seed = static_cast<std::uint64_t>(parse_axis("--seed", text).front());
-      },
-      "INT", "Seed of the random inputs; default: 1");
+      "--seed", [&](const std::string& text) { options.seed = parse_seed(text); }, "INT",
+      "Seed of the random inputs; default: 1");
   text_option(
       "--time-cap",
       [&](const std::string& text) {
         options.time_cap_s = parse_seconds("--time-cap", text);
-        if (options.time_cap_s <= 0) throw usage_error("--time-cap: must be above 0 seconds");
+        if (options.time_cap_s <= 0) {
+          throw usage_error(fmt::format("--time-cap: '{}' is not above 0 seconds", text));
+        }
       },
       "SECONDS", "Wall-clock bound of a row's warm-up and sampling; default: 10");
   text_option(
@@ -158,6 +180,7 @@ std::optional<suite_options> parse_command_line(int argc, char** argv) {
   app.add_flag("--describe", describe,
                "Print the operations, their axes and implementations as JSON, and measure nothing");
 
+  refuse_empty_values(app, argc, argv);
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp&) {
@@ -168,15 +191,20 @@ std::optional<suite_options> parse_command_line(int argc, char** argv) {
   } catch (const invalid_argument& error) {
     throw usage_error(std::string(error.what()));
   }
-  if (describe) {
-    std::cout << description() << "\n";
-    return std::nullopt;
-  }
   if (options.resume && std::filesystem::is_directory(*options.resume)) {
     *options.resume /= "results.json";
   }
 
   options.google = parse_google_flags(app.remaining());
+  if (options.google.out_format != output_format::json && !options.google.out) {
+    throw usage_error("--benchmark_out_format: there is no file; name it by --benchmark_out");
+  }
+  if (describe) {
+    // For what it refuses.
+    static_cast<void>(make_rows({device_kind::cpu, device_kind::cuda}, options));
+    std::cout << description() << "\n";
+    return std::nullopt;
+  }
   if (options.google.out_format == output_format::json && options.google.out) {
     options.out = *options.google.out;
   }

@@ -6,6 +6,7 @@
 #include <charconv>
 #include <cmath>
 #include <limits>
+#include <unordered_set>
 
 #include "kernels/core/error.h"
 
@@ -24,10 +25,11 @@ constexpr std::string_view syntax =
 std::int64_t parse_value(std::string_view flag, std::string_view part, std::string_view digits) {
   std::int64_t value = 0;
   const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
-  if (error != std::errc{} || end != digits.data() + digits.size()) {
+  const bool too_large = error == std::errc::result_out_of_range;
+  if ((error != std::errc{} && !too_large) || end != digits.data() + digits.size()) {
     refuse(flag, part, "is not a whole number");
   }
-  if (value < 1 || value > largest) {
+  if (too_large || value < 1 || value > largest) {
     refuse(flag, part, fmt::format("is outside 1 to {}", largest));
   }
   return value;
@@ -46,10 +48,17 @@ std::vector<std::string> split(std::string_view text, char separator) {
   }
 }
 
+void refuse_too_many(std::string_view flag, std::size_t values) {
+  if (values <= most_values) return;
+  throw invalid_argument(fmt::format("{}: lists more than {} values", flag, most_values));
+}
+
 std::vector<std::int64_t> parse_axis(std::string_view flag, std::string_view text) {
   std::vector<std::int64_t> values;
+  std::unordered_set<std::int64_t> added;
   const auto add = [&](std::int64_t value) {
-    if (std::find(values.begin(), values.end(), value) == values.end()) values.push_back(value);
+    if (added.insert(value).second) values.push_back(value);
+    refuse_too_many(flag, values.size());
   };
   for (const std::string& part : split(text)) {
     const std::vector<std::string> range = split(part, ':');

@@ -20,7 +20,13 @@ template <class Number>
 std::optional<Number> parse_number(std::string_view text) {
   Number value{};
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc{} || end != text.data() + text.size()) return std::nullopt;
+  if (error == std::errc::result_out_of_range) {  // outside any domain, on the side of its sign
+    using limits = std::numeric_limits<Number>;
+    value = text.starts_with('-') ? limits::lowest() : limits::max();
+  } else if (error != std::errc{}) {
+    return std::nullopt;
+  }
+  if (end != text.data() + text.size()) return std::nullopt;
   return value;
 }
 
@@ -72,7 +78,11 @@ axis_value axis_domain::parse(std::string_view flag, std::string_view text) cons
       const auto number = parse_number<double>(text);
       refuse_unless(number.has_value() && std::isfinite(*number),
                     fmt::format("--{}: '{}' is not a number", flag, text));
-      return *number;
+      // Problems hold it as a float: what rounds to one float is one value.
+      const auto rounded = static_cast<float>(*number);
+      refuse_unless(std::isfinite(rounded) && (rounded != 0 || *number == 0),
+                    fmt::format("--{}: '{}' is outside fp32's range", flag, text));
+      return static_cast<double>(rounded);
     }
     case kind::choice: {
       refuse_unless(std::ranges::find(names, text) != names.end(),
@@ -87,7 +97,17 @@ axis_value axis_domain::parse(std::string_view flag, std::string_view text) cons
 }
 
 std::int64_t tensor_spec::count() const {
-  return std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>());
+  std::int64_t product = 1;
+  for (const std::int64_t extent : shape) {
+    if (__builtin_mul_overflow(product, extent, &product)) return most_elements;
+  }
+  return std::min(product, most_elements);
+}
+
+double tensor_spec::real_bytes() const {
+  return std::accumulate(
+      shape.begin(), shape.end(), static_cast<double>(bytes_of(type)),
+      [](double product, std::int64_t extent) { return product * static_cast<double>(extent); });
 }
 
 random_stream tensor_spec::values(std::uint64_t seed) const {

@@ -77,6 +77,8 @@ struct axis_info {
   std::string_view cpu = {}, cuda = {};
   /// What the tests try beside that default, in the same syntax: where something may go wrong.
   std::string_view tested = {};
+  /// The problem's own default, which operation::axes() fills in.
+  std::optional<axis_value> own = {};
   /// The value that a row's name leaves out.
   std::optional<axis_value> usual = {};
   axis_domain domain = {};
@@ -172,6 +174,8 @@ constexpr std::string_view to_string(tensor_role role) {
 }
 
 inline constexpr int most_dimensions = 4;
+/// Of a tensor: its bytes are still a number of 63 bits, whatever its type.
+inline constexpr std::int64_t most_elements = std::int64_t{1} << 60;
 
 /// One tensor of a problem. Inputs and updated tensors are filled with near-normal random values, a
 /// function of the seed and the tensor's name alone.
@@ -185,7 +189,10 @@ struct tensor_spec {
   bool is_sequence = false;
   bool may_be_infinite = false;  ///< of an output: infinities in it are no fault
 
+  /// Elements; most_elements where there are more, as no memory holds.
   std::int64_t count() const;
+  /// What count() would be without a limit, in bytes.
+  double real_bytes() const;
   std::size_t bytes() const { return static_cast<std::size_t>(count()) * bytes_of(type); }
   random_stream values(std::uint64_t seed) const;
 };
@@ -384,7 +391,10 @@ class typed_operation final : public operation {
   std::string_view name() const override { return Op::name; }
   std::vector<axis_info> axes() const override {
     std::vector<axis_info> all;
-    for (const auto& each : Op::axes()) all.push_back(each);
+    for (const auto& each : Op::axes()) {
+      all.push_back(each);
+      all.back().own = each.get({});
+    }
     return all;
   }
   std::vector<implementation_info> implementations() const override {

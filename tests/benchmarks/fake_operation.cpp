@@ -75,7 +75,7 @@ struct leaky_sum {
   }
 
   static operation_work work(const problem& p) {
-    const auto elements = static_cast<double>(p.rows * p.length);
+    const double elements = static_cast<double>(p.rows) * static_cast<double>(p.length);
     return {.nominal_flops = 3 * elements,
             .least_flops = 2 * elements,
             .tokens = elements,

@@ -188,3 +188,30 @@ def test_a_figure_costs_one_file(tmp_path, good, capsys, monkeypatch):
     assert main(["render", str(good), "--out", str(tmp_path), "--figure", "mine"]) == 0
     svg = (tmp_path / "mine-cuda.svg").read_text(encoding="utf-8")
     assert "How long does mine take?" in svg
+
+
+@pytest.mark.parametrize("command", ["table", "merge"])
+def test_an_input_is_not_overwritten(tmp_path, good, capsys, command):
+    before = good.read_bytes()
+    link = tmp_path / "link.json"
+    link.symlink_to(good)
+    for out in (good, link):
+        message = fails(capsys, command, good, "--out", out)
+        assert "is one of the results to read" in message
+        assert good.read_bytes() == before
+
+
+def test_readme_of_a_missing_folder_writes_nothing(tmp_path, capsys):
+    readme = tmp_path / "README.md"
+    text = "<!-- table: headline -->\nkept\n<!-- end table -->\n"
+    readme.write_text(text)
+    assert "/nope: is no folder" in fails(capsys, "readme", "--data", "/nope", readme)
+    assert readme.read_text() == text
+
+
+def test_a_profiled_row_has_no_time_and_its_reason(tmp_path, capsys):
+    rows = builder.sweep(batches=(1, 4), lengths=(256, 512))
+    rows[0] |= {"status": "profiled", "reason": "profiled, not timed", "real_time": 0}
+    path = builder.write(tmp_path / "profiled.json", rows)
+    assert main(["table", str(path)]) == 0
+    assert "profiled: profiled, not timed" in capsys.readouterr().out
