@@ -20,7 +20,9 @@ def merge(paths: list[Path]) -> str:
     contexts: list[dict] = []
     lines: dict[tuple, tuple[list[dict], Path]] = {}  # by row and device: repetitions, from where
     for path in paths:
-        results.load(path, may_be_empty=True)  # a shard without rows; refuses what is no results file
+        results.load(
+            path, may_be_empty=True
+        )  # a shard without rows; refuses what is no results file
         document = json.loads(path.read_text(encoding="utf-8"))
         own = document.get("contexts", [document["context"]])
         for name in _SAME:

@@ -300,7 +300,9 @@ def _row(benchmark: dict, context: dict, where: str, path: Path) -> dict:
         if not isinstance(unit, str) or unit not in _US:
             raise UsageError(f"{where}: its time_unit is {_shown(unit)}; expected {', '.join(_US)}")
         if not _is_number(time) or not 0 < time <= _LARGEST:
-            raise UsageError(f"{where}: its real_time is {_shown(time)}; expected a number above 0, to 1e15")
+            raise UsageError(
+                f"{where}: its real_time is {_shown(time)}; expected a number above 0, to 1e15"
+            )
         time_us = time * _US[unit]
         samples = _times(benchmark, "samples_us", where)
         burst_samples = _times(benchmark, "burst_samples_us", where)
