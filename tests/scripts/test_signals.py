@@ -44,7 +44,7 @@ def stopped_by(suite, number, command, child_pid):
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # a background job ignores some
     )
     deadline = time.monotonic() + 60
     while not (child_pid.exists() and child_pid.read_text()) and time.monotonic() < deadline:
