@@ -37,7 +37,8 @@ def test_the_long_rows_are_shared_out(run, binary):
 
 
 def test_more_parts_than_rows_is_fine(run, binary, tmp_path):
-    bench, out = binary("based_bench"), tmp_path / "out.json"
+    bench = binary("based_bench")
+    outs = [tmp_path / f"{i}.json" for i in (1, 2, 3)]
     few = (
         "--benchmark_filter=^prefill/(based|naive)/",
         "--batch=1",
@@ -46,11 +47,12 @@ def test_more_parts_than_rows_is_fine(run, binary, tmp_path):
         "--time-cap=0.1",
     )
     ended = [
-        run(bench, *SWEEP, *few, f"--shard={i}/3", f"--benchmark_out={out}") for i in (1, 2, 3)
+        run(bench, *SWEEP, *few, f"--shard={i + 1}/3", f"--benchmark_out={out}")
+        for i, out in enumerate(outs)
     ]
     assert [done.returncode for done in ended] == [0, 0, 0]
     assert "no row falls in part 3 of 3" in ended[2].stderr
-    assert len(json.loads(out.read_text())["benchmarks"]) == 1
+    assert [len(json.loads(out.read_text())["benchmarks"]) for out in outs] == [1, 1, 0]
 
 
 @pytest.mark.parametrize("text", ["0/2", "3/2", "1", "1/0", "a/2", "1/2/3", "1,2/3", "", "-1/2"])
