@@ -39,6 +39,14 @@ std::vector<std::int64_t> scatter(std::int64_t size, std::int64_t count, std::ui
 
 sampled_part sample_part(std::int64_t heads, std::int64_t seqlen, double flops_per_pair,
                          const sampling& sampled) {
+  if (sampled.row_step > 0) {
+    constexpr std::int64_t short_seqlen = 256;
+    const std::int64_t step = seqlen <= short_seqlen ? 1 : sampled.row_step;
+    sampled_part part = {.heads = scatter(heads, heads, sampled.seed, {}), .rows = {}};
+    for (std::int64_t row = 0; row < seqlen; row += step) part.rows.push_back(row);
+    if (part.rows.back() != seqlen - 1) part.rows.push_back(seqlen - 1);
+    return part;
+  }
   const double row_flops = static_cast<double>(seqlen + 1) / 2 * flops_per_pair;
   const auto affordable =
       static_cast<std::int64_t>(std::min(sampled.flops_budget / row_flops, 9e18));

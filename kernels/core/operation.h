@@ -272,6 +272,9 @@ struct verification {
 struct sampling {
   std::uint64_t seed = 1;
   double flops_budget = 4e8;  ///< of the reference; well under a second on one core
+  /// Not 0: all heads and every so many rows, the last one too, whatever that costs; all rows of
+  /// short sequences.
+  std::int64_t row_step = 0;
 };
 
 // The operation and its implementations without their types, as the harness and the tests use them.

@@ -1,5 +1,6 @@
-"""The suite's counter-based random inputs (benchmarks/harness/random.h, tensor_spec of
-benchmarks/study.h): value i of a tensor is a function of (seed, the tensor's name, i) alone.
+"""The suite's counter-based random inputs (kernels/core/random.h, tensor_spec of
+kernels/core/operation.cpp): value i of a tensor is a function of (seed, the tensor's name, i)
+alone.
 
 One formula for NumPy and for PyTorch: int64 wraps in both, as uint64 does in C++.
 """

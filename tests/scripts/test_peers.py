@@ -21,8 +21,8 @@ from plots import results  # noqa: E402
 SEED = 1
 
 
-# Inputs. The bits are those of benchmarks/harness/random.h and tensor_spec::values of
-# benchmarks/study.h, compiled and printed.
+# Inputs. The bits are those of kernels/core/random.h and tensor_spec::values of
+# kernels/core/operation.cpp, compiled and printed.
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ namespace based::support {
 namespace {
 
 constexpr std::uint64_t seed = 1;
+constexpr std::int64_t row_step = 13;  // no tile of 16 rows goes unseen
 
 /// Where each element of a tensor lies, in the order of its shape: f(index, place).
 template <class Function>
@@ -138,7 +139,7 @@ std::vector<std::string> checked_case::problems(double tolerance) const {
   }
   check_guards("workspace", *workspace_);
   if (!finite) return wrong;
-  const verification found = case_.compare(held, {.seed = seed, .flops_budget = 1e8});
+  const verification found = case_.compare(held, {.seed = seed, .row_step = row_step});
   const auto judge = [&](std::string_view what, double error, double allowed) {
     if (error <= allowed) return;
     wrong.push_back(fmt::format("{} relative error {:.3g} of {}, at most {:.3g} is allowed", what,

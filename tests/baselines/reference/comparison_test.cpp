@@ -27,6 +27,15 @@ TEST(SamplePart, OfALargeShapeTakesTheEdgesAndRepeatsNothing) {
   for (std::int64_t row : part.rows) EXPECT_THAT(row, Lt(32768));
 }
 
+TEST(SamplePart, ByStepsMissesNoHeadAndNoTile) {
+  const sampled_part part = sample_part(6, 4097, 163, {.row_step = 13});
+  EXPECT_THAT(part.heads, SizeIs(6));
+  std::set<std::int64_t> tiles;
+  for (const std::int64_t row : part.rows) tiles.insert(row / 16);
+  EXPECT_THAT(tiles, SizeIs(257));
+  EXPECT_THAT(sample_part(1, 200, 163, {.row_step = 13}).rows, SizeIs(200));
+}
+
 TEST(SamplePart, OtherSeedsLookElsewhere) {
   EXPECT_NE(sample_part(256, 32768, 163, {.seed = 1}).rows,
             sample_part(256, 32768, 163, {.seed = 2}).rows);
