@@ -113,6 +113,9 @@ double tensor_spec::real_bytes() const {
 random_stream tensor_spec::values(std::uint64_t seed) const {
   std::uint64_t id = 0;
   for (const char letter : name) id = mix64(id ^ static_cast<unsigned char>(letter));
+  if (log_uniform.largest != 0) {
+    return random_stream::log_uniform(seed, id, log_uniform.least, log_uniform.largest);
+  }
   return {seed, id, stddev};
 }
 

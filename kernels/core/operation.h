@@ -177,8 +177,14 @@ inline constexpr int most_dimensions = 4;
 /// Of a tensor: its bytes are still a number of 63 bits, whatever its type.
 inline constexpr std::int64_t most_elements = std::int64_t{1} << 60;
 
-/// One tensor of a problem. Inputs and updated tensors are filled with near-normal random values, a
-/// function of the seed and the tensor's name alone.
+/// The ends of a log-uniform distribution, of one sign, the lesser magnitude first: {1e-3, 0.1},
+/// {-1, -16}.
+struct log_uniform_range {
+  float least = 0, largest = 0;
+};
+
+/// One tensor of a problem. Inputs and updated tensors are filled with random values, a function of
+/// the seed and the tensor's name alone: near-normal with mean 0, or log-uniform.
 struct tensor_spec {
   std::string_view name;  ///< a literal, e.g. "q"
   tensor_role role;
@@ -188,6 +194,8 @@ struct tensor_spec {
   /// [B, H, N, D], of which B, H and N may have any strides. All else is contiguous.
   bool is_sequence = false;
   bool may_be_infinite = false;  ///< of an output: infinities in it are no fault
+  /// Where its ends are not 0: the values' distribution, in the place of the normal one.
+  log_uniform_range log_uniform = {};
 
   /// Elements; most_elements where there are more, as no memory holds.
   std::int64_t count() const;

@@ -18,19 +18,34 @@ BASED_HOST_DEVICE constexpr std::uint64_t mix64(std::uint64_t x) {
   return x ^ (x >> 31);
 }
 
-/// Names one tensor's stream of values.
+/// Names one tensor's stream of values: near-normal with mean 0, or log-uniform.
 struct random_stream {
   std::uint64_t key;
   float stddev;
+  std::uint16_t least = 0, largest = 0;  ///< log-uniform: the bits of both ends in bf16
 
   constexpr random_stream(std::uint64_t seed, std::uint64_t tensor, float stddev_)
       : key(mix64(seed ^ mix64(tensor))), stddev(stddev_) {}
 
-  /// Value i: near-normal (the sum of four uniform 16-bit integers), mean 0, rounded to bf16 so
-  /// that fp32 and bf16 implementations read the same number. Integer arithmetic up to one exact
+  /// Values between two of one sign, least in magnitude first, whose logarithms are near-uniform:
+  /// within a power of two the values themselves are uniform.
+  static constexpr random_stream log_uniform(std::uint64_t seed, std::uint64_t tensor, float least,
+                                             float largest) {
+    random_stream stream(seed, tensor, 0);
+    stream.least = to_bf16(least).bits;
+    stream.largest = to_bf16(largest).bits;
+    return stream;
+  }
+
+  /// Value i, rounded to bf16 so that fp32 and bf16 implementations read the same number. Integer
+  /// arithmetic, for normal values (the sum of four uniform 16-bit integers) up to one exact
   /// conversion and one rounded product, hence the same bits everywhere.
   BASED_HOST_DEVICE constexpr float operator()(std::int64_t i) const {
     const std::uint64_t bits = mix64(key + static_cast<std::uint64_t>(i));
+    if (least != largest) {
+      const std::uint64_t steps = largest - least + 1u;
+      return to_float(bf16{static_cast<std::uint16_t>(least + ((bits >> 32) * steps >> 32))});
+    }
     const std::int32_t sum = static_cast<std::int32_t>((bits & 0xffff) + ((bits >> 16) & 0xffff) +
                                                        ((bits >> 32) & 0xffff) + (bits >> 48));
     constexpr std::int32_t mean = 2 * 0xffff;

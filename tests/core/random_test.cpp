@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "kernels/core/operation.h"
@@ -45,6 +46,26 @@ TEST(RandomStream, BitsAreThoseThatThePeersGet) {
   EXPECT_EQ(bits("k_cache", 1.0f, 1), (std::vector<unsigned>{0x3f83, 0xbfb3, 0xbe4a, 0xbee6}));
   EXPECT_EQ(bits("v", 1.0f, ~std::uint64_t{0}),
             (std::vector<unsigned>{0x3f98, 0xbf27, 0xbf5f, 0xbfba}));
+}
+
+TEST(RandomStream, LogUniformValuesFillTheirRangeEvenly) {
+  for (const auto& [least, largest] :
+       {std::pair{0.0009765625f, 0.125f}, std::pair{-1.0f, -16.0f}}) {
+    const random_stream values = random_stream::log_uniform(1, 2, least, largest);
+    const double octaves = std::log2(largest / least);
+    std::vector<int> counts(static_cast<std::size_t>(octaves) + 1);
+    constexpr int count = 70'000;
+    for (int i = 0; i < count; ++i) {
+      const float value = values(i);
+      EXPECT_EQ(value, to_float(to_bf16(value)));
+      ASSERT_GE(value / least, 1);
+      ASSERT_GE(largest / value, 1);
+      ++counts[static_cast<std::size_t>(std::log2(value / least))];
+    }
+    for (std::size_t octave = 0; octave + 1 < counts.size(); ++octave) {
+      EXPECT_NEAR(counts[octave], count / octaves, 0.05 * count / octaves) << least;
+    }
+  }
 }
 
 TEST(RandomStream, SeedTensorAndIndexEachMatter) {

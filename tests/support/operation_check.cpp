@@ -48,7 +48,7 @@ checked_case::checked_case(const operation_case& solved, device_kind device, seq
       const random_stream values = spec.values(seed);
       made.before.resize(static_cast<std::size_t>(spec.count()));
       for (std::int64_t i = 0; i < spec.count(); ++i) {
-        const float value = values(i) * (spec.is_sequence ? factor : 1);
+        const float value = values(i) * (spec.stddev != 0 && spec.is_sequence ? factor : 1);
         made.before[static_cast<std::size_t>(i)] = to_float(to_bf16(value));
       }
     }
