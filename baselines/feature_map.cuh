@@ -16,10 +16,10 @@ namespace based {
 inline constexpr int feature_map_tile = 32;  ///< tokens a thread block maps
 
 /// One thread a feature, one block a tile of tokens. features: [B, H, N, count], contiguous.
-template <feature_layout layout, class T>
+template <feature_layout Layout, class T>
 __global__ void feature_map_kernel(sequence_view<const bf16> x, token_tiles tiles,
                                    feature_side side, float scale, T* __restrict__ features) {
-  constexpr int count = feature_count<layout>;
+  constexpr int count = feature_count<Layout>;
   constexpr int entry_count = feature_dim + 1;
   __shared__ float entries[feature_map_tile][entry_count];
 
@@ -34,8 +34,8 @@ __global__ void feature_map_kernel(sequence_view<const bf16> x, token_tiles tile
 
   const int row = threadIdx.x;
   if (row >= count) return;
-  const feature_factors factors = factors_of<layout>(row);
-  const float weight = weight_of<layout>(factors, side, scale);
+  const feature_factors factors = factors_of<Layout>(row);
+  const float weight = weight_of<Layout>(factors, side, scale);
   T* out = features + tile.row * count + row;
 #pragma unroll 4
   for (int token = 0; token < tile.tokens; ++token, out += count) {
@@ -44,12 +44,12 @@ __global__ void feature_map_kernel(sequence_view<const bf16> x, token_tiles tile
 }
 
 /// features[B, H, N, count] = phi(x), T float or bf16; `scale` acts on the query side alone.
-template <feature_layout layout, class T>
+template <feature_layout Layout, class T>
 void map_features(const sequence_view<const bf16>& x, const prefill_shape& shape, feature_side side,
                   float scale, T* features, cuda_stream stream) {
-  constexpr int threads = (feature_count<layout> + warp_size - 1) / warp_size * warp_size;
+  constexpr int threads = (feature_count<Layout> + warp_size - 1) / warp_size * warp_size;
   const token_tiles tiles(shape, feature_map_tile);
-  feature_map_kernel<layout><<<tiles.count, threads, 0, stream>>>(x, tiles, side, scale, features);
+  feature_map_kernel<Layout><<<tiles.count, threads, 0, stream>>>(x, tiles, side, scale, features);
   BASED_CUDA_LAUNCHED();
 }
 

@@ -13,26 +13,26 @@
 namespace based {
 
 /// A tile in shared memory, filled by cp.async and read by ldmatrix.
-template <int rows, int columns>
-struct staged_rows : padded_tile<rows, columns> {
-  using tile = padded_tile<rows, columns>;
+template <int Rows, int Columns>
+struct staged_rows : padded_tile<Rows, Columns> {
+  using tile = padded_tile<Rows, Columns>;
 
-  /// Starts the copy from `source` by the block's first `threads` threads (call it with those
+  /// Starts the copy from `source` by the block's first `Threads` threads (call it with those
   /// only); rows from `valid_rows` on become zeros and are not read.
-  /// Called by: `threads` threads
-  template <int threads>
+  /// Called by: `Threads` threads
+  template <int Threads>
   __device__ void load_async(const bf16* source, std::int64_t source_stride,
                              std::int64_t valid_rows) {
-    constexpr int units = columns / tile::unit;
-    constexpr int rows_a_step = threads / units;
-    const auto valid = static_cast<int>(min(valid_rows, std::int64_t{rows}));
+    constexpr int units = Columns / tile::unit;
+    constexpr int rows_a_step = Threads / units;
+    const auto valid = static_cast<int>(min(valid_rows, std::int64_t{Rows}));
     const int first_row = threadIdx.x / units;
     const int column = threadIdx.x % units * tile::unit;
     const bf16* from = source + first_row * source_stride + column;
 #pragma unroll
-    for (int step = 0; step < (rows + rows_a_step - 1) / rows_a_step; ++step) {
+    for (int step = 0; step < (Rows + rows_a_step - 1) / rows_a_step; ++step) {
       const int row = step * rows_a_step + first_row;
-      if (rows % rows_a_step == 0 || row < rows) {
+      if (Rows % rows_a_step == 0 || row < Rows) {
         ptx::cp_async_16(this->at(row, column), from, row < valid);
       }
       from += rows_a_step * source_stride;

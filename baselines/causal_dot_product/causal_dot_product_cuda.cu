@@ -76,15 +76,15 @@ constexpr int features_per_block = 8;
 
 /// Grid (ceil(E / 8), B, H), 64 threads: thread m owns column m of features 8x .. 8x + 7. No thread
 /// reads another's column, so the compiler keeps a copy in registers and only writes `state`.
-template <int features>
+template <int Features>
 __global__ void __launch_bounds__(value_dim) shared_state_kernel(product_params params) {
   __shared__ float state[features_per_block][value_dim];
   const int column = threadIdx.x;
   const int first = blockIdx.x * features_per_block;
   const std::int64_t row =
       (blockIdx.y * static_cast<std::int64_t>(gridDim.z) + blockIdx.z) * params.seqlen;
-  const float* __restrict__ q = params.q + row * features + first;
-  const float* __restrict__ k = params.k + row * features + first;
+  const float* __restrict__ q = params.q + row * Features + first;
+  const float* __restrict__ k = params.k + row * Features + first;
   const float* __restrict__ v = params.v + row * value_dim + column;
   float* o = params.o + row * value_dim + column;
 
@@ -96,25 +96,25 @@ __global__ void __launch_bounds__(value_dim) shared_state_kernel(product_params 
     float sum = 0.0f;
 #pragma unroll
     for (int f = 0; f < features_per_block; ++f) {
-      if (first + f < features) {
+      if (first + f < Features) {
         state[f][column] += k[f] * value;
         sum += q[f] * state[f][column];
       }
     }
     atomicAdd(o, sum);
-    q += features;
-    k += features;
+    q += Features;
+    k += Features;
     v += value_dim;
     o += value_dim;
   }
 }
 
-template <int features>
+template <int Features>
 void launch_shared_state(const product_params& params, const prefill_shape& shape,
                          cuda_stream stream) {
-  constexpr int blocks = (features + features_per_block - 1) / features_per_block;
+  constexpr int blocks = (Features + features_per_block - 1) / features_per_block;
   const dim3 grid(blocks, static_cast<unsigned>(shape.batch), static_cast<unsigned>(shape.heads));
-  shared_state_kernel<features><<<grid, value_dim, 0, stream>>>(params);
+  shared_state_kernel<Features><<<grid, value_dim, 0, stream>>>(params);
   BASED_CUDA_LAUNCHED();
 }
 
@@ -138,7 +138,7 @@ struct token_stage {
 
 /// Grid (H, B), 256 threads: four neighbours own a column; of every 16 features the t-th of them
 /// owns 4t .. 4t + 3.
-template <int features>
+template <int Features>
 __global__ void __launch_bounds__(head_config::threads)
     head_per_block_kernel(product_params params) {
   constexpr int threads_per_column = head_config::threads_per_column;
@@ -150,12 +150,12 @@ __global__ void __launch_bounds__(head_config::threads)
   const int thread = threadIdx.x;
   const int column = thread / threads_per_column;
   const int part = thread % threads_per_column;
-  const float* q = params.q + row * features + thread;
-  const float* k = params.k + row * features + thread;
+  const float* q = params.q + row * Features + thread;
+  const float* k = params.k + row * Features + thread;
   const float* v = params.v + row * value_dim + thread;
   float* o = params.o + row * value_dim + column;
 
-  const bool has_feature = thread < features;
+  const bool has_feature = thread < Features;
   const bool has_value = thread < value_dim;
   float next_q = has_feature ? *q : 0.0f;
   float next_k = has_feature ? *k : 0.0f;
@@ -168,8 +168,8 @@ __global__ void __launch_bounds__(head_config::threads)
     stage.k[thread] = next_k;
     if (has_value) stage.v[thread] = next_v;
     if (n + 1 < params.seqlen) {
-      q += features;
-      k += features;
+      q += Features;
+      k += Features;
       v += value_dim;
       if (has_feature) {
         next_q = *q;
@@ -211,11 +211,11 @@ struct column_config {
 /// Grid (64, H, B): one block a column. Per step, warp w takes tokens 4w .. 4w + 3, a lane features
 /// lane, lane + 32, ...; `prefix` turns from the warps' sums of k v into their inclusive prefix
 /// sums, which together with the state of the steps before give every token its state.
-template <int features, int warps>
-__global__ void __launch_bounds__(warps* warp_size) column_per_block_kernel(product_params params) {
+template <int Features, int Warps>
+__global__ void __launch_bounds__(Warps* warp_size) column_per_block_kernel(product_params params) {
   constexpr int tokens = column_config::tokens_per_warp;
   constexpr int rows = column_config::features_per_lane;
-  __shared__ float prefix[warps][padded_features];
+  __shared__ float prefix[Warps][padded_features];
 
   const int column = blockIdx.x;
   const int warp = threadIdx.x / warp_size;
@@ -224,7 +224,7 @@ __global__ void __launch_bounds__(warps* warp_size) column_per_block_kernel(prod
       (blockIdx.z * static_cast<std::int64_t>(gridDim.y) + blockIdx.y) * params.seqlen;
 
   float state[rows] = {};  // of the steps before, the same in every warp
-  for (std::int64_t step = 0; step < params.seqlen; step += warps * tokens) {
+  for (std::int64_t step = 0; step < params.seqlen; step += Warps * tokens) {
     const std::int64_t first = step + warp * tokens;
     float query[rows][tokens];
     float sums[rows][tokens];  // k v, summed over the warp's tokens so far
@@ -232,13 +232,13 @@ __global__ void __launch_bounds__(warps* warp_size) column_per_block_kernel(prod
 #pragma unroll
     for (int t = 0; t < tokens; ++t) {
       const bool within = first + t < params.seqlen;
-      const float* q = params.q + (row + first + t) * features;
-      const float* k = params.k + (row + first + t) * features;
+      const float* q = params.q + (row + first + t) * Features;
+      const float* k = params.k + (row + first + t) * Features;
       value[t] = within ? params.v[(row + first + t) * value_dim + column] : 0.0f;
 #pragma unroll
       for (int r = 0; r < rows; ++r) {
         const int feature = r * warp_size + lane;
-        const bool real = within && feature < features;
+        const bool real = within && feature < Features;
         query[r][t] = real ? q[feature] : 0.0f;
         sums[r][t] = real ? k[feature] : 0.0f;
       }
@@ -252,9 +252,9 @@ __global__ void __launch_bounds__(warps* warp_size) column_per_block_kernel(prod
     }
     __syncthreads();
 
-    for (int feature = threadIdx.x; feature < padded_features; feature += warps * warp_size) {
+    for (int feature = threadIdx.x; feature < padded_features; feature += Warps * warp_size) {
 #pragma unroll
-      for (int w = 1; w < warps; ++w) prefix[w][feature] += prefix[w - 1][feature];
+      for (int w = 1; w < Warps; ++w) prefix[w][feature] += prefix[w - 1][feature];
     }
     __syncthreads();
 
@@ -265,7 +265,7 @@ __global__ void __launch_bounds__(warps* warp_size) column_per_block_kernel(prod
       const float before = state[r] + (warp > 0 ? prefix[warp - 1][feature] : 0.0f);
 #pragma unroll
       for (int t = 0; t < tokens; ++t) out[t] += query[r][t] * (before + sums[r][t]);
-      state[r] += prefix[warps - 1][feature];
+      state[r] += prefix[Warps - 1][feature];
     }
     __syncthreads();  // prefix is free again
 
@@ -294,36 +294,36 @@ std::string variant_of(const prefill_problem& problem) {
   return std::string(variants[problem.shape.batch_heads() < few_heads ? 1 : 0]);
 }
 
-template <int features, int warps>
+template <int Features, int Warps>
 void launch_column_per_block(const product_params& params, const prefill_shape& shape,
                              cuda_stream stream) {
   const dim3 grid(value_dim, static_cast<unsigned>(shape.heads),
                   static_cast<unsigned>(shape.batch));
-  column_per_block_kernel<features, warps><<<grid, warps * warp_size, 0, stream>>>(params);
+  column_per_block_kernel<Features, Warps><<<grid, Warps * warp_size, 0, stream>>>(params);
   BASED_CUDA_LAUNCHED();
 }
 
-template <int features>
+template <int Features>
 void launch_register_state(const product_params& params, const prefill_problem& problem,
                            cuda_stream stream) {
-  static_assert(features <= padded_features);
+  static_assert(Features <= padded_features);
   const prefill_shape& shape = problem.shape;
   if (variant_of(problem) == variants[0]) {
     const dim3 grid(static_cast<unsigned>(shape.heads), static_cast<unsigned>(shape.batch));
-    head_per_block_kernel<features><<<grid, head_config::threads, 0, stream>>>(params);
+    head_per_block_kernel<Features><<<grid, head_config::threads, 0, stream>>>(params);
     BASED_CUDA_LAUNCHED();
   } else if (shape.batch_heads() < sixteen_warps_below) {
-    launch_column_per_block<features, 16>(params, shape, stream);
+    launch_column_per_block<Features, 16>(params, shape, stream);
   } else if (shape.batch_heads() < eight_warps_below) {
-    launch_column_per_block<features, 8>(params, shape, stream);
+    launch_column_per_block<Features, 8>(params, shape, stream);
   } else {
-    launch_column_per_block<features, 4>(params, shape, stream);
+    launch_column_per_block<Features, 4>(params, shape, stream);
   }
 }
 
 // --- the operation ------------------------------------------------------------------------------
 
-template <feature_layout layout>
+template <feature_layout Layout>
 struct workspace_layout {
   static constexpr std::size_t alignment = 256;
 
@@ -331,7 +331,7 @@ struct workspace_layout {
   std::size_t value_bytes;
 
   explicit workspace_layout(const prefill_shape& shape)
-      : mapped_bytes(aligned(shape.tokens() * feature_count<layout> * sizeof(float))),
+      : mapped_bytes(aligned(shape.tokens() * feature_count<Layout> * sizeof(float))),
         value_bytes(aligned(shape.tokens() * value_dim * sizeof(float))) {}
 
   std::size_t bytes() const { return 2 * mapped_bytes + 2 * value_bytes; }
@@ -340,9 +340,9 @@ struct workspace_layout {
   }
 };
 
-template <feature_layout layout>
+template <feature_layout Layout>
 std::size_t workspace_bytes(const prefill_problem& problem) {
-  return workspace_layout<layout>(problem.shape).bytes();
+  return workspace_layout<Layout>(problem.shape).bytes();
 }
 
 unsupported_reason unsupported(const prefill_problem& problem) {
@@ -357,20 +357,20 @@ unsupported_reason unsupported(const prefill_problem& problem) {
   return {};
 }
 
-template <feature_layout layout>
+template <feature_layout Layout>
 void run(const prefill_args<bf16>& args, cuda_stream stream) {
-  validate(args, workspace_bytes<layout>(args.problem));
+  validate(args, workspace_bytes<Layout>(args.problem));
   const prefill_shape& shape = args.problem.shape;
-  const workspace_layout<layout> sizes(shape);
+  const workspace_layout<Layout> sizes(shape);
   auto* memory = static_cast<std::byte*>(args.workspace);
   auto* mapped_q = reinterpret_cast<float*>(memory);
   auto* mapped_k = reinterpret_cast<float*>(memory + sizes.mapped_bytes);
   auto* values = reinterpret_cast<float*>(memory + 2 * sizes.mapped_bytes);
   auto* sums = reinterpret_cast<float*>(memory + 2 * sizes.mapped_bytes + sizes.value_bytes);
 
-  map_features<layout>(args.q, shape, feature_side::query, args.problem.options.scale, mapped_q,
+  map_features<Layout>(args.q, shape, feature_side::query, args.problem.options.scale, mapped_q,
                        stream);
-  map_features<layout>(args.k, shape, feature_side::key, args.problem.options.scale, mapped_k,
+  map_features<Layout>(args.k, shape, feature_side::key, args.problem.options.scale, mapped_k,
                        stream);
   const token_tiles tiles(shape, cast_config::tile_tokens);
   cast_values_kernel<<<tiles.count, cast_config::threads, 0, stream>>>(
@@ -379,10 +379,10 @@ void run(const prefill_args<bf16>& args, cuda_stream stream) {
   BASED_CUDA(cudaMemsetAsync(sums, 0, sizes.value_bytes, stream));
 
   const product_params params{mapped_q, mapped_k, values, sums, shape.seqlen};
-  if constexpr (layout == feature_layout::expanded) {
-    launch_shared_state<feature_count<layout>>(params, shape, stream);
+  if constexpr (Layout == feature_layout::expanded) {
+    launch_shared_state<feature_count<Layout>>(params, shape, stream);
   } else {
-    launch_register_state<feature_count<layout>>(params, args.problem, stream);
+    launch_register_state<feature_count<Layout>>(params, args.problem, stream);
   }
 
   cast_output_kernel<<<tiles.count, cast_config::threads, 0, stream>>>(

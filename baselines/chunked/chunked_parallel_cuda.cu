@@ -31,7 +31,7 @@ struct shared_storage {
   staged_rows<key_tile, value_dim> v[stages];
 };
 
-template <bool normalize>
+template <bool Normalize>
 __global__ __launch_bounds__(threads, blocks_per_multiprocessor) void chunked_parallel_kernel(
     const __grid_constant__ kernel_params p, const __grid_constant__ token_tiles query_tiles) {
   const int warp = threadIdx.x / warp_size;
@@ -73,7 +73,7 @@ __global__ __launch_bounds__(threads, blocks_per_multiprocessor) void chunked_pa
   float o[row_blocks][2 * value_blocks][4] = {};  // [32 queries x 64 value columns]
   float z[row_blocks][2] = {};                    // rows g and g + 8; this thread's part
 
-  const auto add_tile = [&]<bool masked>(std::int64_t tile) {
+  const auto add_tile = [&]<bool Masked>(std::int64_t tile) {
     ptx::cp_async_wait<stages - 2>();
     __syncthreads();
     load_keys(tile + stages - 1);
@@ -95,12 +95,12 @@ __global__ __launch_bounds__(threads, blocks_per_multiprocessor) void chunked_pa
 #pragma unroll
           for (int e = 0; e < 4; ++e) {
             s[e] = taylor_weight(s[e]);
-            if constexpr (masked) {
+            if constexpr (Masked) {
               const int row = offset + m * 16 + e / 2 * 8 + g;
               const int column = j * 16 + n * 8 + 2 * t + e % 2;
               if (column > row) s[e] = 0.0f;
             }
-            if constexpr (normalize) z[m][e / 2] += s[e];
+            if constexpr (Normalize) z[m][e / 2] += s[e];
           }
           weights[m][2 * n] = ptx::to_bf16x2(s[0], s[1]);
           weights[m][2 * n + 1] = ptx::to_bf16x2(s[2], s[3]);
@@ -126,7 +126,7 @@ __global__ __launch_bounds__(threads, blocks_per_multiprocessor) void chunked_pa
   for (int m = 0; m < row_blocks; ++m) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      if constexpr (normalize) {  // sum over the four threads of the row
+      if constexpr (Normalize) {  // sum over the four threads of the row
         constexpr unsigned all_lanes = 0xffffffff;
         z[m][half] += __shfl_xor_sync(all_lanes, z[m][half], 1);
         z[m][half] += __shfl_xor_sync(all_lanes, z[m][half], 2);
@@ -139,7 +139,7 @@ __global__ __launch_bounds__(threads, blocks_per_multiprocessor) void chunked_pa
       for (int n = 0; n < 2 * value_blocks; ++n) {
         *reinterpret_cast<float2*>(target + n * 8) = {o[m][n][2 * half], o[m][n][2 * half + 1]};
       }
-      if (normalize && t == 0) p.out.z[row] = z[m][half];
+      if (Normalize && t == 0) p.out.z[row] = z[m][half];
     }
   }
 }

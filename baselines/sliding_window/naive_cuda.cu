@@ -31,11 +31,11 @@ __device__ place place_of(std::int64_t batch_head, const window_problem& problem
           batch_head * problem.window * problem.head_dim};
 }
 
-/// Over lanes whose numbers differ in bits first, 2 * first, ... < last.
-template <int first, int last>
+/// Over lanes whose numbers differ in bits First, 2 * First, ... < Last.
+template <int First, int Last>
 __device__ float sum_over_lanes(float value) {
 #pragma unroll
-  for (int bit = first; bit < last; bit *= 2) value += __shfl_xor_sync(~0u, value, bit);
+  for (int bit = First; bit < Last; bit *= 2) value += __shfl_xor_sync(~0u, value, bit);
   return value;
 }
 __device__ float maximum_over_warp(float value) {
@@ -57,17 +57,17 @@ __global__ void append_kernel(window_args<bf16> args) {
 }
 
 /// How the threads of a block share the words of a ring: a row's side by side.
-template <int dim>
+template <int Dim>
 struct ring_config {
-  static constexpr int lanes_per_row = dim / vector;
+  static constexpr int lanes_per_row = Dim / vector;
   static constexpr int rows_per_pass = threads / lanes_per_row;
 };
 
 /// Grid (B*H). scores: [B, H, W].
-template <int dim>
+template <int Dim>
 __global__ void score_kernel(window_args<bf16> args, float scale, __nv_bfloat16* scores) {
-  constexpr int lanes_per_row = ring_config<dim>::lanes_per_row;
-  constexpr int rows_per_pass = ring_config<dim>::rows_per_pass;
+  constexpr int lanes_per_row = ring_config<Dim>::lanes_per_row;
+  constexpr int rows_per_pass = ring_config<Dim>::rows_per_pass;
   const window_problem& problem = args.problem;
   const place at = place_of(blockIdx.x, problem);
   const int column = threadIdx.x % lanes_per_row * vector;
@@ -81,7 +81,7 @@ __global__ void score_kernel(window_args<bf16> args, float scale, __nv_bfloat16*
   for (int first = 0; first < filled; first += rows_per_pass) {
     const int slot = first + threadIdx.x / lanes_per_row;
     float key[vector] = {};
-    if (slot < filled) unpack(load_word(keys + static_cast<std::int64_t>(slot) * dim), key);
+    if (slot < filled) unpack(load_word(keys + static_cast<std::int64_t>(slot) * Dim), key);
     float dot = 0.0f;
 #pragma unroll
     for (int i = 0; i < vector; ++i) dot += query[i] * key[i];
@@ -114,11 +114,11 @@ __global__ void softmax_kernel(window_problem problem, __nv_bfloat16* scores) {
 }
 
 /// Grid (B*H). weights: [B, H, W].
-template <int dim>
+template <int Dim>
 __global__ void weighted_sum_kernel(window_args<bf16> args, const __nv_bfloat16* weights) {
-  constexpr int lanes_per_row = ring_config<dim>::lanes_per_row;
-  constexpr int rows_per_pass = ring_config<dim>::rows_per_pass;
-  __shared__ float partial[warps_per_block][dim];
+  constexpr int lanes_per_row = ring_config<Dim>::lanes_per_row;
+  constexpr int rows_per_pass = ring_config<Dim>::rows_per_pass;
+  __shared__ float partial[warps_per_block][Dim];
   const window_problem& problem = args.problem;
   const place at = place_of(blockIdx.x, problem);
   const int column = threadIdx.x % lanes_per_row * vector;
@@ -130,7 +130,7 @@ __global__ void weighted_sum_kernel(window_args<bf16> args, const __nv_bfloat16*
   for (int slot = threadIdx.x / lanes_per_row; slot < problem.filled(); slot += rows_per_pass) {
     const float weight = __bfloat162float(weights[slot]);
     float value[vector];
-    unpack(load_word(values + static_cast<std::int64_t>(slot) * dim), value);
+    unpack(load_word(values + static_cast<std::int64_t>(slot) * Dim), value);
 #pragma unroll
     for (int i = 0; i < vector; ++i) sum[i] += weight * value[i];
   }
@@ -142,7 +142,7 @@ __global__ void weighted_sum_kernel(window_args<bf16> args, const __nv_bfloat16*
     }
   }
   __syncthreads();
-  if (threadIdx.x >= dim) return;
+  if (threadIdx.x >= Dim) return;
   float total = 0.0f;
 #pragma unroll
   for (int w = 0; w < warps_per_block; ++w) total += partial[w][threadIdx.x];
@@ -154,21 +154,21 @@ std::size_t workspace_bytes(const window_problem& problem) {
   return static_cast<std::size_t>(problem.batch_heads()) * problem.window * sizeof(bf16);
 }
 
-template <int dim>
+template <int Dim>
 void launch(const window_args<bf16>& args, cuda_stream stream) {
   const window_problem& problem = args.problem;
   const auto heads = static_cast<unsigned>(problem.batch_heads());
   auto* scores = static_cast<__nv_bfloat16*>(args.workspace);
   if (problem.append) {
-    append_kernel<<<heads, dim, 0, stream>>>(args);
+    append_kernel<<<heads, Dim, 0, stream>>>(args);
     BASED_CUDA_LAUNCHED();
   }
-  score_kernel<dim><<<heads, threads, 0, stream>>>(args, problem.scale(), scores);
+  score_kernel<Dim><<<heads, threads, 0, stream>>>(args, problem.scale(), scores);
   BASED_CUDA_LAUNCHED();
   softmax_kernel<<<(heads + warps_per_block - 1) / warps_per_block, threads, 0, stream>>>(problem,
                                                                                           scores);
   BASED_CUDA_LAUNCHED();
-  weighted_sum_kernel<dim><<<heads, threads, 0, stream>>>(args, scores);
+  weighted_sum_kernel<Dim><<<heads, threads, 0, stream>>>(args, scores);
   BASED_CUDA_LAUNCHED();
 }
 

@@ -37,60 +37,60 @@ struct tile_params {
   float score_scale;  ///< scale * log2(e), for 2^x
 };
 
-/// `slots` is the largest window that an instantiation takes.
-template <int dim, int slots>
+/// `Slots` is the largest window that an instantiation takes.
+template <int Dim, int Slots>
 struct tile_storage {
-  static constexpr int row_length = dim + vector;  // eight rows of a column on distinct banks
-  alignas(16) bf16 keys[slots][row_length];
-  alignas(16) bf16 values[slots][row_length];
-  alignas(16) bf16 query[dim];
-  float weights[slots];
+  static constexpr int row_length = Dim + vector;  // eight rows of a column on distinct banks
+  alignas(16) bf16 keys[Slots][row_length];
+  alignas(16) bf16 values[Slots][row_length];
+  alignas(16) bf16 query[Dim];
+  float weights[Slots];
   float maximum[warps];
   float sum[warps];
 };
 
 /// Starts copying the ring of one (batch, head), empty slots as zeros, the current token's row from
 /// `current`.
-template <int dim, int slots>
+template <int Dim, int Slots>
 __device__ void stage(const bf16* ring, const bf16* current, const tile_params& params,
-                      bf16 (&rows)[slots][tile_storage<dim, slots>::row_length]) {
-  constexpr int words_per_row = dim / vector;
+                      bf16 (&rows)[Slots][tile_storage<Dim, Slots>::row_length]) {
+  constexpr int words_per_row = Dim / vector;
 #pragma unroll
-  for (int word = threadIdx.x; word < slots * words_per_row; word += threads) {
+  for (int word = threadIdx.x; word < Slots * words_per_row; word += threads) {
     const int row = word / words_per_row;
     const int column = word % words_per_row * vector;
-    const bf16* from = row == params.appended ? current : ring + row * dim;
+    const bf16* from = row == params.appended ? current : ring + row * Dim;
     ptx::cp_async_16(&rows[row][column], from + column, row < params.filled);
   }
 }
 
-template <int dim, int slots>
+template <int Dim, int Slots>
 __global__ void __launch_bounds__(threads) tile_kernel(const __grid_constant__ tile_params params) {
-  constexpr int rows_per_warp = slots / warps;              // of K
+  constexpr int rows_per_warp = Slots / warps;              // of K
   constexpr int lanes_per_row = warp_size / rows_per_warp;  // of K
-  constexpr int columns_per_lane = dim / lanes_per_row;     // of K
-  constexpr int slice = dim / warps;                        // columns of V of a warp
+  constexpr int columns_per_lane = Dim / lanes_per_row;     // of K
+  constexpr int slice = Dim / warps;                        // columns of V of a warp
   constexpr int row_groups = warp_size / (slice / vector);  // rows of V side by side
   extern __shared__ __align__(16) unsigned char memory[];
-  auto& shared = *reinterpret_cast<tile_storage<dim, slots>*>(memory);
+  auto& shared = *reinterpret_cast<tile_storage<Dim, Slots>*>(memory);
 
   const std::uint32_t batch = blockIdx.x / params.heads;
   const std::uint32_t head = blockIdx.x % params.heads;
-  const std::int64_t ring = static_cast<std::int64_t>(blockIdx.x) * params.window * dim;
+  const std::int64_t ring = static_cast<std::int64_t>(blockIdx.x) * params.window * Dim;
   const bf16* current_k = params.k.token(batch, head, 0);
   const bf16* current_v = params.v.token(batch, head, 0);
   const int warp = threadIdx.x / warp_size;
   const int lane = threadIdx.x % warp_size;
 
-  stage<dim, slots>(params.k_cache + ring, current_k, params, shared.keys);
-  stage<dim, slots>(params.v_cache + ring, current_v, params, shared.values);
-  if (threadIdx.x < dim / vector) {
+  stage<Dim, Slots>(params.k_cache + ring, current_k, params, shared.keys);
+  stage<Dim, Slots>(params.v_cache + ring, current_v, params, shared.values);
+  if (threadIdx.x < Dim / vector) {
     const bf16* q = params.q.token(batch, head, 0);
     ptx::cp_async_16(&shared.query[threadIdx.x * vector], q + threadIdx.x * vector, true);
   }
   ptx::cp_async_commit();
-  if (params.appended >= 0 && threadIdx.x < dim) {
-    const std::int64_t at = ring + static_cast<std::int64_t>(params.appended) * dim + threadIdx.x;
+  if (params.appended >= 0 && threadIdx.x < Dim) {
+    const std::int64_t at = ring + static_cast<std::int64_t>(params.appended) * Dim + threadIdx.x;
     params.k_cache[at] = current_k[threadIdx.x];
     params.v_cache[at] = current_v[threadIdx.x];
   }
@@ -139,7 +139,7 @@ __global__ void __launch_bounds__(threads) tile_kernel(const __grid_constant__ t
   const int column = warp * slice + lane / row_groups * vector;
   float out[vector] = {};
 #pragma unroll
-  for (int row = lane % row_groups; row < slots; row += row_groups) {
+  for (int row = lane % row_groups; row < Slots; row += row_groups) {
     float value[vector];
     unpack(load_word(&shared.values[row][column]), value);
 #pragma unroll
@@ -162,12 +162,12 @@ __global__ void __launch_bounds__(threads) tile_kernel(const __grid_constant__ t
 
 constexpr int largest_window = 128;
 
-template <int dim, int slots>
+template <int Dim, int Slots>
 void launch(const tile_params& params, std::int64_t blocks, cuda_stream stream) {
-  launch_kernel(tile_kernel<dim, slots>,
+  launch_kernel(tile_kernel<Dim, Slots>,
                 {.grid = static_cast<unsigned>(blocks),
                  .block = threads,
-                 .shared_bytes = sizeof(tile_storage<dim, slots>)},
+                 .shared_bytes = sizeof(tile_storage<Dim, Slots>)},
                 stream, params);
 }
 

@@ -26,19 +26,19 @@ static_assert(tile % lanes == 0);
 constexpr float infinity = std::numeric_limits<float>::infinity();
 
 /// What a task keeps between and within tiles of keys: 80 KB at Dh = 128.
-template <int dim>
+template <int Dim>
 struct scratch {
-  alignas(64) float q[dim][tile];         // scaled by log2(e), for 2^x
+  alignas(64) float q[Dim][tile];         // scaled by log2(e), for 2^x
   alignas(64) float weights[tile][tile];  // s, then p: [key][query]
-  alignas(64) float o[tile][dim];
+  alignas(64) float o[tile][Dim];
   alignas(64) float maximum[tile];  // a query
   alignas(64) float sum[tile];
   alignas(64) float correction[tile];
 };
 
 /// Replaces the tile's scores by weights, and brings maximum, sum and correction up to date.
-template <int dim>
-void online_softmax(std::int64_t keys, scratch<dim>& s) {
+template <int Dim>
+void online_softmax(std::int64_t keys, scratch<Dim>& s) {
   for (int t = 0; t < tile; t += lanes) {
     vec maximum = cpu::load(s.maximum + t);
     for (std::int64_t j = 0; j < keys; ++j) {
@@ -61,9 +61,9 @@ void online_softmax(std::int64_t keys, scratch<dim>& s) {
 }
 
 /// Takes the scores of the keys [m, m + keys) that queries [n, n + count) may not see away.
-template <int dim>
+template <int Dim>
 void mask(const attention_problem& problem, std::int64_t n, std::int64_t count, std::int64_t m,
-          std::int64_t keys, scratch<dim>& s) {
+          std::int64_t keys, scratch<Dim>& s) {
   const std::int64_t all_see_from = problem.first_key(n + count - 1);
   if (m >= all_see_from && m + keys - 1 <= problem.last_key(n)) return;
   for (std::int64_t j = 0; j < keys; ++j) {
@@ -75,7 +75,7 @@ void mask(const attention_problem& problem, std::int64_t n, std::int64_t count, 
 }
 
 /// Queries [n, n + tile) of one (b, h).
-template <int dim>
+template <int Dim>
 void attend_tile(const attention_args<float>& args, std::int64_t b, std::int64_t h,
                  std::int64_t n) {
   const attention_problem& problem = args.problem;
@@ -83,31 +83,31 @@ void attend_tile(const attention_args<float>& args, std::int64_t b, std::int64_t
   const std::int64_t key_head = h / (problem.heads / problem.key_heads());
   const std::int64_t end = problem.last_key(n + count - 1) + 1;
   constexpr auto log2e = std::numbers::log2e_v<float>;
-  scratch<dim> s;
+  scratch<Dim> s;
   cpu::load_transposed(args.q.token(b, h, n), args.q.token_stride, count,
                        problem.softmax_scale() * log2e, s.q);
-  std::fill_n(s.o[0], tile * dim, 0.0f);
+  std::fill_n(s.o[0], tile * Dim, 0.0f);
   std::fill_n(s.maximum, tile, -infinity);
   std::fill_n(s.sum, tile, 0.0f);
 
   for (std::int64_t m = problem.first_key(n); m < end; m += tile) {
     const std::int64_t keys = std::min<std::int64_t>(tile, end - m);
-    cpu::multiply(keys, tile, dim, {args.k.token(b, key_head, m), args.k.token_stride, 1}, s.q[0],
+    cpu::multiply(keys, tile, Dim, {args.k.token(b, key_head, m), args.k.token_stride, 1}, s.q[0],
                   tile, s.weights[0], tile, false);
     mask(problem, n, count, m, keys, s);
     online_softmax(keys, s);
     for (std::int64_t t = 0; t < count; ++t) {
       if (s.correction[t] == 1.0f) continue;
-      for (int c = 0; c < dim; ++c) s.o[t][c] *= s.correction[t];
+      for (int c = 0; c < Dim; ++c) s.o[t][c] *= s.correction[t];
     }
-    cpu::multiply(count, dim, keys, {s.weights[0], 1, tile}, args.v.token(b, key_head, m),
-                  args.v.token_stride, s.o[0], dim, true);
+    cpu::multiply(count, Dim, keys, {s.weights[0], 1, tile}, args.v.token(b, key_head, m),
+                  args.v.token_stride, s.o[0], Dim, true);
   }
 
   for (std::int64_t t = 0; t < count; ++t) {
     float* o = args.o.token(b, h, n + t);
     const float divisor = s.sum[t] > 0 ? s.sum[t] : 1.0f;  // no key: o is 0
-    for (int c = 0; c < dim; ++c) o[c] = s.o[t][c] / divisor;
+    for (int c = 0; c < Dim; ++c) o[c] = s.o[t][c] / divisor;
     if (problem.lse) {
       args.lse[(b * problem.heads + h) * problem.seqlen + n + t] =
           (s.maximum[t] + std::log2(s.sum[t])) / log2e;
@@ -115,13 +115,13 @@ void attend_tile(const attention_args<float>& args, std::int64_t b, std::int64_t
   }
 }
 
-template <int dim>
+template <int Dim>
 void attend(const attention_args<float>& args) {
   const std::int64_t tiles = (args.problem.seqlen + tile - 1) / tile;
 #pragma omp parallel for collapse(3) schedule(dynamic)
   for (std::int64_t t = tiles - 1; t >= 0; --t) {  // the longest first
     for (std::int64_t b = 0; b < args.problem.batch; ++b) {
-      for (std::int64_t h = 0; h < args.problem.heads; ++h) attend_tile<dim>(args, b, h, t * tile);
+      for (std::int64_t h = 0; h < args.problem.heads; ++h) attend_tile<Dim>(args, b, h, t * tile);
     }
   }
 }

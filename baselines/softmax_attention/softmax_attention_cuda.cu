@@ -34,11 +34,11 @@ constexpr int row_blocks = warp_queries / 16;
 constexpr int key_blocks = key_tile / 16;
 constexpr int blocks_per_multiprocessor = 2;
 
-template <int head_dim>
+template <int HeadDim>
 struct shared_storage {
-  staged_rows<query_tile, head_dim> q;
-  staged_rows<key_tile, head_dim> k;
-  staged_rows<key_tile, head_dim> v;
+  staged_rows<query_tile, HeadDim> q;
+  staged_rows<key_tile, HeadDim> k;
+  staged_rows<key_tile, HeadDim> v;
 };
 
 struct kernel_params {
@@ -56,11 +56,11 @@ __device__ float combine_row(float value, Combine combine) {
   return combine(value, __shfl_xor_sync(all_lanes, value, 2));
 }
 
-template <int head_dim, bool causal>
+template <int HeadDim, bool Causal>
 __global__ __launch_bounds__(threads, blocks_per_multiprocessor) void softmax_attention_kernel(
     const __grid_constant__ kernel_params p) {
-  constexpr int dim_blocks = head_dim / 16;
-  constexpr bool q_in_registers = head_dim == 64;  // or read anew for every key tile
+  constexpr int dim_blocks = HeadDim / 16;
+  constexpr bool q_in_registers = HeadDim == 64;  // or read anew for every key tile
 
   const int warp = threadIdx.x / warp_size;
   const int lane = threadIdx.x % warp_size;
@@ -70,7 +70,7 @@ __global__ __launch_bounds__(threads, blocks_per_multiprocessor) void softmax_at
   const std::int64_t seqlen = p.query_tiles.seqlen;
 
   extern __shared__ uint4 shared_bytes[];
-  auto& shared = *reinterpret_cast<shared_storage<head_dim>*>(shared_bytes);
+  auto& shared = *reinterpret_cast<shared_storage<HeadDim>*>(shared_bytes);
   const auto load_keys = [&](auto& rows, const sequence_view<const bf16>& source,
                              std::int64_t key) {
     rows.template load_async<threads>(source.token(queries.batch, queries.head, key),
@@ -78,7 +78,7 @@ __global__ __launch_bounds__(threads, blocks_per_multiprocessor) void softmax_at
     ptx::cp_async_commit();
   };
 
-  const std::int64_t keys = causal ? queries.first + queries.tokens : seqlen;
+  const std::int64_t keys = Causal ? queries.first + queries.tokens : seqlen;
   std::int64_t key = (keys - 1) / key_tile * key_tile;  // the tile's first key
   shared.q.template load_async<threads>(p.q.token(queries.batch, queries.head, queries.first),
                                         p.q.token_stride, queries.tokens);
@@ -126,7 +126,7 @@ __global__ __launch_bounds__(threads, blocks_per_multiprocessor) void softmax_at
     }
 
     const std::int64_t first_row = queries.first + warp * warp_queries;
-    if (key + key_tile > (causal ? first_row + 1 : seqlen)) {
+    if (key + key_tile > (Causal ? first_row + 1 : seqlen)) {
       // Keys that a query may see, counted from this tile's first.
       const int in_sequence = static_cast<int>(min(seqlen - key, std::int64_t{key_tile}));
 #pragma unroll
@@ -134,7 +134,7 @@ __global__ __launch_bounds__(threads, blocks_per_multiprocessor) void softmax_at
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
           const int diagonal = static_cast<int>(first_row - key) + m * 16 + half * 8 + g + 1;
-          const int visible = causal ? min(diagonal, in_sequence) : in_sequence;
+          const int visible = Causal ? min(diagonal, in_sequence) : in_sequence;
 #pragma unroll
           for (int n = 0; n < 2 * key_blocks; ++n) {
             if (n * 8 + 2 * t >= visible) s[m][n][2 * half] = -INFINITY;
@@ -224,17 +224,17 @@ constexpr std::int64_t count_tiles(std::int64_t tokens, int tile) {
   return (tokens + tile - 1) / tile;
 }
 
-template <int head_dim, bool causal>
+template <int HeadDim, bool Causal>
 void launch(const attention_args<bf16>& args, cuda_stream stream) {
   const attention_problem& problem = args.problem;
   const token_tiles query_tiles({problem.batch, problem.heads, problem.seqlen}, query_tile);
   const kernel_params params = {
       args.q, args.k,      args.v,
       args.o, query_tiles, problem.softmax_scale() * std::numbers::log2e_v<float>};
-  launch_kernel(softmax_attention_kernel<head_dim, causal>,
+  launch_kernel(softmax_attention_kernel<HeadDim, Causal>,
                 {.grid = query_tiles.count,
                  .block = threads,
-                 .shared_bytes = sizeof(shared_storage<head_dim>)},
+                 .shared_bytes = sizeof(shared_storage<HeadDim>)},
                 stream, params);
 }
 

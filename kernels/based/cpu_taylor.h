@@ -15,16 +15,16 @@ namespace based::cpu {
 
 /// The 153 distinct features of a tile: phi_k of keys with `diagonal` 1, phi_q of scaled queries
 /// with 1/2.
-template <int tokens>
-void compact_features_of(const float (&x)[feature_dim][tokens], float diagonal,
-                         float (&phi)[compact_features][tokens]) {
-  std::fill_n(phi[0], tokens, 1.0f);
+template <int Tokens>
+void compact_features_of(const float (&x)[feature_dim][Tokens], float diagonal,
+                         float (&phi)[compact_features][Tokens]) {
+  std::fill_n(phi[0], Tokens, 1.0f);
   for (int i = 0; i < feature_dim; ++i) {
-    std::copy_n(x[i], tokens, phi[first_linear_row + i]);
+    std::copy_n(x[i], Tokens, phi[first_linear_row + i]);
     for (int j = i; j < feature_dim; ++j) {
       const float weight = i == j ? diagonal : 1.0f;
-      float(&row)[tokens] = phi[product_row(i, j)];
-      for (int t = 0; t < tokens; ++t) row[t] = weight * x[i][t] * x[j][t];
+      float(&row)[Tokens] = phi[product_row(i, j)];
+      for (int t = 0; t < Tokens; ++t) row[t] = weight * x[i][t] * x[j][t];
     }
   }
 }
@@ -35,15 +35,15 @@ constexpr int expanded_product_row(int i, int j) {
 }
 
 /// The 273 features of a tile: phi_k of keys with `product` 1, phi_q of scaled queries with 1/2.
-template <int tokens>
-void expanded_features_of(const float (&x)[feature_dim][tokens], float product,
-                          float (&phi)[expanded_features][tokens]) {
-  std::fill_n(phi[0], tokens, 1.0f);
+template <int Tokens>
+void expanded_features_of(const float (&x)[feature_dim][Tokens], float product,
+                          float (&phi)[expanded_features][Tokens]) {
+  std::fill_n(phi[0], Tokens, 1.0f);
   for (int i = 0; i < feature_dim; ++i) {
-    std::copy_n(x[i], tokens, phi[first_linear_row + i]);
+    std::copy_n(x[i], Tokens, phi[first_linear_row + i]);
     for (int j = 0; j < feature_dim; ++j) {
-      float(&row)[tokens] = phi[expanded_product_row(i, j)];
-      for (int t = 0; t < tokens; ++t) row[t] = product * x[i][t] * x[j][t];
+      float(&row)[Tokens] = phi[expanded_product_row(i, j)];
+      for (int t = 0; t < Tokens; ++t) row[t] = product * x[i][t] * x[j][t];
     }
   }
 }
@@ -96,43 +96,43 @@ void compact_state(const T* expanded, int width, int row_size, float* compact) {
 /// weights[j][t] = 1 + s + s^2/2 of key j < keys and query t; s comes from `keys` rows at
 /// `k` and scaled transposed queries. On a causal tile (the keys are those of the queries' own
 /// positions) weights of j > t are zero.
-template <int queries, int max_keys>
+template <int Queries, int MaxKeys>
 void taylor_weights(const float* k, std::int64_t k_token_stride, std::int64_t keys, bool causal,
-                    const float (&q)[feature_dim][queries], float (&weights)[max_keys][queries]) {
-  multiply(keys, queries, feature_dim, {k, k_token_stride, 1}, q[0], queries, weights[0], queries,
+                    const float (&q)[feature_dim][Queries], float (&weights)[MaxKeys][Queries]) {
+  multiply(keys, Queries, feature_dim, {k, k_token_stride, 1}, q[0], Queries, weights[0], Queries,
            false);
   for (std::int64_t j = 0; j < keys; ++j) {
     float* row = weights[j];
-    for (int t = 0; t < queries; ++t) row[t] = 1.0f + row[t] * (1.0f + 0.5f * row[t]);
+    for (int t = 0; t < Queries; ++t) row[t] = 1.0f + row[t] * (1.0f + 0.5f * row[t]);
     if (causal) std::fill_n(row, j, 0.0f);
   }
 }
 
 /// sums[t] += sum_r factor[r] * rows[r][t].
-template <int tokens>
-void add_weighted_rows(const float (*rows)[tokens], std::int64_t count, const double* factor,
-                       float (&sums)[tokens]) {
+template <int Tokens>
+void add_weighted_rows(const float (*rows)[Tokens], std::int64_t count, const double* factor,
+                       float (&sums)[Tokens]) {
   for (std::int64_t r = 0; r < count; ++r) {
     const auto factor_r = static_cast<float>(factor[r]);
-    for (int t = 0; t < tokens; ++t) sums[t] += factor_r * rows[r][t];
+    for (int t = 0; t < Tokens; ++t) sums[t] += factor_r * rows[r][t];
   }
 }
 
 /// sums[t] += sum_r rows[r][t]. The rows are summed first, so that rounding grows with the number
 /// of calls and not with that of all rows.
-template <int tokens>
-void add_rows(const float (*rows)[tokens], std::int64_t count, float (&sums)[tokens]) {
-  float added[tokens] = {};
+template <int Tokens>
+void add_rows(const float (*rows)[Tokens], std::int64_t count, float (&sums)[Tokens]) {
+  float added[Tokens] = {};
   for (std::int64_t r = 0; r < count; ++r) {
-    for (int t = 0; t < tokens; ++t) added[t] += rows[r][t];
+    for (int t = 0; t < Tokens; ++t) added[t] += rows[r][t];
   }
-  for (int t = 0; t < tokens; ++t) sums[t] += added[t];
+  for (int t = 0; t < Tokens; ++t) sums[t] += added[t];
 }
 
 /// z[r] += sum_{t < count} phi[r][t]. Rows of squares have terms of one sign: in fp32 their sum
 /// over 65536 tokens is off by 1e-5, which grows with the tokens; in double it is not.
-template <int tokens>
-void add_tokens(const float (*phi)[tokens], int rows, std::int64_t count, double* z) {
+template <int Tokens>
+void add_tokens(const float (*phi)[Tokens], int rows, std::int64_t count, double* z) {
   for (int r = 0; r < rows; ++r) {
     float added = 0;
     for (std::int64_t t = 0; t < count; ++t) added += phi[r][t];

@@ -89,26 +89,26 @@ __device__ feature_pair features_of(const bf16* q, const bf16* k, int row, float
           entry(k, factors.i) * entry(k, factors.j)};
 }
 
-/// `count` bf16, as many as a thread has columns.
+/// `Count` bf16, as many as a thread has columns.
 /// Called by: one thread
-template <int count>
-__device__ void load_values(const bf16* from, float (&values)[count]) {
-  struct alignas(count * sizeof(bf16)) {
-    std::uint32_t pairs[count / 2];
+template <int Count>
+__device__ void load_values(const bf16* from, float (&values)[Count]) {
+  struct alignas(Count * sizeof(bf16)) {
+    std::uint32_t pairs[Count / 2];
   } word = *reinterpret_cast<const decltype(word)*>(from);
 #pragma unroll
-  for (int p = 0; p < count / 2; ++p) {
+  for (int p = 0; p < Count / 2; ++p) {
     values[2 * p] = __uint_as_float(word.pairs[p] << 16);
     values[2 * p + 1] = __uint_as_float(word.pairs[p] & 0xffff0000u);
   }
 }
 
-/// Over lanes whose numbers differ in bits first, 2 * first, ... < 32.
+/// Over lanes whose numbers differ in bits First, 2 * First, ... < 32.
 /// Called by: one warp
-template <int first>
+template <int First>
 __device__ float sum_over_lanes(float value) {
 #pragma unroll
-  for (int bit = first; bit < warp_size; bit *= 2) value += __shfl_xor_sync(~0u, value, bit);
+  for (int bit = First; bit < warp_size; bit *= 2) value += __shfl_xor_sync(~0u, value, bit);
   return value;
 }
 

@@ -44,9 +44,9 @@ static_assert(product_row(0, 0) == 17 && product_row(15, 15) == compact_features
 enum class feature_layout { compact, expanded };
 enum class feature_side { query, key };
 
-template <feature_layout layout>
+template <feature_layout Layout>
 inline constexpr int feature_count =
-    layout == feature_layout::compact ? compact_features : expanded_features;
+    Layout == feature_layout::compact ? compact_features : expanded_features;
 
 /// Which entries of (x_0, ..., x_15, 1) a feature multiplies.
 struct feature_factors {
@@ -55,12 +55,12 @@ struct feature_factors {
 };
 inline constexpr int unit_entry = feature_dim;
 
-template <feature_layout layout>
+template <feature_layout Layout>
 constexpr feature_factors factors_of(int row) {
   if (row < first_linear_row) return {unit_entry, unit_entry};
   if (row < first_product_row) return {row - first_linear_row, unit_entry};
   int rest = row - first_product_row;
-  if constexpr (layout == feature_layout::expanded) {
+  if constexpr (Layout == feature_layout::expanded) {
     return {rest / feature_dim, rest % feature_dim};
   } else {
     int i = 0;
@@ -69,11 +69,11 @@ constexpr feature_factors factors_of(int row) {
   }
 }
 
-template <feature_layout layout>
+template <feature_layout Layout>
 constexpr float weight_of(feature_factors factors, feature_side side, float scale) {
   if (side == feature_side::key || factors.i == unit_entry) return 1.0f;
   if (factors.j == unit_entry) return scale;
-  const bool stands_for_two = layout == feature_layout::compact && factors.i != factors.j;
+  const bool stands_for_two = Layout == feature_layout::compact && factors.i != factors.j;
   return stands_for_two ? scale * scale : 0.5f * scale * scale;
 }
 

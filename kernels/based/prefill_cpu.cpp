@@ -30,9 +30,9 @@ constexpr int row_block = cpu::block_rows;  // rows of the causal tile that shar
 static_assert(chunk % row_block == 0 && chunk % cpu::lanes == 0);
 
 /// What one task keeps between and within chunks: 90 KB at 64 columns.
-template <int width>
+template <int Width>
 struct scratch {
-  alignas(64) float state[compact_features][width];
+  alignas(64) float state[compact_features][Width];
   alignas(64) float phi[compact_features][chunk];
   alignas(64) float q[feature_dim][chunk];  // scaled
   alignas(64) float k[feature_dim][chunk];
@@ -41,19 +41,19 @@ struct scratch {
   double z[compact_features];
 };
 
-/// Columns [column, column + width) of one (b, h).
-template <int width>
+/// Columns [column, column + Width) of one (b, h).
+template <int Width>
 void prefill_slice(const prefill_args<float>& args, std::int64_t b, std::int64_t h, int column) {
   const prefill_options& options = args.problem.options;
   const std::int64_t seqlen = args.problem.shape.seqlen;
   const std::int64_t head = b * args.problem.shape.heads + h;
-  scratch<width> s;
+  scratch<Width> s;
 
   if (options.initial_state) {
     const float* kv = args.initial_state.kv_head(head) + column;
-    for (int r = 0; r < compact_features; ++r) std::copy_n(kv + r * value_dim, width, s.state[r]);
+    for (int r = 0; r < compact_features; ++r) std::copy_n(kv + r * value_dim, Width, s.state[r]);
   } else {
-    std::fill_n(s.state[0], compact_features * width, 0.0f);
+    std::fill_n(s.state[0], compact_features * Width, 0.0f);
   }
   if (options.normalize && options.initial_state) {
     std::copy_n(args.initial_state.z_head(head), compact_features, s.z);
@@ -71,13 +71,13 @@ void prefill_slice(const prefill_args<float>& args, std::int64_t b, std::int64_t
 
     cpu::load_transposed(args.q.token(b, h, n), args.q.token_stride, count, options.scale, s.q);
     cpu::compact_features_of(s.q, 0.5f, s.phi);
-    cpu::multiply(count, width, compact_features, {s.phi[0], 1, chunk}, s.state[0], width, o,
+    cpu::multiply(count, Width, compact_features, {s.phi[0], 1, chunk}, s.state[0], Width, o,
                   o_stride, false);
 
     cpu::taylor_weights(k, args.k.token_stride, count, true, s.q, s.weights);
     for (std::int64_t t = 0; t < count; t += row_block) {
       const std::int64_t rows = std::min<std::int64_t>(row_block, count - t);
-      cpu::multiply(rows, width, t + rows, {&s.weights[0][t], 1, chunk}, v, v_stride,
+      cpu::multiply(rows, Width, t + rows, {&s.weights[0][t], 1, chunk}, v, v_stride,
                     o + t * o_stride, o_stride, true);
     }
 
@@ -85,21 +85,21 @@ void prefill_slice(const prefill_args<float>& args, std::int64_t b, std::int64_t
       std::fill_n(s.sums, chunk, options.eps);
       cpu::add_weighted_rows(s.phi, compact_features, s.z, s.sums);
       cpu::add_rows(s.weights, count, s.sums);
-      cpu::divide_rows(o, o_stride, count, width, s.sums);
+      cpu::divide_rows(o, o_stride, count, Width, s.sums);
     }
 
     const bool last = n + chunk >= seqlen;
     if (last && !options.final_state) break;
     cpu::load_transposed(k, args.k.token_stride, count, 1.0f, s.k);
     cpu::compact_features_of(s.k, 1.0f, s.phi);
-    cpu::multiply(compact_features, width, count, {s.phi[0], chunk, 1}, v, v_stride, s.state[0],
-                  width, true);
+    cpu::multiply(compact_features, Width, count, {s.phi[0], chunk, 1}, v, v_stride, s.state[0],
+                  Width, true);
     if (options.normalize) cpu::add_tokens(s.phi, compact_features, count, s.z);
   }
 
   if (options.final_state) {
     float* kv = args.final_state.kv_head(head) + column;
-    for (int r = 0; r < compact_features; ++r) std::copy_n(s.state[r], width, kv + r * value_dim);
+    for (int r = 0; r < compact_features; ++r) std::copy_n(s.state[r], Width, kv + r * value_dim);
     if (options.normalize && column == 0) {
       std::transform(s.z, s.z + compact_features, args.final_state.z_head(head),
                      [](double sum) { return static_cast<float>(sum); });
@@ -115,14 +115,14 @@ int slice_width(const prefill_problem& problem) {
   return width;
 }
 
-template <int width>
+template <int Width>
 void prefill_slices(const prefill_args<float>& args) {
   const prefill_shape shape = args.problem.shape;
 #pragma omp parallel for collapse(3) schedule(dynamic)
   for (std::int64_t b = 0; b < shape.batch; ++b) {
     for (std::int64_t h = 0; h < shape.heads; ++h) {
-      for (int column = 0; column < value_dim; column += width) {
-        prefill_slice<width>(args, b, h, column);
+      for (int column = 0; column < value_dim; column += Width) {
+        prefill_slice<Width>(args, b, h, column);
       }
     }
   }

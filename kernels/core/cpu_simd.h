@@ -45,20 +45,20 @@ struct strided_matrix {
 
 namespace detail {
 
-template <int rows, int vectors>
+template <int Rows, int Vectors>
 void multiply_block(std::int64_t depth, strided_matrix a, const float* b, std::int64_t b_row,
                     float* c, std::int64_t c_row, bool accumulate) {
-  vec sum[rows][vectors] = {};
+  vec sum[Rows][Vectors] = {};
   for (std::int64_t l = 0; l < depth; ++l) {
-    vec b_l[vectors];
-    for (int v = 0; v < vectors; ++v) b_l[v] = load(b + l * b_row + v * lanes);
-    for (int i = 0; i < rows; ++i) {
+    vec b_l[Vectors];
+    for (int v = 0; v < Vectors; ++v) b_l[v] = load(b + l * b_row + v * lanes);
+    for (int i = 0; i < Rows; ++i) {
       const float a_il = a.data[i * a.row + l * a.column];
-      for (int v = 0; v < vectors; ++v) sum[i][v] += a_il * b_l[v];
+      for (int v = 0; v < Vectors; ++v) sum[i][v] += a_il * b_l[v];
     }
   }
-  for (int i = 0; i < rows; ++i) {
-    for (int v = 0; v < vectors; ++v) {
+  for (int i = 0; i < Rows; ++i) {
+    for (int v = 0; v < Vectors; ++v) {
       // Added last: rounding grows with the depth and the number of calls, not with their product.
       float* at = c + i * c_row + v * lanes;
       store(at, accumulate ? load(at) + sum[i][v] : sum[i][v]);
@@ -66,18 +66,18 @@ void multiply_block(std::int64_t depth, strided_matrix a, const float* b, std::i
   }
 }
 
-/// All rows of one panel of columns: blocks of `rows`, then what is left in blocks of half.
-template <int rows, int vectors>
+/// All rows of one panel of columns: blocks of `Rows`, then what is left in blocks of half.
+template <int Rows, int Vectors>
 void multiply_panel(std::int64_t count, std::int64_t depth, strided_matrix a, const float* b,
                     std::int64_t b_row, float* c, std::int64_t c_row, bool accumulate) {
-  for (; count >= rows; count -= rows) {
-    multiply_block<rows, vectors>(depth, a, b, b_row, c, c_row, accumulate);
-    a.data += rows * a.row;
-    c += rows * c_row;
+  for (; count >= Rows; count -= Rows) {
+    multiply_block<Rows, Vectors>(depth, a, b, b_row, c, c_row, accumulate);
+    a.data += Rows * a.row;
+    c += Rows * c_row;
   }
-  if constexpr (rows > 1) {
+  if constexpr (Rows > 1) {
     if (count > 0) {
-      multiply_panel<rows / 2, vectors>(count, depth, a, b, b_row, c, c_row, accumulate);
+      multiply_panel<Rows / 2, Vectors>(count, depth, a, b, b_row, c, c_row, accumulate);
     }
   }
 }
@@ -100,12 +100,12 @@ inline void multiply(std::int64_t rows, std::int64_t columns, std::int64_t depth
 }
 
 /// x[d][t] = factor * token t's element d, zero for t >= count.
-template <int tokens, int dim>
+template <int Tokens, int Dim>
 void load_transposed(const float* from, std::int64_t token_stride, std::int64_t count, float factor,
-                     float (&x)[dim][tokens]) {
-  for (int d = 0; d < dim; ++d) std::fill_n(x[d], tokens, 0.0f);
+                     float (&x)[Dim][Tokens]) {
+  for (int d = 0; d < Dim; ++d) std::fill_n(x[d], Tokens, 0.0f);
   for (std::int64_t t = 0; t < count; ++t) {
-    for (int d = 0; d < dim; ++d) x[d][t] = factor * from[t * token_stride + d];
+    for (int d = 0; d < Dim; ++d) x[d][t] = factor * from[t * token_stride + d];
   }
 }
 

@@ -23,11 +23,11 @@ __device__ inline void cp_async_commit() {
   asm volatile("cp.async.commit_group;" : : : "memory");
 }
 
-/// Waits until at most the `pending` latest groups of this thread are unfinished.
+/// Waits until at most the `Pending` latest groups of this thread are unfinished.
 /// Called by: one thread
-template <int pending>
+template <int Pending>
 __device__ inline void cp_async_wait() {
-  asm volatile("cp.async.wait_group %0;" : : "n"(pending) : "memory");
+  asm volatile("cp.async.wait_group %0;" : : "n"(Pending) : "memory");
 }
 
 }  // namespace based::ptx

@@ -29,12 +29,12 @@ namespace {
 
 constexpr int vector = vector16<bf16>;
 
-/// `slots` is the largest window that an instantiation takes.
-template <int dim, int slots>
+/// `Slots` is the largest window that an instantiation takes.
+template <int Dim, int Slots>
 struct window_config {
   static constexpr int rows_per_thread = 4;
-  static constexpr int lanes_per_row = dim / vector;
-  static constexpr int threads = slots * lanes_per_row / rows_per_thread;
+  static constexpr int lanes_per_row = Dim / vector;
+  static constexpr int threads = Slots * lanes_per_row / rows_per_thread;
   static constexpr int warps = threads / warp_size;
   static constexpr int rows_per_pass = threads / lanes_per_row;
 };
@@ -51,39 +51,39 @@ struct window_params {
   float score_scale;  ///< scale * log2(e), for 2^x
 };
 
-template <int dim, int slots>
+template <int Dim, int Slots>
 struct window_storage {
-  static constexpr int warps = window_config<dim, slots>::warps;
-  float o[warps][dim];  // weighted by 2^(score - maximum) of its warp
+  static constexpr int warps = window_config<Dim, Slots>::warps;
+  float o[warps][Dim];  // weighted by 2^(score - maximum) of its warp
   float maximum[warps];
   float sum[warps];  // of the weights
 };
 
-/// Over lanes whose numbers differ in bits first, 2 * first, ... < last.
+/// Over lanes whose numbers differ in bits First, 2 * First, ... < Last.
 /// Called by: one warp
-template <int first, int last>
+template <int First, int Last>
 __device__ float sum_over_lanes(float value) {
 #pragma unroll
-  for (int bit = first; bit < last; bit *= 2) value += __shfl_xor_sync(~0u, value, bit);
+  for (int bit = First; bit < Last; bit *= 2) value += __shfl_xor_sync(~0u, value, bit);
   return value;
 }
 /// Called by: one warp
-template <int first, int last>
+template <int First, int Last>
 __device__ float maximum_over_lanes(float value) {
 #pragma unroll
-  for (int bit = first; bit < last; bit *= 2) {
+  for (int bit = First; bit < Last; bit *= 2) {
     value = fmaxf(value, __shfl_xor_sync(~0u, value, bit));
   }
   return value;
 }
 
-template <int dim, int slots>
-__global__ void __launch_bounds__(window_config<dim, slots>::threads)
+template <int Dim, int Slots>
+__global__ void __launch_bounds__(window_config<Dim, Slots>::threads)
     window_decode_kernel(const __grid_constant__ window_params params) {
-  using config = window_config<dim, slots>;
+  using config = window_config<Dim, Slots>;
   constexpr int rows = config::rows_per_thread;
   constexpr int lanes_per_row = config::lanes_per_row;
-  __shared__ window_storage<dim, slots> shared;
+  __shared__ window_storage<Dim, Slots> shared;
 
   const std::uint32_t batch = blockIdx.x / params.heads;
   const std::uint32_t head = blockIdx.x % params.heads;
@@ -92,7 +92,7 @@ __global__ void __launch_bounds__(window_config<dim, slots>::threads)
   const int column = threadIdx.x % lanes_per_row * vector;
   const int first_row = threadIdx.x / lanes_per_row;
   const std::int64_t ring =
-      (static_cast<std::int64_t>(blockIdx.x) * params.window + first_row) * dim + column;
+      (static_cast<std::int64_t>(blockIdx.x) * params.window + first_row) * Dim + column;
   bf16* k_cache = params.k_cache + ring;
   bf16* v_cache = params.v_cache + ring;
   const bf16* new_k = params.k.token(batch, head, 0) + column;
@@ -103,7 +103,7 @@ __global__ void __launch_bounds__(window_config<dim, slots>::threads)
 #pragma unroll
   for (int r = 0; r < rows; ++r) {
     const int row = first_row + r * config::rows_per_pass;
-    const int offset = r * config::rows_per_pass * dim;
+    const int offset = r * config::rows_per_pass * Dim;
     const bool is_new = row == params.appended;
     if (row < params.filled) {
       keys[r] = load_word(is_new ? new_k : k_cache + offset);
@@ -115,7 +115,7 @@ __global__ void __launch_bounds__(window_config<dim, slots>::threads)
 
   // Append the current token: nobody reads its slot.
   if (params.appended >= 0 && first_row == 0) {
-    const std::int64_t slot = static_cast<std::int64_t>(params.appended) * dim;
+    const std::int64_t slot = static_cast<std::int64_t>(params.appended) * Dim;
     const uint4 key = load_word(new_k);
     const uint4 value = load_word(new_v);
     store_word(k_cache + slot, key);
@@ -167,7 +167,7 @@ __global__ void __launch_bounds__(window_config<dim, slots>::threads)
   __syncthreads();
 
   // Merge the warps: two columns a thread.
-  if (threadIdx.x >= dim / 2) return;
+  if (threadIdx.x >= Dim / 2) return;
   float block_maximum = shared.maximum[0];
 #pragma unroll
   for (int w = 1; w < config::warps; ++w) {
@@ -191,10 +191,10 @@ __global__ void __launch_bounds__(window_config<dim, slots>::threads)
 
 constexpr int largest_window = 128;
 
-template <int dim, int slots>
+template <int Dim, int Slots>
 void launch(const window_params& params, std::int64_t blocks, cuda_stream stream) {
-  constexpr int threads = window_config<dim, slots>::threads;
-  window_decode_kernel<dim, slots><<<static_cast<unsigned>(blocks), threads, 0, stream>>>(params);
+  constexpr int threads = window_config<Dim, Slots>::threads;
+  window_decode_kernel<Dim, Slots><<<static_cast<unsigned>(blocks), threads, 0, stream>>>(params);
   BASED_CUDA_LAUNCHED();
 }
 

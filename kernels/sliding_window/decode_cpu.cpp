@@ -19,17 +19,17 @@ using cpu::lanes;
 using cpu::vec;
 
 /// `weights` has room for the filled slots, rounded up to whole vectors.
-template <int dim>
+template <int Dim>
 void attend(const window_args<float>& args, std::int64_t b, std::int64_t h,
             std::vector<float>& weights) {
-  constexpr int vectors = dim / lanes;
+  constexpr int vectors = Dim / lanes;
   const window_problem& problem = args.problem;
-  const std::int64_t ring = (b * problem.heads + h) * problem.window * dim;
+  const std::int64_t ring = (b * problem.heads + h) * problem.window * Dim;
   float* keys = args.k_cache + ring;    // [W, Dh]
   float* values = args.v_cache + ring;  // [W, Dh]
   if (problem.append) {
-    std::copy_n(args.k.token(b, h, 0), dim, keys + problem.slot() * std::int64_t{dim});
-    std::copy_n(args.v.token(b, h, 0), dim, values + problem.slot() * std::int64_t{dim});
+    std::copy_n(args.k.token(b, h, 0), Dim, keys + problem.slot() * std::int64_t{Dim});
+    std::copy_n(args.v.token(b, h, 0), Dim, values + problem.slot() * std::int64_t{Dim});
   }
 
   const float* q = args.q.token(b, h, 0);
@@ -37,7 +37,7 @@ void attend(const window_args<float>& args, std::int64_t b, std::int64_t h,
   const int filled = problem.filled();
   float maximum = -std::numeric_limits<float>::infinity();
   for (int j = 0; j < filled; ++j) {
-    const float* key = keys + j * std::int64_t{dim};
+    const float* key = keys + j * std::int64_t{Dim};
     vec products = {};
     for (int i = 0; i < vectors; ++i) {
       products += cpu::load(q + i * lanes) * cpu::load(key + i * lanes);
@@ -54,7 +54,7 @@ void attend(const window_args<float>& args, std::int64_t b, std::int64_t h,
     const vec weight = cpu::exp2_nonpositive(cpu::load(weights.data() + first) - maximum);
     for (int j = first; j < std::min(first + lanes, filled); ++j) {
       const float w = weight[j - first];
-      const float* value = values + j * std::int64_t{dim};
+      const float* value = values + j * std::int64_t{Dim};
       sum += w;
       for (int i = 0; i < vectors; ++i) out[i] += w * cpu::load(value + i * lanes);
     }

@@ -2,10 +2,10 @@
 
 usage: kernel_names.py FILE...
 
-Functions and types are snake_case, kernels end in _kernel, and a template parameter that is a type
-is CamelCase. In kernels/ptx and kernels/tile the comment above a device function ends with who
-calls it: one thread, one warp, one warpgroup or one block. One line for each breach; exit status:
-0 clean, 1 not.
+Functions and types are snake_case, kernels end in _kernel, and template parameters, types and
+values alike, are CamelCase. In kernels/ptx and kernels/tile the comment above a device function
+ends with who calls it: one thread, one warp, one warpgroup or one block. One line for each breach;
+exit status: 0 clean, 1 not.
 """
 
 import pathlib
@@ -29,7 +29,10 @@ FUNCTION = re.compile(
     r"\((?:[^;{}]|\{\})*\)\s*(?:const\s*)?(?:noexcept\s*)?(?:requires[^;{}]*)?\{",
     re.MULTILINE,
 )
-TYPE_PARAMETER = re.compile(r"[<,]\s*(?:class|typename)(?:\.\.\.)?\s+(\w+)(?=\s*[,>=])")
+# Where parameters of a template or of a generic lambda begin; "template <>" has none.
+PARAMETERS = re.compile(r"(?:\btemplate\s*|\])<(?=[\w:])")
+# A parameter's name stands after its type, without which it has none: "class... Args", "int N".
+PARAMETER = re.compile(r"[\w>*&.]\s+([A-Za-z_]\w*)$")
 
 # What may stand between a device function's comment and its __device__.
 TEMPLATE = re.compile(r"\s*(?:template\b|requires\b)")
@@ -41,17 +44,34 @@ def blanked(match):
     return re.sub(r"[^\n]", " ", match.group())
 
 
+def template_parameters(code):
+    """(position, name) of each template parameter that has a name."""
+    for match in PARAMETERS.finditer(code):
+        depth, begin, end = 1, match.end(), match.end()
+        while depth and end < len(code):
+            character = code[end]
+            if depth == 1 and character in ",>":
+                named = PARAMETER.search(code[begin:end].split("=")[0].rstrip())
+                if named:
+                    yield begin, named.group(1)
+                begin = end + 1
+            depth += {"<": 1, "(": 1, ">": -1, ")": -1}.get(character, 0)
+            end += 1
+
+
 def bad_names(text):
     """(line, message) of each name in a source that breaks a rule."""
     code = COMMENT_OR_TEXT.sub(blanked, text)
     found = []
 
+    def note(position, message):
+        found.append((code.count("\n", 0, position) + 1, message))
+
     def look(pattern, rule, message):
         for match in pattern.finditer(code):
             name = next(filter(None, match.groups()))
             if not rule(name):
-                line = code.count("\n", 0, match.start()) + 1
-                found.append((line, message.format(name)))
+                note(match.start(), message.format(name))
 
     kernels = code.count("__global__")
     if kernels != len(KERNEL.findall(code)):
@@ -60,7 +80,9 @@ def bad_names(text):
     look(KERNEL, SNAKE_CASE.match, "kernel {} must be snake_case")
     look(TYPE, SNAKE_CASE.match, "type {} must be snake_case")
     look(FUNCTION, SNAKE_CASE.match, "function {} must be snake_case")
-    look(TYPE_PARAMETER, CAMEL_CASE.match, "template parameter {} is a type, must be CamelCase")
+    for position, name in template_parameters(code):
+        if not CAMEL_CASE.match(name):
+            note(position, f"template parameter {name} must be CamelCase")
     return sorted(set(found))
 
 

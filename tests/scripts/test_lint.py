@@ -75,11 +75,12 @@ def test_an_arrow_upwards_is_named(library, layers, run, root, path, included, s
 
 GOOD_NAMES = """
 // __global__ void Wrong() in a comment
-template <class T, typename Tile = padded<T>>
+template <class T, typename Tile = padded<T>, int Rows = 4, std::same_as<const T> Const, bool>
 __global__ void __launch_bounds__(max_threads(2)) add_kernel(T* out) {}
 struct ring_buffer { };
 enum class feature_side { query };
-__device__ inline float weight_of(int row) { return 1; }
+template <>
+__device__ inline float weight_of(int row) { return [&]<bool Masked>() { return 1; }(); }
 """
 
 
@@ -95,8 +96,11 @@ def test_names_by_the_rules_are_clean(library):
         ("ring_buffer", "RingBuffer", "type RingBuffer must be snake_case"),
         ("feature_side", "featureSide", "type featureSide must be snake_case"),
         ("weight_of", "weightOf", "function weightOf must be snake_case"),
-        ("class T,", "class element_t,", "template parameter element_t is a type"),
-        ("typename Tile", "typename tile", "template parameter tile is a type"),
+        ("class T,", "class element_t,", "template parameter element_t must be CamelCase"),
+        ("typename Tile", "typename tile", "template parameter tile must be CamelCase"),
+        ("int Rows", "int rows", "template parameter rows must be CamelCase"),
+        ("const T> Const", "const T> constant", "template parameter constant must be CamelCase"),
+        ("bool Masked", "bool masked", "template parameter masked must be CamelCase"),
     ],
 )
 def test_a_name_against_the_rules_is_found(library, run, root, tmp_path, good, bad, said):
