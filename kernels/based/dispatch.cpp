@@ -32,7 +32,7 @@ std::vector<prefill_device> find_devices() {
   return devices;
 }
 
-using prefill_variant = variant<based_prefill, prefill_device, prefill_plan>;
+using prefill_variant = variant<based_prefill, prefill_device, prefill_plan, bf16>;
 using args = prefill_args<bf16>;
 
 std::size_t no_workspace(const prefill_problem&, const prefill_plan&) {
@@ -113,7 +113,7 @@ const registration<based_prefill> registered{{
     .unsupported = dispatch::unsupported,
     .workspace_bytes = dispatch::workspace_bytes,
     .executed_flops = dispatch::executed_flops,
-    .run = dispatch::run,
+    .run = dispatch::run<bf16>,
     .variant = dispatch::label,
     .variants = dispatch::names(),
 }};

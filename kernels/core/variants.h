@@ -9,7 +9,7 @@
 //   struct my_dispatch {
 //     using operation = my_operation;
 //     static const my_device& current_device();  // what the rules ask about a card
-//     static std::span<const variant<my_operation, my_device, my_plan>> table();
+//     static std::span<const variant<my_operation, my_device, my_plan, bf16, fp16>> table();
 //   };
 //
 // A plan has label(): what a row says about it, such as "in 8", or nothing.
@@ -20,6 +20,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -48,15 +49,17 @@ struct variant_rule {
   planned (*plan)(const problem&, const Device&);
 };
 
-template <class Op, class Device, class Plan>
+/// `Types`: the element types that the variant runs.
+template <class Op, class Device, class Plan, class... Types>
 struct variant : variant_rule<Op, Device, Plan> {
   using problem = typename Op::problem;
-  using args = typename Op::template args<bf16>;
+  template <class T>
+  using launcher = void (*)(const typename Op::template args<T>&, const Plan&, cuda_stream);
 
   std::size_t (*workspace_bytes)(const problem&, const Plan&);
   double (*executed_flops)(const problem&, const Plan&);
-  /// `args` are valid and their workspace is large enough.
-  void (*launch)(const args&, const Plan&, cuda_stream);
+  /// One function an element type. Its `args` are valid and their workspace is large enough.
+  std::tuple<launcher<Types>...> launch;
 };
 
 /// What runs a problem, or why nothing does.
@@ -67,16 +70,36 @@ struct variant_choice {
   std::string reason = {};
 };
 
-/// The variant that problem.variant names, or else the one with the least expected time of those
-/// that can run the problem. Throws invalid_argument for a name that is none of theirs.
+/// The rule that problem.variant names, or all of them where it names none. Throws
+/// invalid_argument for a name that is none of theirs.
+template <class Rule>
+std::span<const Rule> candidates(std::span<const Rule> rules,
+                                 const typename Rule::problem& problem) {
+  if (problem.variant.empty()) return rules;
+  for (std::size_t i = 0; i < rules.size(); ++i) {
+    if (problem.variant == rules[i].name) return rules.subspan(i, 1);
+  }
+  throw invalid_argument("no variant '" + std::string(problem.variant) + "'");
+}
+
+/// Why none of the candidates can run the problem; nullopt: one can. Makes no plan.
+template <class Rule>
+unsupported_reason refusal(std::span<const Rule> rules, const typename Rule::problem& problem,
+                           const typename Rule::device& device) {
+  unsupported_reason last;
+  for (const Rule& rule : candidates(rules, problem)) {
+    last = rule.unsupported(problem, device);
+    if (!last) break;
+  }
+  return last;
+}
+
+/// Of the candidates that can run the problem, the one with the least expected time.
 template <class Rule>
 variant_choice<Rule> choose(std::span<const Rule> rules, const typename Rule::problem& problem,
                             const typename Rule::device& device) {
   variant_choice<Rule> choice;
-  bool is_known = problem.variant.empty();
-  for (const Rule& rule : rules) {
-    if (!problem.variant.empty() && problem.variant != rule.name) continue;
-    is_known = true;
+  for (const Rule& rule : candidates(rules, problem)) {
     if (unsupported_reason reason = rule.unsupported(problem, device)) {
       choice.reason = std::move(*reason);
       continue;
@@ -87,7 +110,6 @@ variant_choice<Rule> choose(std::span<const Rule> rules, const typename Rule::pr
       choice.best = planned;
     }
   }
-  if (!is_known) throw invalid_argument("no variant '" + std::string(problem.variant) + "'");
   return choice;
 }
 
@@ -96,12 +118,13 @@ template <class Dispatch>
 struct dispatcher {
   using operation = typename Dispatch::operation;
   using problem = typename operation::problem;
-  using args = typename operation::template args<bf16>;
+  template <class T>
+  using args = typename operation::template args<T>;
 
+  /// Is asked at each call, and so makes no plan.
   static unsupported_reason unsupported(const problem& asked) {
-    const auto choice = choice_for(asked);
-    if (choice.rule != nullptr) return std::nullopt;
-    return choice.reason;
+    validate(asked);
+    return refusal(Dispatch::table(), asked, Dispatch::current_device());
   }
   static std::size_t workspace_bytes(const problem& asked) {
     const auto choice = supported(asked);
@@ -111,10 +134,12 @@ struct dispatcher {
     const auto choice = supported(asked);
     return choice.rule->executed_flops(asked, choice.best.plan);
   }
-  static void run(const args& call, cuda_stream stream) {
+  template <class T>
+  static void run(const args<T>& call, cuda_stream stream) {
     const auto choice = supported(call.problem);
-    validate(call, choice.rule->workspace_bytes(call.problem, choice.best.plan));
-    choice.rule->launch(call, choice.best.plan, stream);
+    const auto& plan = choice.best.plan;
+    validate(call, choice.rule->workspace_bytes(call.problem, plan));
+    std::get<launcher<T>>(choice.rule->launch)(call, plan, stream);
   }
   static std::string label(const problem& asked) {
     const auto choice = supported(asked);
@@ -131,12 +156,12 @@ struct dispatcher {
   }
 
  private:
-  static auto choice_for(const problem& asked) {
-    validate(asked);
-    return choose(Dispatch::table(), asked, Dispatch::current_device());
-  }
+  template <class T>
+  using launcher = typename decltype(Dispatch::table())::value_type::template launcher<T>;
+
   static auto supported(const problem& asked) {
-    auto choice = choice_for(asked);
+    validate(asked);
+    auto choice = choose(Dispatch::table(), asked, Dispatch::current_device());
     if (choice.rule == nullptr) throw invalid_argument(choice.reason);
     return choice;
   }

@@ -36,7 +36,8 @@ struct sum_plan {
 void validate(const sum_problem& problem) {
   if (problem.numbers < 1) throw invalid_argument("no numbers");
 }
-void validate(const sum_args<bf16>& args, std::size_t needed) {
+template <class T>
+void validate(const sum_args<T>& args, std::size_t needed) {
   validate(args.problem);
   if (args.workspace_bytes < needed) throw invalid_argument("workspace");
 }
@@ -56,21 +57,29 @@ const rule parallel = {
       return rule::planned{{device.lanes}, 100.0 + problem.numbers / device.lanes};
     }};
 
-using sum_variant = variant<sum_operation, card, sum_plan>;
+template <class T>
+void add_serially(const sum_args<T>& args, const sum_plan&, cuda_stream) {
+  *args.ran = "serial " + std::string(to_string(element_of<T>));
+}
+template <class T>
+void add_in_parallel(const sum_args<T>& args, const sum_plan& plan, cuda_stream) {
+  *args.ran =
+      "parallel " + std::string(to_string(element_of<T>)) + " in " + std::to_string(plan.parts);
+}
+
+using sum_variant = variant<sum_operation, card, sum_plan, bf16, fp16>;
 const std::array table = {
-    sum_variant{
-        serial, [](const sum_problem&, const sum_plan&) { return std::size_t{0}; },
-        [](const sum_problem& problem, const sum_plan&) { return 1.0 * problem.numbers; },
-        [](const sum_args<bf16>& args, const sum_plan&, cuda_stream) { *args.ran = "serial"; }},
+    sum_variant{serial,
+                [](const sum_problem&, const sum_plan&) { return std::size_t{0}; },
+                [](const sum_problem& problem, const sum_plan&) { return 1.0 * problem.numbers; },
+                {add_serially<bf16>, add_serially<fp16>}},
     sum_variant{
         parallel,
         [](const sum_problem&, const sum_plan& plan) { return std::size_t(4 * plan.parts); },
         [](const sum_problem& problem, const sum_plan& plan) {
           return 1.0 * problem.numbers + plan.parts;
         },
-        [](const sum_args<bf16>& args, const sum_plan& plan, cuda_stream) {
-          *args.ran = "parallel " + std::to_string(plan.parts);
-        }},
+        {add_in_parallel<bf16>, add_in_parallel<fp16>}},
 };
 struct sum_dispatch {
   using operation = sum_operation;
@@ -104,11 +113,13 @@ TEST(variants, the_chosen_one_gives_workspace_flops_and_launch) {
   EXPECT_EQ(sums::executed_flops({16}), 16);
   EXPECT_EQ(sums::executed_flops({1000}), 1032);
   std::string ran;
-  sums::run({{1000}, &ran, 128}, nullptr);
-  EXPECT_EQ(ran, "parallel 32");
-  sums::run({{1000, "serial"}, &ran, 0}, nullptr);
-  EXPECT_EQ(ran, "serial");
-  EXPECT_THROW(sums::run({{1000}, &ran, 127}, nullptr), invalid_argument);
+  sums::run<bf16>({{1000}, &ran, 128}, nullptr);
+  EXPECT_EQ(ran, "parallel bf16 in 32");
+  sums::run<fp16>({{1000}, &ran, 128}, nullptr);
+  EXPECT_EQ(ran, "parallel fp16 in 32");
+  sums::run<bf16>({{1000, "serial"}, &ran, 0}, nullptr);
+  EXPECT_EQ(ran, "serial bf16");
+  EXPECT_THROW(sums::run<bf16>({{1000}, &ran, 127}, nullptr), invalid_argument);
 }
 
 TEST(variants, all_are_named_in_order) {

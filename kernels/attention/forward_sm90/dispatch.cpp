@@ -2,7 +2,6 @@
 // the registration.
 #include <cuda_runtime_api.h>
 
-#include <array>
 #include <vector>
 
 #include "kernels/attention/forward_sm90/forward_sm90.h"
@@ -21,31 +20,8 @@ card current_card() {
   return {*multiprocessors, *major == 9 && *minor == 0};
 }
 
-/// Throws invalid_argument where nothing runs the problem.
-auto choose_for(const attention_problem& problem) {
-  validate(problem);
-  auto choice = choose(forward_rules(), problem, current_card());
-  if (choice.rule == nullptr) throw invalid_argument(choice.reason);
-  return choice;
-}
-
-/// Without a plan, which takes longer: this is asked at each call.
-unsupported_reason unsupported(const attention_problem& problem) {
-  validate(problem);
-  const card on = current_card();
-  unsupported_reason reason;
-  for (const forward_rule& rule : forward_rules()) {
-    if (!problem.variant.empty() && problem.variant != rule.name) continue;
-    reason = rule.unsupported(problem, on);
-    if (!reason) return std::nullopt;
-  }
-  return reason;
-}
-
 template <class T>
-void run(const attention_args<T>& args, cuda_stream stream) {
-  const forward_plan plan = choose_for(args.problem).best.plan;
-  validate(args, workspace_bytes(plan));
+void launch(const attention_args<T>& args, const forward_plan& plan, cuda_stream stream) {
   switch (plan.block_queries) {
     case 256:
       return launch_blocks_256(args, plan, stream);
@@ -56,37 +32,40 @@ void run(const attention_args<T>& args, cuda_stream stream) {
   }
 }
 
-std::span<const std::string_view> names() {
-  static const std::vector<std::string_view> all = [] {
-    std::vector<std::string_view> found;
-    for (const forward_rule& rule : forward_rules()) found.push_back(rule.name);
-    return found;
-  }();
-  return all;
-}
+using forward_variant = variant<attention, card, forward_plan, bf16, fp16>;
+
+struct forward_dispatch {
+  using operation = attention;
+  static card current_device() { return current_card(); }
+  static std::span<const forward_variant> table() {
+    static const std::vector<forward_variant> variants = [] {
+      std::vector<forward_variant> all;
+      for (const forward_rule& rule : forward_rules()) {
+        all.push_back({rule,
+                       [](const attention_problem&, const forward_plan& plan) {
+                         return workspace_bytes(plan);
+                       },
+                       executed_flops,
+                       {launch<bf16>, launch<fp16>}});
+      }
+      return all;
+    }();
+    return variants;
+  }
+};
+using dispatch = dispatcher<forward_dispatch>;
 
 const registration<attention> registered{{
     .name = "forward_sm90",
     .summary = "wgmma with a speculative maximum, persistent CTAs (Hopper)",
     .role = implementation_role::ours,
     .tolerance = 4e-3,  // weights are rounded once; a short sequence averages over few
-    .unsupported = unsupported,
-    .workspace_bytes =
-        [](const attention_problem& problem) {
-          return workspace_bytes(choose_for(problem).best.plan);
-        },
-    .executed_flops =
-        [](const attention_problem& problem) {
-          return executed_flops(problem, choose_for(problem).best.plan);
-        },
-    .run = {run<bf16>, run<fp16>},
-    .variant =
-        [](const attention_problem& problem) {
-          const auto choice = choose_for(problem);
-          const std::string plan = choice.best.plan.label();
-          return std::string(choice.rule->name) + (plan.empty() ? "" : " " + plan);
-        },
-    .variants = names(),
+    .unsupported = dispatch::unsupported,
+    .workspace_bytes = dispatch::workspace_bytes,
+    .executed_flops = dispatch::executed_flops,
+    .run = {dispatch::run<bf16>, dispatch::run<fp16>},
+    .variant = dispatch::label,
+    .variants = dispatch::names(),
 }};
 
 }  // namespace
