@@ -11,7 +11,7 @@ import pytest
 from held import description
 
 # One of the tests has small shapes of CUDA implementations, which gpu_check sanitizes.
-TESTS = ("decode_test", "operations_test", "soak_test")
+TESTS = ("cuda_backend_test", "decode_test", "operations_test", "soak_test")
 LISTED = "reference.\n  is_matched_at_small_shapes/prefill_based_cuda_bf16"
 HELD = description(
     prefill={"based": "ours", "based_sm80": "ours", "naive": "baseline"},
@@ -77,8 +77,44 @@ def test_every_step_passes(run, script, stand_ins):
         assert f"--tool {tool} --error-exitcode 1" in calls
     assert "fake_bench" not in calls
     assert "operations_test --gtest_brief=1 --gtest_filter=*small_shapes*cuda*" in calls
+    # The one that counts the card's memory, and then the sweep, after everything else.
+    *_, counts_memory, sweeps = calls.splitlines()
+    assert "cuda_backend_test" in counts_memory
+    assert "based_bench" in sweeps
     for other in ("racecheck decode_test", "prefill/naive", "attention/tiled", "decode/based"):
         assert other not in done.stdout
+
+
+def test_a_large_test_runs_in_parts_and_each_of_its_tests_once(run, script, stand_ins):
+    folder, _ = stand_ins
+    names = [f"case_{i}" for i in range(40)]
+    listing = "case $1 in --gtest_list_tests) printf 'suite.\\n'; printf '  %s\\n' {}; exit ;; esac"
+    write(
+        folder / "build/tests/decode_test",
+        listing.format(" ".join(names))
+        + f"\necho $GTEST_SHARD_INDEX of $GTEST_TOTAL_SHARDS >>{folder / 'parts'}",
+    )
+    done = check(run, script, folder, "--no-sanitizer", "--jobs", "3")
+    assert done.returncode == 0, done.stdout + done.stderr
+    parts = (folder / "parts").read_text().splitlines()
+    assert sorted(parts) == ["0 of 3", "1 of 3", "2 of 3"]
+    assert "PASS  test decode_test 3/3" in done.stdout
+
+
+def test_a_step_that_leaves_no_verdict_fails_the_whole(run, script, stand_ins):
+    folder, _ = stand_ins
+    write(folder / "build/tests/decode_test", "kill -9 $PPID")
+    done = check(run, script, folder, "--no-sanitizer")
+    assert done.returncode == 1
+    assert "test decode_test" not in done.stdout
+    assert "PASS  short sweep" in done.stdout
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "many", ""])
+def test_a_number_of_jobs_that_is_none_is_refused(run, script, number):
+    done = run(script("gpu_check"), "--jobs", number)
+    assert done.returncode == 2
+    assert "--jobs" in done.stderr
 
 
 def test_one_failing_test_fails_the_whole_and_the_rest_still_runs(run, script, stand_ins):
@@ -107,7 +143,7 @@ def test_an_interruption_ends_what_runs_at_the_same_time(script, stand_ins, stop
     folder, _ = stand_ins
     write(folder / "bin/compute-sanitizer", f"echo $$ >>{folder / 'running'}; exec sleep 600")
     with subprocess.Popen(
-        [script("gpu_check"), *arguments(folder)],
+        [script("gpu_check"), *arguments(folder, "--jobs", "4")],
         env=environment(folder),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

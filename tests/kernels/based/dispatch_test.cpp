@@ -12,6 +12,7 @@
 
 #include "kernels/based/prefill_sm80.h"
 #include "kernels/based/prefill_variants.h"
+#include "tests/support/source_folder.h"
 
 namespace based {
 namespace {
@@ -65,7 +66,8 @@ double part_within(const std::vector<double>& all, double loss) {
 
 std::vector<nlohmann::json> measurements() {
   std::vector<nlohmann::json> found;
-  for (const auto& entry : std::filesystem::directory_iterator(BASED_SOURCE_DIR "/plots/data")) {
+  for (const auto& entry :
+       std::filesystem::directory_iterator(support::source_folder() / "plots/data")) {
     if (entry.path().filename().string().rfind("dispatch_", 0) != 0) continue;
     found.push_back(nlohmann::json::parse(std::ifstream(entry.path())));
   }

@@ -29,6 +29,7 @@
 #include "tests/support/guarded_buffer.h"
 #include "tests/support/inputs.h"
 #include "tests/support/occupied_multiprocessors.h"
+#include "tests/support/source_folder.h"
 
 namespace based {
 namespace {
@@ -711,7 +712,7 @@ TEST(prefill_cuda_arguments, models_the_flops_that_the_hardware_counted) {
     BASED_CUDA(cudaGetDeviceProperties(&properties, 0));
     if (std::string(properties.name) != "NVIDIA H200") GTEST_SKIP() << properties.name;
   }
-  std::ifstream file(BASED_SOURCE_DIR "/plots/data/h200_audit.json");
+  std::ifstream file(support::source_folder() / "plots/data/h200_audit.json");
   const auto audit = nlohmann::json::parse(file);
   std::map<std::string, int> checked;
   for (const auto& row : audit.at("rows")) {
