@@ -405,6 +405,7 @@ const registration<based_prefill> registered_273{
      .role = implementation_role::baseline,
      .reimplements = {"fast_transformers_273"},
      .tolerance = tolerance,
+     .deterministic = false,
      .unsupported = unsupported,
      .workspace_bytes = workspace_bytes<feature_layout::expanded>,
      .executed_flops = executed_flops_expanded,

@@ -298,7 +298,8 @@ std::string description() {
            {"summary", each.summary},
            {"types", types},
            {"variants", std::vector<std::string_view>(each.variants.begin(), each.variants.end())},
-           {"tolerance", each.tolerance}});
+           {"tolerance", each.tolerance},
+           {"deterministic", each.deterministic}});
     }
     all.push_back({{"name", name}, {"axes", axes}, {"implementations", implementations}});
   }

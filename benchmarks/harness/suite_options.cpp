@@ -120,6 +120,12 @@ std::optional<suite_options> parse_command_line(int argc, char** argv) {
         ->type_name(type)
         ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   };
+  const auto switch_option = [&app](const std::string& flag, bool& value, const std::string& text) {
+    app.add_flag(flag, value, text)->check([](const std::string& given) {
+      const bool is_known = given == "true" || given == "false";
+      return is_known ? "" : fmt::format("'{}' is not true or false", given);
+    });
+  };
   for (const shared_axis& axis : all_axes()) {
     const std::string flag(axis.info.flag);
     text_option(
@@ -166,19 +172,20 @@ std::optional<suite_options> parse_command_line(int argc, char** argv) {
   text_option(
       "--resume", [&](const std::string& text) { options.resume = text; }, "FILE",
       "A results file, or the folder that holds results.json: keep its rows, measure the others");
-  app.add_flag("--energy", options.energy,
-               fmt::format("Run each GPU row again, back to back for {} steps of the GPU's energy "
-                           "counter (some seconds, which the cap leaves out): mJ, tokens_per_J, "
-                           "pJ_per_FLOP",
-                           energy_steps));
-  app.add_flag(
+  switch_option("--energy", options.energy,
+                fmt::format("Run each GPU row again, back to back for {} steps of the GPU's energy "
+                            "counter (some seconds, which the cap leaves out): mJ, tokens_per_J, "
+                            "pJ_per_FLOP",
+                            energy_steps));
+  switch_option(
       "--profile", options.profile,
       "Set up and verify each row, then make exactly one call of it between the profiler's "
       "start and stop, in an NVTX range of the row's name");
 
   bool describe = false;
-  app.add_flag("--describe", describe,
-               "Print the operations, their axes and implementations as JSON, and measure nothing");
+  switch_option(
+      "--describe", describe,
+      "Print the operations, their axes and implementations as JSON, and measure nothing");
 
   refuse_empty_values(app, argc, argv);
   try {

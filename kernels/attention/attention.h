@@ -16,7 +16,7 @@
 #include <span>
 #include <string_view>
 
-#include "kernels/core/operation.h"
+#include "kernels/core/sequence_operation.h"
 #include "kernels/core/tensor_view.h"
 
 namespace based {
@@ -93,67 +93,54 @@ struct attention {
   static constexpr float qkv_stddev = 1.0f;  // scores of deviation 1 after 1/sqrt(Dh)
 
   static std::vector<axis<problem>> axes() {
-    return {
-        number_axis<problem>(
-            {.flag = "batch", .label = "B", .help = "Batch sizes", .cpu = "1", .cuda = "1,4,16"},
-            [](auto& p) -> auto& { return p.batch; }),
-        number_axis<problem>(
-            {.flag = "heads", .label = "H", .help = "Numbers of heads", .cpu = "4", .cuda = "16"},
-            [](auto& p) -> auto& { return p.heads; }),
-        number_axis<problem>(
-            {.flag = "seqlen",
-             .label = "N",
-             .help = "Sequence lengths",
-             .cpu = "256:4096:*2",
-             .cuda = "1024:32768:*2",
-             .tested = "1,63,64,65,1000,4097"},
-            [](auto& p) -> auto& { return p.seqlen; }),
-        choice_axis<problem, int>(
-            {.flag = "head-dim", .label = "Dh", .help = "Head dimensions"},
-            {{"64", 64}, {"128", 128}}, [](auto& p) -> auto& { return p.head_dim; }),
-        choice_axis<problem, bool>(
-            {.flag = "causal", .label = "causal", .help = "Whether attention is causal"},
-            {{"0", false}, {"1", true}}, [](auto& p) -> auto& { return p.causal; }),
-        number_axis<problem>(
-            {.flag = "kv-heads",
-             .label = "Hkv",
-             .help = "Heads of keys and values",
-             .tested = "1",
-             .usual = std::int64_t{0}},
-            [](auto& p) -> auto& { return p.kv_heads; }),
-        number_axis<problem>(
-            {.flag = "kv-seqlen",
-             .label = "Nkv",
-             .help = "Numbers of keys",
-             .tested = "1,100,200,321",
-             .usual = std::int64_t{0}},
-            [](auto& p) -> auto& { return p.kv_seqlen; }),
-        number_axis<problem>(
-            {.flag = "window",
-             .label = "W",
-             .help = "Keys that a query sees",
-             .tested = "1,64,65,1000",
-             .usual = std::int64_t{0}},
-            [](auto& p) -> auto& { return p.window; }),
-        real_axis<problem>(
-            {.flag = "scale",
-             .label = "scale",
-             .help = "Scale of q.k",
-             .tested = "0.5",
-             .usual = 0.0},
-            [](auto& p) -> auto& { return p.scale; }),
-        options_axis<problem>(
-            {.flag = "options", .label = "options", .help = "What is asked for beyond o"},
-            {{"lse", [](problem& p) -> bool& { return p.lse; }}}),
-        choice_axis<problem, attention_inputs>(
-            {.flag = "inputs",
-             .label = "inputs",
-             .help = "What queries and keys look like",
-             .usual = std::string("normal")},
-            {{"normal", attention_inputs::normal},
-             {"sink", attention_inputs::sink},
-             {"growing", attention_inputs::growing}},
-            [](auto& p) -> auto& { return p.inputs; })};
+    return sequence_axes<problem>(
+        [](auto& p) -> auto& { return p; },
+        {choice_axis<problem, int>(
+             {.flag = "head-dim", .label = "Dh", .help = "Head dimensions"},
+             {{"64", 64}, {"128", 128}}, [](auto& p) -> auto& { return p.head_dim; }),
+         choice_axis<problem, bool>(
+             {.flag = "causal", .label = "causal", .help = "Whether attention is causal"},
+             {{"0", false}, {"1", true}}, [](auto& p) -> auto& { return p.causal; }),
+         number_axis<problem>(
+             {.flag = "kv-heads",
+              .label = "Hkv",
+              .help = "Heads of keys and values",
+              .tested = "1",
+              .usual = std::int64_t{0}},
+             [](auto& p) -> auto& { return p.kv_heads; }),
+         number_axis<problem>(
+             {.flag = "kv-seqlen",
+              .label = "Nkv",
+              .help = "Numbers of keys",
+              .tested = "1,100,200,321",
+              .usual = std::int64_t{0}},
+             [](auto& p) -> auto& { return p.kv_seqlen; }),
+         number_axis<problem>(
+             {.flag = "window",
+              .label = "W",
+              .help = "Keys that a query sees",
+              .tested = "1,64,65,1000",
+              .usual = std::int64_t{0}},
+             [](auto& p) -> auto& { return p.window; }),
+         real_axis<problem>(
+             {.flag = "scale",
+              .label = "scale",
+              .help = "Scale of q.k",
+              .tested = "0.5",
+              .usual = 0.0},
+             [](auto& p) -> auto& { return p.scale; }),
+         options_axis<problem>(
+             {.flag = "options", .label = "options", .help = "What is asked for beyond o"},
+             {{"lse", [](problem& p) -> bool& { return p.lse; }}}),
+         choice_axis<problem, attention_inputs>(
+             {.flag = "inputs",
+              .label = "inputs",
+              .help = "What queries and keys look like",
+              .usual = std::string("normal")},
+             {{"normal", attention_inputs::normal},
+              {"sink", attention_inputs::sink},
+              {"growing", attention_inputs::growing}},
+             [](auto& p) -> auto& { return p.inputs; })});
   }
 
   static std::vector<tensor_spec> tensors(const problem& p, element_type io) {
@@ -193,12 +180,9 @@ struct attention {
 
   template <class T>
   static args<T> bind(const problem& p, const placed_tensors& tensors) {
-    return {.problem = p,
-            .q = tensors.sequence<const T>("q"),
-            .k = tensors.sequence<const T>("k"),
-            .v = tensors.sequence<const T>("v"),
-            .o = tensors.sequence<T>("o"),
-            .lse = tensors.elements<float>("lse")};
+    auto call = bind_sequences<args<T>, T>(p, tensors);
+    call.lse = tensors.elements<float>("lse");
+    return call;
   }
 
   static void arrange(const problem& p, tensor_access& tensors);

@@ -11,7 +11,7 @@
 #include <string_view>
 
 #include "kernels/based/features.h"
-#include "kernels/core/operation.h"
+#include "kernels/core/sequence_operation.h"
 #include "kernels/core/tensor_view.h"
 
 namespace based {
@@ -83,34 +83,24 @@ struct based_decode {
   static constexpr float earlier_tokens = 64;  // z[0]: keeps the denominator positive
 
   static std::vector<axis<problem>> axes() {
-    return {
-        number_axis<problem>(
-            {.flag = "batch",
-             .label = "B",
-             .help = "Batch sizes",
-             .cpu = "1,8,32",
-             .cuda = "1,8,16,32,64,128,256"},
-            [](auto& p) -> auto& { return p.batch; }),
-        number_axis<problem>(
-            {.flag = "heads", .label = "H", .help = "Numbers of heads", .cpu = "4", .cuda = "16"},
-            [](auto& p) -> auto& { return p.heads; }),
-        choice_axis<problem, state_type>(
-            {.flag = "state",
-             .label = "state",
-             .help = "Element types of the state",
-             .cpu = "bf16,f32",
-             .cuda = "bf16,f32"},
-            {{"bf16", state_type::bf16}, {"f32", state_type::f32}},
-            [](auto& p) -> auto& { return p.state; }),
-        real_axis<problem>(
-            {.flag = "scale",
-             .label = "scale",
-             .help = "Scale of q.k",
-             .usual = double{decode_problem{}.scale}},
-            [](auto& p) -> auto& { return p.scale; }),
-        options_axis<problem>(
-            {.flag = "options", .label = "options", .help = "What is asked for beyond o"},
-            {{"normalize", [](problem& p) -> bool& { return p.normalize; }}})};
+    return token_axes<problem>(
+        {choice_axis<problem, state_type>(
+             {.flag = "state",
+              .label = "state",
+              .help = "Element types of the state",
+              .cpu = "bf16,f32",
+              .cuda = "bf16,f32"},
+             {{"bf16", state_type::bf16}, {"f32", state_type::f32}},
+             [](auto& p) -> auto& { return p.state; }),
+         real_axis<problem>(
+             {.flag = "scale",
+              .label = "scale",
+              .help = "Scale of q.k",
+              .usual = double{decode_problem{}.scale}},
+             [](auto& p) -> auto& { return p.scale; }),
+         options_axis<problem>(
+             {.flag = "options", .label = "options", .help = "What is asked for beyond o"},
+             {{"normalize", [](problem& p) -> bool& { return p.normalize; }}})});
   }
 
   static std::vector<tensor_spec> tensors(const problem& p, element_type io) {
@@ -144,15 +134,12 @@ struct based_decode {
   template <class T>
   static args<T> bind(const problem& p, const placed_tensors& tensors) {
     const auto kv = tensors.elements<std::byte>("kv"), z = tensors.elements<std::byte>("z");
-    return {.problem = p,
-            .q = tensors.sequence<const T>("q"),
-            .k = tensors.sequence<const T>("k"),
-            .v = tensors.sequence<const T>("v"),
-            .o = tensors.sequence<T>("o"),
-            .kv = kv.data(),
-            .kv_bytes = kv.size(),
-            .z = tensors.elements<float>("z").data(),
-            .z_bytes = z.size()};
+    auto call = bind_sequences<args<T>, T>(p, tensors);
+    call.kv = kv.data();
+    call.kv_bytes = kv.size();
+    call.z = tensors.elements<float>("z").data();
+    call.z_bytes = z.size();
+    return call;
   }
 
   /// The q and k of a padded row are features, not random numbers; z counts tokens.

@@ -14,6 +14,10 @@ using value_tile = shared_tile<64, value_dim, swizzle::bytes128>;           // V
 using state_tile = shared_tile<quad::slots, value_dim, swizzle::bytes128>;  // S  [160 x 64]
 using state_accumulator = accumulator_tile<quad::slots>;                    // S^T [64 x 160]
 using rounded_state = operand_tile<quad::slots>;                            // S^T [64 x 160]
+using output_accumulator = accumulator_tile<value_dim>;                     // O [64 x 64]
+/// O [64 x 64] and, normalised, beside it the sums of its weights [64 x 8].
+template <bool Normalize>
+using summed_output = accumulator_tile<value_dim + (Normalize ? 8 : 0)>;
 static_assert(value_dim == warpgroup::rows, "S^T is the rows of one warpgroup's accumulator");
 
 /// The warps' parts of the moments of keys, lane by lane; see key_moments.cuh.

@@ -3,15 +3,16 @@
 //
 // Standard input holds one request a line, each answered by one line:
 //
-//   card NAME                        the card's multiprocessors and constants, as name=value
+//   card NAME                        the card's multiprocessors, and its constants in order
 //   problem HEADS SEQLEN OPTIONS     remembers a problem; OPTIONS: none, normalize, all
 //   expect VALUE...                  with these constants, for each problem and each variant of it:
 //                                    name=us:parts; one problem after another, parted by ";"
+#include <array>
+#include <bit>
 #include <iostream>
 #include <sstream>
 #include <stdexcept>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "kernels/based/dispatch_constants.h"
@@ -20,42 +21,9 @@
 namespace based {
 namespace {
 
-constexpr std::pair<const char*, double prefill_constants::*> members[] = {
-    {"launch_ns", &prefill_constants::launch_ns},
-    {"throttled_part", &prefill_constants::throttled_part},
-    {"cta_alone_ns", &prefill_constants::cta_alone_ns},
-    {"cta_shared_ns", &prefill_constants::cta_shared_ns},
-    {"chunk_alone_ns", &prefill_constants::chunk_alone_ns},
-    {"chunk_shared_ns", &prefill_constants::chunk_shared_ns},
-    {"chunk_left_ns", &prefill_constants::chunk_left_ns},
-    {"left_in_pairs_part", &prefill_constants::left_in_pairs_part},
-    {"left_in_pairs_chunks", &prefill_constants::left_in_pairs_chunks},
-    {"chunk_traffic_ns", &prefill_constants::chunk_traffic_ns},
-    {"normalize_alone_ns", &prefill_constants::normalize_alone_ns},
-    {"normalize_shared_ns", &prefill_constants::normalize_shared_ns},
-    {"normalize_pass_ns", &prefill_constants::normalize_pass_ns},
-    {"state_ns", &prefill_constants::state_ns},
-    {"state_crowded_ns", &prefill_constants::state_crowded_ns},
-    {"hand_over_ns", &prefill_constants::hand_over_ns},
-    {"segment_ns", &prefill_constants::segment_ns},
-    {"pass_alone_ns", &prefill_constants::pass_alone_ns},
-    {"pass_shared_ns", &prefill_constants::pass_shared_ns},
-    {"segment_state_ns", &prefill_constants::segment_state_ns},
-    {"segment_state_crowded_ns", &prefill_constants::segment_state_crowded_ns},
-    {"recompute_pass_ns", &prefill_constants::recompute_pass_ns},
-    {"recompute_sum_ns", &prefill_constants::recompute_sum_ns},
-    {"quadratic_cta_ns", &prefill_constants::quadratic_cta_ns},
-    {"pair_ns", &prefill_constants::pair_ns},
-    {"pair_busy_ns", &prefill_constants::pair_busy_ns},
-    {"quadratic_cta_busy_ns", &prefill_constants::quadratic_cta_busy_ns},
-    {"initial_state_busy_ns", &prefill_constants::initial_state_busy_ns},
-    {"final_state_chunk_ns", &prefill_constants::final_state_chunk_ns},
-    {"quadratic_hidden_part", &prefill_constants::quadratic_hidden_part},
-    {"mma_sync_cta_ns", &prefill_constants::mma_sync_cta_ns},
-    {"mma_sync_alone_ns", &prefill_constants::mma_sync_alone_ns},
-    {"mma_sync_shared_ns", &prefill_constants::mma_sync_shared_ns},
-};
-static_assert(std::size(members) * sizeof(double) == sizeof(prefill_constants));
+/// All constants of a card, in the order in which they are declared: that of dispatch_constants.h,
+/// which has their names.
+using constant_values = std::array<double, sizeof(prefill_constants) / sizeof(double)>;
 
 prefill_options options_of(const std::string& text) {
   const bool all = text == "all";
@@ -85,10 +53,11 @@ class model_server {
       if (known.name != name) continue;
       multiprocessors_ = known.multiprocessors;
     }
-    const prefill_constants& constants = constants_of(name, multiprocessors_);
-    text << "multiprocessors=" << multiprocessors_;
-    for (const auto& [member, pointer] : members)
-      text << ' ' << member << '=' << constants.*pointer;
+    text << multiprocessors_;
+    for (const double value :
+         std::bit_cast<constant_values>(constants_of(name, multiprocessors_))) {
+      text << ' ' << value;
+    }
     return text.str();
   }
 
@@ -103,12 +72,13 @@ class model_server {
   }
 
   std::string expect(std::istringstream& words) {
-    prefill_constants constants;
-    for (const auto& [member, pointer] : members) {
-      if (!(words >> constants.*pointer)) {
-        throw std::invalid_argument(std::string("expect: no value for ") + member);
+    constant_values values;
+    for (double& value : values) {
+      if (!(words >> value)) {
+        throw std::invalid_argument("expect: want " + std::to_string(values.size()) + " values");
       }
     }
+    const auto constants = std::bit_cast<prefill_constants>(values);
     const prefill_device device = {multiprocessors_, 9, 0, constants};
     std::ostringstream text;
     for (const prefill_problem& problem : problems_) {

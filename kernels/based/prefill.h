@@ -11,7 +11,7 @@
 #include <string_view>
 
 #include "kernels/based/state_view.h"
-#include "kernels/core/operation.h"
+#include "kernels/core/sequence_operation.h"
 #include "kernels/core/tensor_view.h"
 
 namespace based {
@@ -73,33 +73,20 @@ struct based_prefill {
   static constexpr double pair_flops = 2 * feature_dim + 2 * value_dim + 3;
 
   static std::vector<axis<problem>> axes() {
-    return {
-        number_axis<problem>(
-            {.flag = "batch", .label = "B", .help = "Batch sizes", .cpu = "1", .cuda = "1,4,16"},
-            [](auto& p) -> auto& { return p.shape.batch; }),
-        number_axis<problem>(
-            {.flag = "heads", .label = "H", .help = "Numbers of heads", .cpu = "4", .cuda = "16"},
-            [](auto& p) -> auto& { return p.shape.heads; }),
-        number_axis<problem>(
-            {.flag = "seqlen",
-             .label = "N",
-             .help = "Sequence lengths",
-             .cpu = "256:4096:*2",
-             .cuda = "1024:32768:*2",
-             .tested = "1,63,64,65,1000,4097"},
-            [](auto& p) -> auto& { return p.shape.seqlen; }),
-        real_axis<problem>(
-            {.flag = "scale",
-             .label = "scale",
-             .help = "Scale of q.k",
-             .tested = "0.5,-0.25,0",
-             .usual = double{prefill_options{}.scale}},
-            [](auto& p) -> auto& { return p.options.scale; }),
-        options_axis<problem>(
-            {.flag = "options", .label = "options", .help = "What is asked for beyond o"},
-            {{"final_state", [](problem& p) -> bool& { return p.options.final_state; }},
-             {"initial_state", [](problem& p) -> bool& { return p.options.initial_state; }},
-             {"normalize", [](problem& p) -> bool& { return p.options.normalize; }}})};
+    return sequence_axes<problem>(
+        [](auto& p) -> auto& { return p.shape; },
+        {real_axis<problem>(
+             {.flag = "scale",
+              .label = "scale",
+              .help = "Scale of q.k",
+              .tested = "0.5,-0.25,0",
+              .usual = double{prefill_options{}.scale}},
+             [](auto& p) -> auto& { return p.options.scale; }),
+         options_axis<problem>(
+             {.flag = "options", .label = "options", .help = "What is asked for beyond o"},
+             {{"final_state", [](problem& p) -> bool& { return p.options.final_state; }},
+              {"initial_state", [](problem& p) -> bool& { return p.options.initial_state; }},
+              {"normalize", [](problem& p) -> bool& { return p.options.normalize; }}})});
   }
 
   static std::vector<tensor_spec> tensors(const problem& p, element_type io) {
@@ -140,15 +127,12 @@ struct based_prefill {
 
   template <class T>
   static args<T> bind(const problem& p, const placed_tensors& tensors) {
-    return {.problem = p,
-            .q = tensors.sequence<const T>("q"),
-            .k = tensors.sequence<const T>("k"),
-            .v = tensors.sequence<const T>("v"),
-            .o = tensors.sequence<T>("o"),
-            .initial_state = {tensors.elements<const float>("initial_state.kv"),
-                              tensors.elements<const float>("initial_state.z")},
-            .final_state = {tensors.elements<float>("final_state.kv"),
-                            tensors.elements<float>("final_state.z")}};
+    auto call = bind_sequences<args<T>, T>(p, tensors);
+    call.initial_state = {tensors.elements<const float>("initial_state.kv"),
+                          tensors.elements<const float>("initial_state.z")};
+    call.final_state = {tensors.elements<float>("final_state.kv"),
+                        tensors.elements<float>("final_state.z")};
+    return call;
   }
 
   static void arrange(const problem& p, tensor_access& tensors);

@@ -9,8 +9,8 @@
 // first. It walks through the keys before them in chunks of 64, held by a ring. The next chunk's
 // scores are worked out while V is added up with this one's weights:
 //
-//   loaded[stage]    k and v of a chunk are in shared memory   copy engine -> warpgroup
-//   consumed[stage]  and have been read                        warpgroup -> its first warp
+//   chunk_ring   full: k and v of a chunk are in shared memory   copy engine -> warpgroup
+//                released: they have been read                   warpgroup -> its first warp
 //
 // Where the final state is wanted, one more CTA a head, the first, adds it up: S0 + phi(K)^T V.
 #include <type_traits>
@@ -24,8 +24,8 @@
 #include "kernels/based/weights.cuh"
 #include "kernels/core/launch.h"
 #include "kernels/ptx/reciprocal.cuh"
-#include "kernels/tile/barrier.cuh"
 #include "kernels/tile/block.cuh"
+#include "kernels/tile/pipeline.cuh"
 #include "kernels/tile/warpgroup.cuh"
 
 namespace based::sm90 {
@@ -47,8 +47,7 @@ struct common_storage {
   value_tile v[stages];  // [64 x 64]
   ones_tile ones;        // [16 x 64]
   barrier queries_loaded;
-  barrier loaded[stages];
-  barrier consumed[stages];
+  ring<stages> chunk_ring;  // k and v
 };
 struct stateless_storage : common_storage {
   static constexpr int ctas_per_multiprocessor = 4;
@@ -101,7 +100,7 @@ __device__ void add_up_state(stateful_storage& shared, const parameters& p, cons
 /// the factor, if they are wanted.
 /// Called by: one warpgroup
 template <bool Normalize>
-__device__ float2 add_initial_state(accumulator_tile<64>& o, stateful_storage& shared,
+__device__ float2 add_initial_state(output_accumulator& o, stateful_storage& shared,
                                     const parameters& p, const grid_head& head) {
   state_accumulator s_transposed;  // S0^T [64 x 160]
   moments_if<Normalize> moments;
@@ -134,7 +133,7 @@ __device__ float2 add_initial_state(accumulator_tile<64>& o, stateful_storage& s
 }
 
 /// Called by: one warpgroup
-__device__ void start_scores(accumulator_tile<64>& scores, const operand_slice& q,
+__device__ void start_scores(score_accumulator& scores, const operand_slice& q,
                              const token_tile& k) {
   warpgroup::mma_fence();
   warpgroup::mma_ABt<warpgroup::mma_mode::overwrite>(scores, q, k, 0);
@@ -144,7 +143,7 @@ __device__ void start_scores(accumulator_tile<64>& scores, const operand_slice& 
 /// [O sums] += W [V ones], or without the sums. After mma_fence().
 /// Called by: one warpgroup
 template <int Cols>
-__device__ void start_output(accumulator_tile<Cols>& o_and_sums, const operand_tile<64>& w,
+__device__ void start_output(accumulator_tile<Cols>& o_and_sums, const weight_tile& w,
                              const value_tile& v, const ones_tile& ones) {
 #pragma unroll
   for (int i = 0; i < w.slices; ++i) {
@@ -175,10 +174,7 @@ __global__ void __launch_bounds__(threads, shared_storage<Stateful>::ctas_per_mu
   }
   if (threadIdx.x == 0) {
     shared.queries_loaded.init(1);
-    for (int i = 0; i < stages; ++i) {
-      shared.loaded[i].init(1);
-      shared.consumed[i].init(warpgroup::warps);
-    }
+    shared.chunk_ring.init(1, warpgroup::warps);
     if constexpr (Stateful) shared.initial_loaded.init(1);
     ptx::fence_mbarrier_init();
   }
@@ -197,9 +193,9 @@ __global__ void __launch_bounds__(threads, shared_storage<Stateful>::ctas_per_mu
     if (own == p.chunks) return add_up_state<Normalize>(shared, p, head, warp);
   }
 
-  accumulator_tile<64> scores;                       // A [64 x 64], not yet scaled
-  accumulator_tile<Normalize ? 72 : 64> o_and_sums;  // O [64 x 64], the weights' sums [64 x 8]
-  accumulator_tile<64>& o = first_columns<64>(o_and_sums);
+  score_accumulator scores;             // A [64 x 64], not yet scaled
+  summed_output<Normalize> o_and_sums;  // O [64 x 64], the weights' sums [64 x 8]
+  output_accumulator& o = first_columns<value_dim>(o_and_sums);
   clear(o_and_sums);
   const polynomial weight(p.scale, weight_factor);
   const std::uint32_t mask = causal_mask();
@@ -214,25 +210,25 @@ __global__ void __launch_bounds__(threads, shared_storage<Stateful>::ctas_per_mu
   shared.queries_loaded.wait(0);
   const operand_slice q = warpgroup::load(shared.q, 0);  // [64 x 16]
   ring_position<stages> stage_at;
-  shared.loaded[stage_at.buffer].wait(stage_at.parity);
+  shared.chunk_ring.wait_full(stage_at);
   start_scores(scores, q, shared.k[stage_at.buffer]);
   warpgroup::mma_wait<0>(scores);
   weigh_if_past(0);
-  operand_tile<64> w = rounded_weights(0);
+  weight_tile w = rounded_weights(0);
 
   for (int chunk = 0; chunk < own; ++chunk) {  // whose weights are ready
     const ring_position<stages> next_at = stage_at.next();
-    shared.loaded[next_at.buffer].wait(next_at.parity);
+    shared.chunk_ring.wait_full(next_at);
     start_scores(scores, q, shared.k[next_at.buffer]);
     start_output(o_and_sums, w, shared.v[stage_at.buffer], shared.ones);
     warpgroup::mma_wait<1>(scores);
     weigh_if_past(chunk + 1);
     warpgroup::mma_wait<0>(o_and_sums, scores);  // not rounded before: the product reads `w`
 
-    shared.consumed[stage_at.buffer].warp_arrive();
+    shared.chunk_ring.warp_release(stage_at);
     const int next = chunk + stages;
     if (warp == 0 && next <= own) {
-      shared.consumed[stage_at.buffer].wait(stage_at.parity);
+      shared.chunk_ring.wait_released(stage_at);
       load_keys_and_values(shared, p, head.chunk(next), stage_at.buffer);
     }
     w = rounded_weights(chunk + 1);

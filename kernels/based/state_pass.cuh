@@ -30,9 +30,8 @@ template <bool Wanted>
 using moments_if = std::conditional_t<Wanted, key_moments, no_moments>;
 
 /// Adds those of the first `count` chunks that are warpgroup `Group`'s of `Groups`. Chunk i is
-/// loaded to stage i mod Storage::stages of `shared` (k, v, loaded). `release(i, stage)`: called by
-/// the warpgroup's first warp when chunk i has been read.
-/// Called by: one warpgroup
+/// loaded to stage i mod Storage::stages of `shared` (k, v, chunk_ring). `release(i, stage)`:
+/// called by the warpgroup's first warp when chunk i has been read. Called by: one warpgroup
 template <int Group, int Groups, class Moments, class Storage, class Release>
 __device__ inline void add_chunks(state_accumulator& s_transposed, Moments&& moments,
                                   Storage& shared,
@@ -48,7 +47,7 @@ __device__ inline void add_chunks(state_accumulator& s_transposed, Moments&& mom
   };
   const auto build_features = [&] {
     const int present = stage().buffer;
-    shared.loaded[present].wait(position.parity);
+    shared.chunk_ring.wait_full(stage());
     quad::store_key_features(features[buffer.buffer], shared.k[present], scale, warp);
     moments.add(shared.k[present]);
   };

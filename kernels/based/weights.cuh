@@ -11,6 +11,9 @@
 
 namespace based {
 
+using score_accumulator = accumulator_tile<64>;  // A [64 x 64], of a chunk's queries and keys
+using weight_tile = operand_tile<64>;            // W [64 x 64]
+
 /// In a block [16 x 16] on the diagonal of A, the bits of a word's two elements (operand_slice:
 /// word 0, and word 3 alike) that are not in the future of their row.
 /// Called by: one thread
@@ -34,7 +37,7 @@ struct polynomial {
 /// [16 x 16] left of the diagonal are whole, those right of it zero and not worked out.
 /// Called by: one warp
 template <int Warp>
-__device__ inline void weigh(operand_tile<64>& w, const accumulator_tile<64>& scores,
+__device__ inline void weigh(weight_tile& w, const score_accumulator& scores,
                              const polynomial& weight, std::uint32_t mask) {
 #pragma unroll
   for (int i = 0; i < w.slices; ++i) {
@@ -52,16 +55,16 @@ __device__ inline void weigh(operand_tile<64>& w, const accumulator_tile<64>& sc
 
 /// W in place of A, not yet rounded, where no column is in the future of a row.
 /// Called by: one thread
-__device__ inline void weigh_past(accumulator_tile<64>& scores, const polynomial& weight) {
+__device__ inline void weigh_past(score_accumulator& scores, const polynomial& weight) {
 #pragma unroll
   for (float& score : scores.value) score = weight(score);
 }
 
 /// W of warp `warp`'s rows, the chunk of the columns being that of the rows.
 /// Called by: one warp
-__device__ inline operand_tile<64> weights(const accumulator_tile<64>& scores,
-                                           const polynomial& weight, std::uint32_t mask, int warp) {
-  operand_tile<64> w;
+__device__ inline weight_tile weights(const score_accumulator& scores, const polynomial& weight,
+                                      std::uint32_t mask, int warp) {
+  weight_tile w;
   if (warp == 0) weigh<0>(w, scores, weight, mask);
   if (warp == 1) weigh<1>(w, scores, weight, mask);
   if (warp == 2) weigh<2>(w, scores, weight, mask);

@@ -112,6 +112,8 @@ struct implementation {
   /// The originals that it stands for, by the names of their own rows.
   std::vector<std::string_view> reimplements = {};
   double tolerance;  ///< largest relative error accepted against the float64 reference
+  /// Whether two calls on the same inputs give the same bits: it does not add atomically.
+  bool deterministic = true;
   /// Changes a problem to the form that it takes, where an operation has several.
   void (*adapt)(problem&) = [](problem&) {};
   unsupported_reason (*unsupported)(const problem&) = [](const problem&) {

@@ -301,6 +301,7 @@ struct implementation_info {
   std::vector<element_type> types;
   std::span<const std::string_view> variants;
   double tolerance;
+  bool deterministic;
 };
 
 /// One implementation on one problem, for elements of one type.
@@ -412,7 +413,7 @@ class typed_operation final : public operation {
     std::vector<implementation_info> all;
     for (const implementation<Op>& each : sorted()) {
       all.push_back({each.name, each.summary, each.role, each.reimplements, each.device(),
-                     each.run.types(), each.variants, each.tolerance});
+                     each.run.types(), each.variants, each.tolerance, each.deterministic});
     }
     return all;
   }

@@ -12,7 +12,7 @@
 #include <cstdint>
 #include <string_view>
 
-#include "kernels/core/operation.h"
+#include "kernels/core/sequence_operation.h"
 #include "kernels/core/tensor_view.h"
 
 namespace based {
@@ -75,30 +75,20 @@ struct window_decode {
       p.window = static_cast<int>(std::get<std::int64_t>(value));
       p.position = std::int64_t{p.window} + p.window / 2;
     };
-    return {
-        number_axis<problem>(
-            {.flag = "batch",
-             .label = "B",
-             .help = "Batch sizes",
-             .cpu = "1,8,32",
-             .cuda = "1,8,16,32,64,128,256"},
-            [](auto& p) -> auto& { return p.batch; }),
-        number_axis<problem>(
-            {.flag = "heads", .label = "H", .help = "Numbers of heads", .cpu = "4", .cuda = "16"},
-            [](auto& p) -> auto& { return p.heads; }),
-        window,
-        choice_axis<problem, int>(
-            {.flag = "head-dim",
-             .label = "Dh",
-             .help = "Head dimensions",
-             .usual = std::int64_t{64}},
-            {{"64", 64}, {"128", 128}}, [](auto& p) -> auto& { return p.head_dim; }),
-        choice_axis<problem, bool>(
-            {.flag = "append",
-             .label = "append",
-             .help = "Whether the current token is written to the ring",
-             .usual = std::int64_t{1}},
-            {{"0", false}, {"1", true}}, [](auto& p) -> auto& { return p.append; })};
+    return token_axes<problem>(
+        {window,
+         choice_axis<problem, int>(
+             {.flag = "head-dim",
+              .label = "Dh",
+              .help = "Head dimensions",
+              .usual = std::int64_t{64}},
+             {{"64", 64}, {"128", 128}}, [](auto& p) -> auto& { return p.head_dim; }),
+         choice_axis<problem, bool>(
+             {.flag = "append",
+              .label = "append",
+              .help = "Whether the current token is written to the ring",
+              .usual = std::int64_t{1}},
+             {{"0", false}, {"1", true}}, [](auto& p) -> auto& { return p.append; })});
   }
 
   static std::vector<tensor_spec> tensors(const problem& p, element_type io) {
@@ -131,13 +121,10 @@ struct window_decode {
 
   template <class T>
   static args<T> bind(const problem& p, const placed_tensors& tensors) {
-    return {.problem = p,
-            .q = tensors.sequence<const T>("q"),
-            .k = tensors.sequence<const T>("k"),
-            .v = tensors.sequence<const T>("v"),
-            .o = tensors.sequence<T>("o"),
-            .k_cache = tensors.elements<T>("k_cache").data(),
-            .v_cache = tensors.elements<T>("v_cache").data()};
+    auto call = bind_sequences<args<T>, T>(p, tensors);
+    call.k_cache = tensors.elements<T>("k_cache").data();
+    call.v_cache = tensors.elements<T>("v_cache").data();
+    return call;
   }
 
   static void arrange(const problem&, tensor_access&) {}

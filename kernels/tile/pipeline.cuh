@@ -10,50 +10,75 @@
 
 namespace based {
 
+/// The barriers of `Size` buffers that are filled in turn, where something else says when one may
+/// be filled again. Each side keeps its own ring_position, from 0 on.
+template <int Size>
+class fill_ring {
+ public:
+  using position = ring_position<Size>;
+
+  /// Before any other use; ptx::fence_mbarrier_init() and a barrier of the block follow. A buffer
+  /// is full after `fills` arrivals, one for each warp::load_async, and the bytes that they
+  /// announce.
+  /// Called by: one thread
+  __device__ void init(int fills) {
+    for (barrier& full : full_) full.init(fills);
+  }
+  /// The barrier to which a fill of a buffer arrives.
+  /// Called by: one thread
+  __device__ barrier& filled(int buffer) { return full_[buffer]; }
+  /// Called by: one thread
+  __device__ barrier& filled(position at) { return full_[at.buffer]; }
+  /// Until the buffer is full.
+  /// Called by: one thread
+  __device__ void wait_full(position at) { full_[at.buffer].wait(at.parity); }
+
+ private:
+  barrier full_[Size];
+};
+
 /// The barriers of a ring of `Size` buffers. A producer waits until a buffer is empty and fills it;
 /// consumers wait until it is full, read it and release it:
 ///
 ///   ring.wait_empty(at); warp::load_async(ring.filled(at), ..., buffers[at.buffer]); at.advance();
 ///   ring.wait_full(at);  ... buffers[at.buffer] ...;  ring.warp_release(at);         at.advance();
 ///
-/// Each side keeps its own ring_position, from 0 on. Every phase has to be waited for: a consumer
-/// that skips a buffer waits for it and releases it, too, for a wait tells the newest phase only.
+/// Every phase has to be waited for: a consumer that skips a buffer waits for it and releases it,
+/// too, for a wait tells the newest phase only.
 template <int Size>
-class ring {
+class ring : public fill_ring<Size> {
  public:
   using position = ring_position<Size>;
 
-  /// Before any other use, and before a barrier of the block. A buffer is full after `fills`
-  /// arrivals, one for each warp::load_async, and the bytes that they announce; it is empty after
-  /// `releases` arrivals.
+  /// As fill_ring's. A buffer is empty after `releases` arrivals.
   /// Called by: one thread
   __device__ void init(int fills, int releases) {
     for (int i = 0; i < Size; ++i) {
-      full_[i].init(fills);
+      this->filled(i).init(fills);
       empty_[i].init(releases);
     }
-    ptx::fence_mbarrier_init();
   }
 
-  /// Until all consumers have released the buffer's last contents; at once in the first round.
+  /// Until all consumers have released what the buffer held in the round before this position's; at
+  /// once in the first round.
   /// Called by: one thread
   __device__ void wait_empty(position at) { empty_[at.buffer].wait(at.parity ^ 1); }
-  /// The barrier to which a fill arrives.
+  /// Until all consumers have released what the buffer holds in this position's round. For a
+  /// consumer that also refills.
   /// Called by: one thread
-  __device__ barrier& filled(position at) { return full_[at.buffer]; }
+  __device__ void wait_released(position at) { empty_[at.buffer].wait(at.parity); }
 
-  /// Until the buffer is full.
-  /// Called by: one thread
-  __device__ void wait_full(position at) { full_[at.buffer].wait(at.parity); }
   /// One arrival of the warp, after the reads of all its lanes.
   /// Called by: one warp
   __device__ void warp_release(position at) { empty_[at.buffer].warp_arrive(); }
-  /// One arrival.
+  /// One arrival, or `count`.
   /// Called by: one thread
   __device__ void release(position at) { empty_[at.buffer].arrive(); }
+  /// Called by: one thread
+  __device__ void release(position at, int count) { empty_[at.buffer].arrive(count); }
 
  private:
-  barrier full_[Size], empty_[Size];
+  barrier empty_[Size];
 };
 
 /// Registers of a thread at launch: an even share of the multiprocessor's, in steps of eight.

@@ -6,6 +6,7 @@ variants that come near a problem's fastest count most; then a search, one const
 for what the choices lose against the fastest.
 """
 
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -25,10 +26,8 @@ class Model:
         self._process = subprocess.Popen(
             [str(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        card = dict(word.split("=") for word in self._ask(f"card {document['device']}").split())
-        del card["multiprocessors"]
-        self.names = list(card)
-        self.known = np.array([float(value) for value in card.values()])
+        _, *known = self._ask(f"card {document['device']}").split()
+        self.known = np.array([float(value) for value in known])
         problems = document["problems"]
         for problem in problems:
             self._ask("problem {heads} {seqlen} {options}".format(**problem))
@@ -91,9 +90,18 @@ def fit(model: Model, say: Callable[[str], None]) -> np.ndarray:
     return np.array([float(f"{value:.4g}") for value in constants])
 
 
-def write_constants(header: Path, document: dict, names: list[str], constants: np.ndarray) -> None:
+def names_of_constants(header: Path) -> list[str]:
+    """The names in the first card's block of the C++ header, in the order of their declaration,
+    which the compiler holds such a block to."""
+    block = re.search(r"^  // begin .*?^  // end ", header.read_text(), re.DOTALL | re.MULTILINE)
+    return re.findall(r"^ *\.(\w+) = ", block.group() if block else "", re.MULTILINE)
+
+
+def write_constants(header: Path, document: dict, constants: np.ndarray) -> None:
     """Replace the block of the document's card in the C++ header, or add one."""
-    card = document["device"]
+    card, names = document["device"], names_of_constants(header)
+    if len(names) != len(constants):
+        raise ValueError(f"{header} names {len(names)} constants, the model has {len(constants)}")
     begin, end = f"  // begin {card}\n", f"  // end {card}\n"
     values = "".join(
         f"    .{name} = {value:g},\n" for name, value in zip(names, constants, strict=True)

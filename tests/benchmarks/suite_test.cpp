@@ -218,6 +218,9 @@ TEST_F(Suite, BadUsageIsOneLineThatNamesTheValue) {
   refused("--terms=cubes", "'cubes' is not an option; want none, all, or some of squares, start");
   refused("--time-cap=0", "--time-cap");
   refused("--burst=sometimes", "--burst: 'sometimes' is not auto, always or never");
+  refused("--energy=maybe", "--energy: 'maybe' is not true or false");
+  refused("--profile=2", "--profile: '2' is not true or false");
+  refused("--describe=no", "--describe: 'no' is not true or false");
   refused("--time-cap=soon", "'soon' is not a number of seconds");
   refused("--nonsense", "unknown argument '--nonsense'");
   refused("nonsense", "unknown argument 'nonsense'");

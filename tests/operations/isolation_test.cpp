@@ -89,7 +89,7 @@ class isolation : public candidate_test {};
 
 TEST_P(isolation, keeps_sequences_and_heads_apart) {
   const candidate& tested = GetParam();
-  if (!tested.is_deterministic()) GTEST_SKIP() << "adds atomically, in an order that varies";
+  if (!tested.info.deterministic) GTEST_SKIP() << "adds atomically, in an order that varies";
   for_each_case(typical_points(tested), [&](const operation_case& solved) {
     for (const auto& leading : kinds_of_parts(solved)) {
       EXPECT_THAT(leaks(solved, tested.info.device, leading), IsEmpty());
@@ -160,7 +160,7 @@ class causality : public candidate_test {
 
 TEST_P(causality, holds_bit_for_bit) {
   const candidate& tested = GetParam();
-  if (!tested.is_deterministic()) GTEST_SKIP() << "adds atomically, in an order that varies";
+  if (!tested.info.deterministic) GTEST_SKIP() << "adds atomically, in an order that varies";
   for_each_case(causal_points(), [&](const operation_case& solved) {
     constexpr std::int64_t first_changed = 50;  // inside a tile
     EXPECT_THAT(sees_later_tokens(solved, tested.info.device, first_changed, first_changed, false),
@@ -171,7 +171,7 @@ TEST_P(causality, holds_bit_for_bit) {
 /// Inside a tile a masked product with NaN is NaN; before it nothing is.
 TEST_P(causality, keeps_nan_behind_its_tile) {
   const candidate& tested = GetParam();
-  if (!tested.is_deterministic()) GTEST_SKIP() << "adds atomically, in an order that varies";
+  if (!tested.info.deterministic) GTEST_SKIP() << "adds atomically, in an order that varies";
   std::vector<axis_values> points = causal_points();
   for (axis_values& point : points) point["seqlen"] = std::int64_t{2 * longest_tile + 44};
   for_each_case(points, [&](const operation_case& solved) {

@@ -246,6 +246,44 @@ def test_a_state_that_a_call_updates_is_read_and_judged(check, tmp_path):
     assert "kv[0,0,1,36] is 0, want 1" in done.stdout
 
 
+def test_what_a_header_says_is_not_said_again(generate, check):
+    path = generate("ones_all", "--batch", "2", "--seqlen", "3")
+    for option in (("--seqlen", "3"), ("--layout", "bhnd"), ("--operation", "prefill")):
+        done = check(path, *option)
+        assert done.returncode == 2
+        assert f"has a header, and {option[0]} is for files without one" in done.stderr
+        assert done.stderr.count("\n") == 1
+        assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ("B=1 B=2 N=3", "the header has 'B' twice"),
+        ("B=1 N=", "the header's N: --seqlen: '' is not"),
+        ("B=1 W=3", "the header has 'W=3', want "),
+    ],
+)
+def test_a_header_that_is_none_is_refused_in_one_line(generate, check, header, said):
+    path = generate("ones_all", "--seqlen", "3")
+    rewrite(path, [f"# based-case {header}"], numbers_of(path)[1])
+    done = check(path)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("option", ["--implementation", "--layout", "--seqlen", "--terms"])
+def test_an_option_without_its_value_is_refused(check, tmp_path, option):
+    (tmp_path / "case").write_text("1 2 3")
+    for given in ([option], [f"{option}="]):
+        done = check("case", *given)
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"based_check: {option}")
+        assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -1,5 +1,6 @@
 """scripts/fit_dispatch: what it asks of based_bench, what it keeps of it, and how it goes on."""
 
+import importlib
 import json
 import stat
 import sys
@@ -95,6 +96,51 @@ def test_a_rule_for_a_variant_that_is_gone_is_an_error(run, script, tmp_path):
     done = run(script("fit_dispatch"), "--build-dir", build, "--measure-only", "--out", out)
     assert done.returncode == 1
     assert "based_bench has no variant whole" in done.stderr
+
+
+HEADER = """// Constants.
+inline constexpr known_card known_cards[] = {
+  // begin NVIDIA H200
+  {"NVIDIA H200", 132, {
+    .launch_ns = 1934,
+    .pair_ns = 2.5,
+  }},
+  // end NVIDIA H200
+};
+// clang-format on
+"""
+
+
+@pytest.fixture
+def fitted(root, monkeypatch):
+    monkeypatch.syspath_prepend(str(root / "scripts"))
+    return importlib.import_module("lib.dispatch_fit")
+
+
+def test_constants_are_written_in_their_cards_block(fitted, tmp_path):
+    header = tmp_path / "constants.h"
+    header.write_text(HEADER)
+    fitted.write_constants(header, {"device": "NVIDIA H200", "multiprocessors": 132}, [1, 3.25])
+    assert header.read_text() == HEADER.replace("1934", "1").replace("2.5", "3.25")
+    fitted.write_constants(header, {"device": "another", "multiprocessors": 9}, [7, 8])
+    assert fitted.names_of_constants(header) == ["launch_ns", "pair_ns"]
+    assert '{"another", 9, {\n    .launch_ns = 7,\n    .pair_ns = 8,\n' in header.read_text()
+
+
+def test_constants_that_are_more_than_there_are_names_are_not_written(fitted, tmp_path):
+    header = tmp_path / "constants.h"
+    header.write_text(HEADER)
+    with pytest.raises(ValueError, match="names 2 constants, the model has 3"):
+        fitted.write_constants(header, {"device": "x", "multiprocessors": 9}, [1, 2, 3])
+    assert header.read_text() == HEADER
+
+
+def test_the_program_has_as_many_constants_as_its_header_names(fitted, root, binary):
+    document = json.loads((root / "plots/data/dispatch_h200.json").read_text())
+    model = fitted.Model(binary("based_predict"), document)
+    names = fitted.names_of_constants(root / "kernels/based/dispatch_constants.h")
+    assert len(model.known) == len(names)
+    assert (model.losses(model.known) <= 0.03).mean() > 0.98
 
 
 @pytest.mark.parametrize(

@@ -76,9 +76,8 @@ struct shared_storage {
   ones_tile ones;                                       // [16 x 64]
   halves_tile halves;                                   // [8 x 16]
   float initial_tokens;
-  int ticket;  // of balanced
-  barrier loaded[stages];
-  barrier consumed[stages];
+  int ticket;               // of balanced
+  ring<stages> chunk_ring;  // q, k and v
   barrier state_ready[state_buffers];
   barrier gathered[gather_buffers];
   barrier initial_loaded;

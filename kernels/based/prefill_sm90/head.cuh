@@ -77,7 +77,7 @@ __device__ inline segment_range even_segment(const parameters& p) {
 template <class Storage>
 __device__ inline void load_keys_and_values(Storage& shared, const parameters& p,
                                             tile_coordinates chunk, int stage) {
-  warp::load_async(shared.loaded[stage], chunk, tile_copy{shared.k[stage], p.k},
+  warp::load_async(shared.chunk_ring.filled(stage), chunk, tile_copy{shared.k[stage], p.k},
                    tile_copy{shared.v[stage], p.v});
 }
 
@@ -142,8 +142,7 @@ __device__ inline void store_final_moments(const key_moments& moments, float ini
 
 /// O (+)= phi(Q) S over `Count` slices of the features. Called by: one warpgroup
 template <int First, int Count, warpgroup::mma_mode FirstMode = warpgroup::mma_mode::accumulate>
-__device__ inline void add_inter_chunk(accumulator_tile<64>& o,
-                                       const quad::query_features& features,
+__device__ inline void add_inter_chunk(output_accumulator& o, const quad::query_features& features,
                                        const state_tile& state) {
   operand_slice slice[Count];  // [64 x 16]
 #pragma unroll

@@ -17,9 +17,9 @@
 // multiprocessor to itself two output warpgroups take the chunks by turns, and the moments have a
 // warpgroup of their own (config.cuh). They meet in barriers only:
 //
-//   loaded[stage]     q, k and v of a chunk are in shared memory      copy engine -> all
-//   state_ready[b]    S and the moments before a chunk are there      state, moments -> output
-//   consumed[stage]   a chunk's q, k, v and the S before it are read  all -> all
+//   chunk_ring        full: q, k and v of a chunk are in shared memory   copy engine -> all
+//                     released: they and the S before them are read     all -> all
+//   state_ready[b]    S and the moments before a chunk are there        state, moments -> output
 #pragma once
 
 #include "kernels/based/prefill_sm90/output_role.cuh"
@@ -33,10 +33,7 @@ namespace based::sm90 {
 template <bool Normalize, class Variant>
 __device__ void init_barriers(shared_storage<Variant>& shared) {
   constexpr int moments_warps = has_moments_group<Variant, Normalize>() ? warpgroup::warps : 0;
-  for (int i = 0; i < Variant::stages; ++i) {
-    shared.loaded[i].init(1);
-    shared.consumed[i].init(consumer_warps + moments_warps);
-  }
+  shared.chunk_ring.init(1, consumer_warps + moments_warps);
   for (barrier& gathered : shared.gathered) gathered.init(1);
   shared.initial_loaded.init(1);
   for (barrier& ready : shared.state_ready) ready.init(warpgroup::warps + moments_warps);

@@ -30,16 +30,16 @@ __device__ void run_output_warpgroup(shared_storage<Variant>& shared, const para
     warp::store_async(output, p.o, range.output(chunk, warp));
   };
 
-  shared.loaded[stage_at.buffer].wait(stage_at.parity);
+  shared.chunk_ring.wait_full(stage_at);
   features.start(shared.q[stage_at.buffer]);
 
   for (int chunk = first; chunk < range.last; chunk += groups) {
     const token_tile& k = shared.k[stage_at.buffer];      // [64 x 16]
     const value_tile& v = shared.v[stage_at.buffer];      // [64 x 64]
     const state_tile& s = shared.state[state_at.buffer];  // [160 x 64]
-    accumulator_tile<64> scores;                          // A [64 x 64], not yet scaled
-    accumulator_tile<Normalize ? 72 : 64> o_and_sums;     // O [64 x 64], the weights' sums [64 x 8]
-    accumulator_tile<64>& o = first_columns<64>(o_and_sums);
+    score_accumulator scores;                             // A [64 x 64], not yet scaled
+    summed_output<Normalize> o_and_sums;                  // O [64 x 64], the weights' sums [64 x 8]
+    output_accumulator& o = first_columns<value_dim>(o_and_sums);
     accumulator_tile<16> y;  // of the keys' moments [64 x 16]
     row_sums earlier_sums;   // of earlier chunks' weights [64 x 8]
 
@@ -55,13 +55,13 @@ __device__ void run_output_warpgroup(shared_storage<Variant>& shared, const para
       send_output(chunk - groups);
       const int next = chunk - groups + stages;
       if (warp == 0 && next < range.last) {
-        shared.consumed[previous_at.buffer].wait(previous_at.parity);
+        shared.chunk_ring.wait_released(previous_at);
         Variant::load(shared, p, range, next, previous_at.buffer);
       }
     }
     features.finish(shared.q[stage_at.buffer]);
     warpgroup::mma_wait<1>(scores);
-    const operand_tile<64> w = weights(scores, weight, mask, warp);  // [64 x 64]
+    const weight_tile w = weights(scores, weight, mask, warp);  // [64 x 64]
     if constexpr (Normalize) {
 #pragma unroll
       for (int i = o.size; i < o_and_sums.size; ++i) o_and_sums.value[i] = 0;
@@ -90,14 +90,14 @@ __device__ void run_output_warpgroup(shared_storage<Variant>& shared, const para
     previous_at = stage_at;
     const bool goes_on = chunk + groups < range.last;
     if (goes_on) stage_at = stage_at.next(groups);  // else the last chunk's queries once more
-    shared.loaded[stage_at.buffer].wait(stage_at.parity);
+    shared.chunk_ring.wait_full(stage_at);
     features.start(shared.q[stage_at.buffer]);
     if constexpr (Normalize) {
       warpgroup::mma_wait<0>(o_and_sums, earlier_sums);
     } else {
       warpgroup::mma_wait<0>(o);
     }
-    shared.consumed[previous_at.buffer].warp_arrive();
+    shared.chunk_ring.warp_release(previous_at);
     state_at = state_at.next(groups);
 
     if constexpr (Normalize) {

@@ -11,7 +11,7 @@
 #include "kernels/based/quad_features.cuh"
 #include "kernels/based/state_pass.cuh"
 #include "kernels/core/launch.h"
-#include "kernels/tile/barrier.cuh"
+#include "kernels/tile/pipeline.cuh"
 #include "kernels/tile/warpgroup.cuh"
 
 namespace based::sm90 {
@@ -27,7 +27,7 @@ struct shared_storage {
   token_tile k[stages];                             // [64 x 16]
   value_tile v[stages];                             // [64 x 64]
   feature_tile key_features[pass_feature_buffers];  // [64 x 160]
-  barrier loaded[stages];
+  fill_ring<stages> chunk_ring;                     // k and v
 };
 
 template <bool Moments>
@@ -41,7 +41,7 @@ __global__ void __launch_bounds__(threads, ctas_per_multiprocessor)
   ptx::launch_dependent_grid();
 
   if (threadIdx.x == 0) {
-    for (int i = 0; i < stages; ++i) shared.loaded[i].init(1);
+    shared.chunk_ring.init(1);
     ptx::fence_mbarrier_init();
   }
   __syncthreads();

@@ -54,15 +54,15 @@ __device__ void run_moments_warpgroup(shared_storage<Variant>& shared, const par
   ring_position<Variant::state_buffers> state_at;
   for (int chunk = Variant::first_loaded(range); chunk < range.last; ++chunk) {
     if (chunk >= range.first) {
-      shared.consumed[last_reader_at.buffer].wait(last_reader_at.parity);
+      shared.chunk_ring.wait_released(last_reader_at);
       last_reader_at.advance();
       moments.hand_over(shared.moments[state_at.buffer], p.scale);
       shared.state_ready[state_at.buffer].warp_arrive();
       state_at.advance();
     }
-    shared.loaded[stage_at.buffer].wait(stage_at.parity);
+    shared.chunk_ring.wait_full(stage_at);
     moments.add(shared.k[stage_at.buffer]);
-    shared.consumed[stage_at.buffer].warp_arrive();
+    shared.chunk_ring.warp_release(stage_at);
     stage_at.advance();
   }
   end_moments<Stateful, Variant>(moments, initial_tokens, p, range);
@@ -92,7 +92,7 @@ __device__ void run_state_warpgroup(shared_storage<Variant>& shared, const param
   ring_position<Variant::state_buffers> state_at;
   ring_position<Variant::feature_buffers> features_at;
   const auto build_features = [&] {  // of the chunk at `stage_at`
-    shared.loaded[stage_at.buffer].wait(stage_at.parity);
+    shared.chunk_ring.wait_full(stage_at);
     quad::store_key_features(shared.key_features[features_at.buffer], shared.k[stage_at.buffer],
                              p.scale, warp);
     ptx::fence_proxy_async();
@@ -100,13 +100,13 @@ __device__ void run_state_warpgroup(shared_storage<Variant>& shared, const param
   constexpr bool builds_ahead = Variant::feature_buffers > 1;  // while a chunk is being added
   if constexpr (builds_ahead) build_features();
   for (int chunk = range.first; chunk < range.last; ++chunk) {
-    shared.consumed[last_reader_at.buffer].wait(last_reader_at.parity);
+    shared.chunk_ring.wait_released(last_reader_at);
     last_reader_at.advance();
     warpgroup::store_transposed(shared.state[state_at.buffer],
                                 warpgroup::round_state(s_transposed));
     if constexpr (keeps_moments) {
       moments.hand_over(shared.moments[state_at.buffer], p.scale);
-      shared.loaded[stage_at.buffer].wait(stage_at.parity);
+      shared.chunk_ring.wait_full(stage_at);
       moments.add(shared.k[stage_at.buffer]);  // before wgmmas that it would queue behind
     }
     shared.state_ready[state_at.buffer].warp_arrive();  // those that wait for it fence it
@@ -123,14 +123,14 @@ __device__ void run_state_warpgroup(shared_storage<Variant>& shared, const param
     warpgroup::mma_fence();
     warpgroup::mma_AtB(s_transposed, v, key_features);
     warpgroup::mma_commit();
-    barrier& consumed = shared.consumed[stage_at.buffer];
+    const ring_position<stages> read_at = stage_at;
     stage_at.advance();
     features_at.advance();
     if constexpr (builds_ahead) {
       if (chunk + 1 < range.last) build_features();
     }
     warpgroup::mma_wait<0>(s_transposed);
-    consumed.warp_arrive();
+    shared.chunk_ring.warp_release(read_at);
   }
   if constexpr (Stateful) {
     if (!p.final_state.kv.empty() && range.last == p.chunks) {

@@ -45,8 +45,9 @@ struct plain_variant : Config {
   template <class Storage>
   __device__ static void load(Storage& shared, const parameters& p, const segment_range& range,
                               int chunk, int stage) {
-    warp::load_async(shared.loaded[stage], range.chunk(chunk), tile_copy{shared.k[stage], p.k},
-                     tile_copy{shared.v[stage], p.v}, tile_copy{shared.q[stage], p.q});
+    warp::load_async(shared.chunk_ring.filled(stage), range.chunk(chunk),
+                     tile_copy{shared.k[stage], p.k}, tile_copy{shared.v[stage], p.v},
+                     tile_copy{shared.q[stage], p.q});
   }
 
   template <bool Stateful, class Storage>
@@ -178,12 +179,11 @@ struct recompute : plain_variant<passing_multiprocessor> {
     auto& part = shared.earlier(Group);
     state_accumulator s_transposed;  // S^T [64 x 160]
     start_state<Stateful>(s_transposed, shared, p, range, Group == 0);
-    // The loop over the own chunks goes on with the phases of `consumed`: so each of them is waited
+    // The loop over the own chunks goes on with the phases of the ring: so each release is waited
     // for once here, as in that loop.
     const auto release = [&](int chunk, ring_position<stages> stage_at) {
-      barrier& consumed = shared.consumed[stage_at.buffer];
-      if (ptx::elect_lane()) consumed.arrive(consumer_warps);
-      consumed.wait(stage_at.parity);
+      if (ptx::elect_lane()) shared.chunk_ring.release(stage_at, consumer_warps);
+      shared.chunk_ring.wait_released(stage_at);
       const int next = chunk + stages;
       if (next < range.last) load(shared, p, range, next, stage_at.buffer);
     };

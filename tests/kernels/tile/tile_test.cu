@@ -223,8 +223,7 @@ struct ring_storage {
   token_tile q[ring_stages];  // [64 x 16]
   token_tile k[ring_stages];  // [64 x 16]
   value_tile v[ring_stages];  // [64 x 64]
-  barrier loaded[ring_stages];
-  barrier consumed[ring_stages];
+  ring<ring_stages> chunks;
 };
 
 /// Head 1's chunks through a ring, its barriers through several phases.
@@ -232,8 +231,7 @@ __global__ void ring_kernel(const __grid_constant__ ring_maps from, int chunks, 
   extern __shared__ __align__(1024) char shared_bytes[];
   ring_storage& shared = *reinterpret_cast<ring_storage*>(shared_bytes);
   if (threadIdx.x == 0) {
-    for (barrier& loaded : shared.loaded) loaded.init(1);
-    for (barrier& consumed : shared.consumed) consumed.init(warpgroup::warps);
+    shared.chunks.init(1, warpgroup::warps);
     ptx::fence_mbarrier_init();
   }
   __syncthreads();
@@ -241,10 +239,10 @@ __global__ void ring_kernel(const __grid_constant__ ring_maps from, int chunks, 
   const auto load = [&](int chunk, int stage) {
     const tile_coordinates at = {0, 1, chunk * token_tile::rows};
     if (chunk < first_with_queries) {
-      warp::load_async(shared.loaded[stage], at, tile_copy{shared.k[stage], from.k},
+      warp::load_async(shared.chunks.filled(stage), at, tile_copy{shared.k[stage], from.k},
                        tile_copy{shared.v[stage], from.v});
     } else {
-      warp::load_async(shared.loaded[stage], at, tile_copy{shared.k[stage], from.k},
+      warp::load_async(shared.chunks.filled(stage), at, tile_copy{shared.k[stage], from.k},
                        tile_copy{shared.v[stage], from.v}, tile_copy{shared.q[stage], from.q});
     }
   };
@@ -252,15 +250,15 @@ __global__ void ring_kernel(const __grid_constant__ ring_maps from, int chunks, 
   ring_position<ring_stages> stage;
   for (int chunk = 0; chunk < chunks; ++chunk, stage.advance()) {
     const int i = stage.buffer, first_row = chunk * token_tile::rows;
-    shared.loaded[i].wait(stage.parity);
+    shared.chunks.wait_full(stage);
     if (chunk >= first_with_queries) {
       read_elements(shared.q[i], to.q + first_row * token_tile::cols);
     }
     read_elements(shared.k[i], to.k + first_row * token_tile::cols);
     read_elements(shared.v[i], to.v + first_row * value_tile::cols);
-    shared.consumed[i].warp_arrive();
+    shared.chunks.warp_release(stage);
     if (warp == 0 && chunk + ring_stages < chunks) {
-      shared.consumed[i].wait(stage.parity);
+      shared.chunks.wait_released(stage);
       load(chunk + ring_stages, i);
     }
   }
@@ -321,7 +319,10 @@ __global__ void __launch_bounds__(split::threads, 1)
     split_kernel(const ring_buffer* from, ring_buffer* to) {
   __shared__ alignas(16) split_storage shared;
   ring<3>& buffers = shared.buffer_ring;
-  if (threadIdx.x == 0) buffers.init(1, 2 * warpgroup::warps);
+  if (threadIdx.x == 0) {
+    buffers.init(1, 2 * warpgroup::warps);
+    ptx::fence_mbarrier_init();
+  }
   __syncthreads();
   const int warp = warp::uniform_index();
   ring<3>::position at;

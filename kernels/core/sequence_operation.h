@@ -1,0 +1,68 @@
+// What the descriptions (operation.h) of operations on sequences share: their axes of sizes, and
+// the tensors q, k, v and o.
+#pragma once
+
+#include <iterator>
+#include <utility>
+#include <vector>
+
+#include "kernels/core/operation.h"
+
+namespace based {
+
+/// The axes of sizes, with default sweeps, of an operation on whole sequences. access(problem) has
+/// the members batch, heads and seqlen. `others` follow.
+template <class Problem, class Access>
+std::vector<axis<Problem>> sequence_axes(Access access, std::vector<axis<Problem>> others) {
+  std::vector<axis<Problem>> all = {
+      number_axis<Problem>(
+          {.flag = "batch", .label = "B", .help = "Batch sizes", .cpu = "1", .cuda = "1,4,16"},
+          [access](auto& p) -> auto& { return access(p).batch; }),
+      number_axis<Problem>(
+          {.flag = "heads", .label = "H", .help = "Numbers of heads", .cpu = "4", .cuda = "16"},
+          [access](auto& p) -> auto& { return access(p).heads; }),
+      number_axis<Problem>(
+          {.flag = "seqlen",
+           .label = "N",
+           .help = "Sequence lengths",
+           .cpu = "256:4096:*2",
+           .cuda = "1024:32768:*2",
+           .tested = "1,63,64,65,1000,4097"},
+          [access](auto& p) -> auto& { return access(p).seqlen; })};
+  std::ranges::move(others, std::back_inserter(all));
+  return all;
+}
+
+/// The axes of sizes of an operation on one token of each sequence. The problem has the members
+/// batch and heads. `others` follow.
+template <class Problem>
+std::vector<axis<Problem>> token_axes(std::vector<axis<Problem>> others) {
+  std::vector<axis<Problem>> all = {
+      number_axis<Problem>(
+          {.flag = "batch",
+           .label = "B",
+           .help = "Batch sizes",
+           .cpu = "1,8,32",
+           .cuda = "1,8,16,32,64,128,256"},
+          [](auto& p) -> auto& { return p.batch; }),
+      number_axis<Problem>(
+          {.flag = "heads", .label = "H", .help = "Numbers of heads", .cpu = "4", .cuda = "16"},
+          [](auto& p) -> auto& { return p.heads; })};
+  std::ranges::move(others, std::back_inserter(all));
+  return all;
+}
+
+/// The arguments of a call, of type Args, with the problem and with q, k, v and o by these names,
+/// whose elements have type T.
+template <class Args, class T, class Problem>
+Args bind_sequences(const Problem& problem, const placed_tensors& tensors) {
+  Args call = {};
+  call.problem = problem;
+  call.q = tensors.sequence<const T>("q");
+  call.k = tensors.sequence<const T>("k");
+  call.v = tensors.sequence<const T>("v");
+  call.o = tensors.sequence<T>("o");
+  return call;
+}
+
+}  // namespace based
