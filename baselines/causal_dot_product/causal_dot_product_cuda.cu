@@ -23,6 +23,7 @@
 #include "kernels/core/cuda_check.h"
 #include "kernels/core/implementation.h"
 #include "kernels/core/warp_size.h"
+#include "kernels/ptx/shuffle.cuh"
 
 namespace based::causal_dot_product {
 namespace {
@@ -194,10 +195,7 @@ __global__ void __launch_bounds__(head_config::threads)
       sum += query.x * state[i].x + query.y * state[i].y;
       sum += query.z * state[i].z + query.w * state[i].w;
     }
-#pragma unroll
-    for (int distance = 1; distance < threads_per_column; distance *= 2) {
-      sum += __shfl_xor_sync(~0u, sum, distance);
-    }
+    sum = ptx::sum_over_lanes<1, threads_per_column>(sum);
     if (part == 0) *o = sum;
     o += value_dim;
   }
@@ -271,10 +269,7 @@ __global__ void __launch_bounds__(Warps* warp_size) column_per_block_kernel(prod
 
 #pragma unroll
     for (int t = 0; t < tokens; ++t) {
-#pragma unroll
-      for (int distance = 1; distance < warp_size; distance *= 2) {
-        out[t] += __shfl_xor_sync(~0u, out[t], distance);
-      }
+      out[t] = ptx::sum_over_lanes(out[t]);
       if (lane == t && first + t < params.seqlen) {
         params.o[(row + first + t) * value_dim + column] = out[t];
       }

@@ -14,6 +14,7 @@
 #include "kernels/core/implementation.h"
 #include "kernels/core/warp_size.h"
 #include "kernels/ptx/cp_async.cuh"
+#include "kernels/ptx/shuffle.cuh"
 
 namespace based::decode {
 namespace {
@@ -108,10 +109,7 @@ __global__ void __launch_bounds__(threads)
       z[row] = updated;
       normalizer += __bfloat162float(shared.q[row]) * updated;
     }
-#pragma unroll
-    for (int bit = 1; bit < warp_size; bit *= 2) {
-      normalizer += __shfl_xor_sync(~0u, normalizer, bit);
-    }
+    normalizer = ptx::sum_over_lanes(normalizer);
     if (lane == 0) shared.normalizer[warp] = normalizer;
   }
   shared.o[warp][lane] = out;

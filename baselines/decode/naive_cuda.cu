@@ -12,6 +12,7 @@
 #include "kernels/core/implementation.h"
 #include "kernels/core/vector16.cuh"
 #include "kernels/core/warp_size.h"
+#include "kernels/ptx/shuffle.cuh"
 
 namespace based::decode {
 namespace {
@@ -80,10 +81,7 @@ __global__ void contract_kernel(decode_args<bf16> args) {
   }
 #pragma unroll
   for (int i = 0; i < vector; ++i) {
-#pragma unroll
-    for (int bit = words_per_row; bit < warp_size; bit *= 2) {
-      sum[i] += __shfl_xor_sync(~0u, sum[i], bit);
-    }
+    sum[i] = ptx::sum_over_lanes<words_per_row>(sum[i]);
     if (threadIdx.x % warp_size < words_per_row) {
       partial[threadIdx.x / warp_size][column + i] = sum[i];
     }
@@ -108,8 +106,7 @@ __global__ void normalize_kernel(decode_args<bf16> args) {
   const float* z = args.z + batch_head * padded_features;
   float sum = 0.0f;
   for (int row = lane; row < padded_features; row += warp_size) sum += to_float(q[row]) * z[row];
-#pragma unroll
-  for (int bit = 1; bit < warp_size; bit *= 2) sum += __shfl_xor_sync(~0u, sum, bit);
+  sum = ptx::sum_over_lanes(sum);
   bf16* o = args.o.token(batch, head, 0);
   for (int column = lane; column < value_dim; column += warp_size) {
     o[column] = to_bf16(to_float(o[column]) / (sum + args.problem.eps));

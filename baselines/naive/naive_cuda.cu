@@ -21,6 +21,7 @@
 #include "kernels/core/cuda_check.h"
 #include "kernels/core/implementation.h"
 #include "kernels/core/warp_size.h"
+#include "kernels/ptx/shuffle.cuh"
 
 namespace based::naive {
 namespace {
@@ -197,10 +198,7 @@ __global__ void normalize_kernel(const __nv_bfloat16* __restrict__ mapped_q,
   for (int row = lane; row < features; row += warp_size) {
     sum += __bfloat162float(mapped_q[start + row]) * normalizers[start + row];
   }
-#pragma unroll
-  for (int distance = 1; distance < warp_size; distance *= 2) {
-    sum += __shfl_xor_sync(~0u, sum, distance);
-  }
+  sum = ptx::sum_over_lanes(sum);
   bf16* out = o.token(tile.batch, tile.head, tile.first + token);  // [64]
   __nv_bfloat162& pair = reinterpret_cast<__nv_bfloat162*>(out)[lane];
   const float2 value = __bfloat1622float2(pair);

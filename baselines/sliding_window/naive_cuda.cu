@@ -13,6 +13,7 @@
 #include "kernels/core/implementation.h"
 #include "kernels/core/vector16.cuh"
 #include "kernels/core/warp_size.h"
+#include "kernels/ptx/shuffle.cuh"
 
 namespace based::sliding_window {
 namespace {
@@ -29,21 +30,6 @@ struct place {
 __device__ place place_of(std::int64_t batch_head, const window_problem& problem) {
   return {batch_head / problem.heads, batch_head % problem.heads,
           batch_head * problem.window * problem.head_dim};
-}
-
-/// Over lanes whose numbers differ in bits First, 2 * First, ... < Last.
-template <int First, int Last>
-__device__ float sum_over_lanes(float value) {
-#pragma unroll
-  for (int bit = First; bit < Last; bit *= 2) value += __shfl_xor_sync(~0u, value, bit);
-  return value;
-}
-__device__ float maximum_over_warp(float value) {
-#pragma unroll
-  for (int bit = 1; bit < warp_size; bit *= 2) {
-    value = fmaxf(value, __shfl_xor_sync(~0u, value, bit));
-  }
-  return value;
 }
 
 /// Grid (B*H), a thread a column.
@@ -85,7 +71,7 @@ __global__ void score_kernel(window_args<bf16> args, float scale, __nv_bfloat16*
     float dot = 0.0f;
 #pragma unroll
     for (int i = 0; i < vector; ++i) dot += query[i] * key[i];
-    dot = sum_over_lanes<1, lanes_per_row>(dot);
+    dot = ptx::sum_over_lanes<1, lanes_per_row>(dot);
     if (slot < filled && column == 0) scores[slot] = __float2bfloat16(dot * scale);
   }
 }
@@ -102,12 +88,12 @@ __global__ void softmax_kernel(window_problem problem, __nv_bfloat16* scores) {
   for (int slot = lane; slot < problem.filled(); slot += warp_size) {
     maximum = fmaxf(maximum, __bfloat162float(scores[slot]));
   }
-  maximum = maximum_over_warp(maximum);
+  maximum = ptx::maximum_over_lanes(maximum);
   float sum = 0.0f;
   for (int slot = lane; slot < problem.filled(); slot += warp_size) {
     sum += expf(__bfloat162float(scores[slot]) - maximum);
   }
-  sum = sum_over_lanes<1, warp_size>(sum);
+  sum = ptx::sum_over_lanes(sum);
   for (int slot = lane; slot < problem.filled(); slot += warp_size) {
     scores[slot] = __float2bfloat16(expf(__bfloat162float(scores[slot]) - maximum) / sum);
   }
@@ -136,7 +122,7 @@ __global__ void weighted_sum_kernel(window_args<bf16> args, const __nv_bfloat16*
   }
 #pragma unroll
   for (int i = 0; i < vector; ++i) {
-    sum[i] = sum_over_lanes<lanes_per_row, warp_size>(sum[i]);
+    sum[i] = ptx::sum_over_lanes<lanes_per_row, warp_size>(sum[i]);
     if (threadIdx.x % warp_size < lanes_per_row) {
       partial[threadIdx.x / warp_size][column + i] = sum[i];
     }

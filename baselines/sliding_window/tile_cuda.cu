@@ -17,6 +17,7 @@
 #include "kernels/core/vector16.cuh"
 #include "kernels/core/warp_size.h"
 #include "kernels/ptx/cp_async.cuh"
+#include "kernels/ptx/shuffle.cuh"
 
 namespace based::sliding_window {
 namespace {
@@ -109,14 +110,9 @@ __global__ void __launch_bounds__(threads) tile_kernel(const __grid_constant__ t
 #pragma unroll
     for (int i = 0; i < vector; ++i) score += query[i] * key[i];
   }
-#pragma unroll
-  for (int bit = 1; bit < lanes_per_row; bit *= 2) score += __shfl_xor_sync(~0u, score, bit);
+  score = ptx::sum_over_lanes<1, lanes_per_row>(score);
   score = slot < params.filled ? score * params.score_scale : -FLT_MAX;
-  float maximum = score;
-#pragma unroll
-  for (int bit = lanes_per_row; bit < warp_size; bit *= 2) {
-    maximum = fmaxf(maximum, __shfl_xor_sync(~0u, maximum, bit));
-  }
+  float maximum = ptx::maximum_over_lanes<lanes_per_row>(score);
   if (lane == 0) shared.maximum[warp] = maximum;
   __syncthreads();
 
@@ -125,9 +121,7 @@ __global__ void __launch_bounds__(threads) tile_kernel(const __grid_constant__ t
 #pragma unroll
   for (int w = 1; w < warps; ++w) maximum = fmaxf(maximum, shared.maximum[w]);
   const float weight = exp2f(score - maximum);
-  float sum = weight;
-#pragma unroll
-  for (int bit = lanes_per_row; bit < warp_size; bit *= 2) sum += __shfl_xor_sync(~0u, sum, bit);
+  float sum = ptx::sum_over_lanes<lanes_per_row>(weight);
   if (lane % lanes_per_row == 0) shared.weights[slot] = weight;
   if (lane == 0) shared.sum[warp] = sum;
   __syncthreads();
@@ -146,10 +140,7 @@ __global__ void __launch_bounds__(threads) tile_kernel(const __grid_constant__ t
     for (int i = 0; i < vector; ++i) out[i] += shared.weights[row] * value[i];
   }
 #pragma unroll
-  for (float& value : out) {
-#pragma unroll
-    for (int bit = 1; bit < row_groups; bit *= 2) value += __shfl_xor_sync(~0u, value, bit);
-  }
+  for (float& value : out) value = ptx::sum_over_lanes<1, row_groups>(value);
   if (lane % row_groups == 0) {
     const float inverse = 1.0f / sum;
     auto* o = reinterpret_cast<__nv_bfloat162*>(params.o.token(batch, head, 0) + column);

@@ -20,6 +20,7 @@
 #include "kernels/core/implementation.h"
 #include "kernels/core/vector16.cuh"
 #include "kernels/core/warp_size.h"
+#include "kernels/ptx/shuffle.cuh"
 
 namespace based {
 namespace {
@@ -103,15 +104,6 @@ __device__ void load_values(const bf16* from, float (&values)[Count]) {
   }
 }
 
-/// Over lanes whose numbers differ in bits First, 2 * First, ... < 32.
-/// Called by: one warp
-template <int First>
-__device__ float sum_over_lanes(float value) {
-#pragma unroll
-  for (int bit = First; bit < warp_size; bit *= 2) value += __shfl_xor_sync(~0u, value, bit);
-  return value;
-}
-
 template <class State>
 __global__ void __launch_bounds__(decode_config<State>::threads)
     decode_kernel(const __grid_constant__ decode_params params) {
@@ -157,7 +149,7 @@ __global__ void __launch_bounds__(decode_config<State>::threads)
       z = updated;
       normalizer = features.q * updated;
     }
-    normalizer = sum_over_lanes<1>(normalizer);
+    normalizer = ptx::sum_over_lanes(normalizer);
     if (lane == 0) shared.normalizer[warp] = normalizer;
   }
   float value[vector];
@@ -184,7 +176,7 @@ __global__ void __launch_bounds__(decode_config<State>::threads)
 
   // Reduce over rows.
 #pragma unroll
-  for (float& sum : out) sum = sum_over_lanes<config::lanes_per_row>(sum);
+  for (float& sum : out) sum = ptx::sum_over_lanes<config::lanes_per_row>(sum);
   if (lane < config::lanes_per_row) {
 #pragma unroll
     for (int i = 0; i < vector; ++i) shared.o[warp][column + i] = out[i];

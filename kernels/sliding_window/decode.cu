@@ -22,6 +22,7 @@
 #include "kernels/core/implementation.h"
 #include "kernels/core/vector16.cuh"
 #include "kernels/core/warp_size.h"
+#include "kernels/ptx/shuffle.cuh"
 #include "kernels/sliding_window/sliding_window.h"
 
 namespace based {
@@ -58,24 +59,6 @@ struct window_storage {
   float maximum[warps];
   float sum[warps];  // of the weights
 };
-
-/// Over lanes whose numbers differ in bits First, 2 * First, ... < Last.
-/// Called by: one warp
-template <int First, int Last>
-__device__ float sum_over_lanes(float value) {
-#pragma unroll
-  for (int bit = First; bit < Last; bit *= 2) value += __shfl_xor_sync(~0u, value, bit);
-  return value;
-}
-/// Called by: one warp
-template <int First, int Last>
-__device__ float maximum_over_lanes(float value) {
-#pragma unroll
-  for (int bit = First; bit < Last; bit *= 2) {
-    value = fmaxf(value, __shfl_xor_sync(~0u, value, bit));
-  }
-  return value;
-}
 
 template <int Dim, int Slots>
 __global__ void __launch_bounds__(window_config<Dim, Slots>::threads)
@@ -133,11 +116,11 @@ __global__ void __launch_bounds__(window_config<Dim, Slots>::threads)
     float dot = 0.0f;
 #pragma unroll
     for (int i = 0; i < vector; ++i) dot += query[i] * key[i];
-    dot = sum_over_lanes<1, lanes_per_row>(dot);
+    dot = ptx::sum_over_lanes<1, lanes_per_row>(dot);
     scores[r] = row < params.filled ? dot * params.score_scale : -INFINITY;
     maximum = fmaxf(maximum, scores[r]);
   }
-  maximum = maximum_over_lanes<lanes_per_row, warp_size>(maximum);
+  maximum = ptx::maximum_over_lanes<lanes_per_row, warp_size>(maximum);
 
   // Weights, and the warp's part of the output.
   float sum = 0.0f;
@@ -151,9 +134,9 @@ __global__ void __launch_bounds__(window_config<Dim, Slots>::threads)
 #pragma unroll
     for (int i = 0; i < vector; ++i) out[i] += weight * value[i];
   }
-  sum = sum_over_lanes<lanes_per_row, warp_size>(sum);
+  sum = ptx::sum_over_lanes<lanes_per_row, warp_size>(sum);
 #pragma unroll
-  for (float& value : out) value = sum_over_lanes<lanes_per_row, warp_size>(value);
+  for (float& value : out) value = ptx::sum_over_lanes<lanes_per_row, warp_size>(value);
 
   if (lane < lanes_per_row) {
 #pragma unroll
