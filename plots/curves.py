@@ -78,7 +78,10 @@ class Curves:
         own = rows[rows["role"].eq("ours") & rows["operation"].eq(self.operations[0])]
         own = rows if own.empty else own
         kept = [size for size in SHAPE if size != self.over and own[size].notna().any()]
-        own = own[own["status"].eq("ok")].dropna(subset=[self.over, *kept])
+        own = own[own["status"].eq("ok") & own[self.quantity.column].gt(0)]
+        if own.empty:
+            raise AbsentError(f"no row of {self._what(group)} has {self.quantity.title}")
+        own = own.dropna(subset=[self.over, *kept])
         counts = {
             values: count
             for values, of_shape in own.groupby(kept)

@@ -15,6 +15,7 @@ checks it and gives a DataFrame of one line a row:
     time_us         median of the steady state; NaN unless ok, never zero
     us              the time that figures and tables show: of the burst where there is one
     floor_us        the least time that the card's measured ceilings allow; NaN where not known
+    uJ_a_token      energy, where it was measured; NaN elsewhere
     throttled       why the clock was held down while the row ran; empty: it was not
     samples_us      the raw samples, an array
     burst_samples_us    likewise of the burst, empty where none was taken
@@ -56,6 +57,7 @@ COUNTERS = (
     "compulsory_MB",
     "near_timer_floor",
     "needs_bytes",
+    "tokens_per_J",
 )
 
 _LARGEST = 1e15  # a number beyond it is no measurement of anything here
@@ -171,6 +173,7 @@ def load(path: Path, may_be_empty: bool = False) -> Results:
     frame["floor_us"] = frame["time_us"] * frame["roofline_pct"] / 100
     frame["tflops"] = frame["nominal_GFLOP"] / frame["us"] * 1e3
     frame["share"] = frame["floor_us"] / frame["us"]
+    frame["uJ_a_token"] = 1e6 / frame["tokens_per_J"]
     return Results(frame, contexts)
 
 

@@ -105,6 +105,8 @@ def row(
             "exec_TFLOPs": heads * NOMINAL_FLOPS * executed / time_us * 1e-6,
             "GBps": heads * COMPULSORY_BYTES / time_us * 1e-3,
             "mem_MiB": heads * COMPULSORY_BYTES / 2**20,
+            "mJ": time_us * 0.5,  # at 500 W
+            "tokens_per_J": params["B"] * params.get("N", 1) / (time_us * 5e-4),
             "roofline_pct": 50.0,
             "rel_err": 1.7e-3,
             "tolerance": 5e-3,

@@ -106,6 +106,28 @@ def test_the_burst_is_shown_where_a_row_has_one(tmp_path):
     assert group.rows["share"].tolist() == [0.5, 0.4]
 
 
+def test_energy_is_that_of_a_token(tmp_path):
+    rows = [
+        builder.row("based", 10.0, N=n, counters={"tokens_per_J": 16 * n / 5e-3})
+        for n in (1024, 2048)
+    ]
+    # A row that has none is no point, and no size is chosen for it.
+    rows += [
+        builder.row("based", 10.0, B=2, N=n, counters={"tokens_per_J": None})
+        for n in (256, 512, 1024, 2048)
+    ]
+    figure = build("energy", group_of(tmp_path, rows))
+    found = points(figure, "Based (ours)")
+    assert [x for x, _ in found] == [1024, 2048]
+    assert [y for _, y in found] == pytest.approx([5e3 / 16 / 1024, 5e3 / 16 / 2048])
+
+
+def test_energy_that_was_not_measured_is_not_drawn(tmp_path):
+    rows = [builder.row("based", 10.0, N=n, counters={"tokens_per_J": None}) for n in (64, 128)]
+    with pytest.raises(AbsentError, match="no row of Based prefill on cuda has energy"):
+        build("energy", group_of(tmp_path, rows))
+
+
 def test_of_many_shapes_the_wanted_one_is_drawn(tmp_path):
     rows = [
         builder.row("based", float(n + b), B=b, H=h, N=n)
