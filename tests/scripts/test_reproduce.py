@@ -194,6 +194,25 @@ def test_a_time_cap_holds_for_every_row(gpu_suite):
         assert f"want whole seconds, at least 1, got '{value}'" in done.stderr
 
 
+def test_energy_is_asked_of_every_row_of_a_gpu(gpu_suite):
+    done = gpu_suite.run("scripts/reproduce", "--quick", "--out", "out", "--energy")
+    assert done.returncode == 0, done.stderr
+    for program in ("bench", "peers"):
+        sweeps = calls(gpu_suite, program)
+        assert sweeps
+        assert all("--energy" in sweep for sweep in sweeps)
+    gpu_suite.bench("kill -KILL $$")
+    done = gpu_suite.run("scripts/reproduce", "--out", "other", "--energy")
+    assert "other' --energy" in done.stderr
+
+
+def test_energy_without_a_gpu_is_named_as_unused(suite):
+    done = suite.run("scripts/reproduce", "--quick", "--out", "out", "--energy")
+    assert done.returncode == 0, done.stderr
+    assert "--energy is not used: no GPU here" in done.stderr
+    assert all("--energy" not in sweep for sweep in calls(suite, "bench"))
+
+
 def test_resume_repeats_the_sweeps_on_the_rows_there(suite):
     suite.bench("kill -KILL $$")
     done = suite.run("scripts/reproduce", "--quick", "--out", "out")
