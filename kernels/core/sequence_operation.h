@@ -27,7 +27,7 @@ std::vector<axis<Problem>> sequence_axes(Access access, std::vector<axis<Problem
            .help = "Sequence lengths",
            .cpu = "256:4096:*2",
            .cuda = "1024:32768:*2",
-           .tested = "1,63,64,65,1000,4097"},
+           .tested = "1,63,64,65,640,1000,4097"},
           [access](auto& p) -> auto& { return access(p).seqlen; })};
   std::ranges::move(others, std::back_inserter(all));
   return all;
