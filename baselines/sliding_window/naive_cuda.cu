@@ -10,6 +10,7 @@
 
 #include "baselines/sliding_window/sliding_window.h"
 #include "kernels/core/cuda_check.h"
+#include "kernels/core/head_dims.h"
 #include "kernels/core/implementation.h"
 #include "kernels/core/vector16.cuh"
 #include "kernels/core/warp_size.h"
@@ -160,7 +161,7 @@ void launch(const window_args<bf16>& args, cuda_stream stream) {
 
 void run(const window_args<bf16>& args, cuda_stream stream) {
   validate(args, workspace_bytes(args.problem));
-  args.problem.head_dim == 64 ? launch<64>(args, stream) : launch<128>(args, stream);
+  with_head_dim(args.problem.head_dim, [&]<int Dim>() { launch<Dim>(args, stream); });
 }
 
 const registration<window_decode> registered{{

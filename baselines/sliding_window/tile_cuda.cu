@@ -12,6 +12,7 @@
 #include <numbers>
 
 #include "baselines/sliding_window/sliding_window.h"
+#include "kernels/core/head_dims.h"
 #include "kernels/core/implementation.h"
 #include "kernels/core/launch.h"
 #include "kernels/core/vector16.cuh"
@@ -184,13 +185,10 @@ void run(const window_args<bf16>& args, cuda_stream stream) {
   };
   const std::int64_t blocks = problem.batch_heads();
   const bool small = slots_of(problem) == 64;
-  if (problem.head_dim == 64) {
-    small ? launch<64, 64>(params, blocks, stream)
-          : launch<64, largest_window>(params, blocks, stream);
-  } else {
-    small ? launch<128, 64>(params, blocks, stream)
-          : launch<128, largest_window>(params, blocks, stream);
-  }
+  with_head_dim(problem.head_dim, [&]<int Dim>() {
+    small ? launch<Dim, 64>(params, blocks, stream)
+          : launch<Dim, largest_window>(params, blocks, stream);
+  });
 }
 
 const registration<window_decode> registered{{

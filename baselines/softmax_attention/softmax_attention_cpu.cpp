@@ -14,6 +14,7 @@
 
 #include "baselines/softmax_attention/softmax_attention.h"
 #include "kernels/core/cpu_simd.h"
+#include "kernels/core/head_dims.h"
 
 namespace based::softmax {
 namespace {
@@ -128,7 +129,7 @@ void attend(const attention_args<float>& args) {
 
 void run(const attention_args<float>& args) {
   validate(args, 0);
-  args.problem.head_dim == 64 ? attend<64>(args) : attend<128>(args);
+  with_head_dim(args.problem.head_dim, [&]<int Dim>() { attend<Dim>(args); });
 }
 
 double executed_flops(const attention_problem& problem) {

@@ -16,6 +16,7 @@
 #include "baselines/softmax_attention/softmax_attention.h"
 #include "baselines/staged_rows.cuh"
 #include "baselines/token_tiles.cuh"
+#include "kernels/core/head_dims.h"
 #include "kernels/core/launch.h"
 #include "kernels/core/warp_size.h"
 #include "kernels/ptx/bf16x2.cuh"
@@ -241,11 +242,9 @@ void launch(const attention_args<bf16>& args, cuda_stream stream) {
 void run(const attention_args<bf16>& args, cuda_stream stream) {
   validate(args, 0);
   const attention_problem& problem = args.problem;
-  if (problem.head_dim == 64) {
-    problem.causal ? launch<64, true>(args, stream) : launch<64, false>(args, stream);
-  } else {
-    problem.causal ? launch<128, true>(args, stream) : launch<128, false>(args, stream);
-  }
+  with_head_dim(problem.head_dim, [&]<int HeadDim>() {
+    problem.causal ? launch<HeadDim, true>(args, stream) : launch<HeadDim, false>(args, stream);
+  });
 }
 
 unsupported_reason unsupported(const attention_problem& problem) {

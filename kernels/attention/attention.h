@@ -33,7 +33,7 @@ struct attention_problem {
   std::int64_t batch = 1;
   std::int64_t heads = 1;
   std::int64_t seqlen = 1;
-  int head_dim = 64;  ///< 64 or 128, of queries, keys and values
+  int head_dim = 64;  ///< one of head_dims, of queries, keys and values
   bool causal = true;
   std::int64_t kv_heads = 0;   ///< of keys and values, of which `heads` is a multiple; 0: `heads`
   std::int64_t kv_seqlen = 0;  ///< keys and values; 0: `seqlen`
@@ -95,9 +95,7 @@ struct attention {
   static std::vector<axis<problem>> axes() {
     return sequence_axes<problem>(
         [](auto& p) -> auto& { return p; },
-        {choice_axis<problem, int>(
-             {.flag = "head-dim", .label = "Dh", .help = "Head dimensions"},
-             {{"64", 64}, {"128", 128}}, [](auto& p) -> auto& { return p.head_dim; }),
+        {head_dim_axis<problem>({.flag = "head-dim", .label = "Dh", .help = "Head dimensions"}),
          choice_axis<problem, bool>(
              {.flag = "causal", .label = "causal", .help = "Whether attention is causal"},
              {{"0", false}, {"1", true}}, [](auto& p) -> auto& { return p.causal; }),

@@ -8,6 +8,7 @@
 
 #include "kernels/attention/forward_sm80.cuh"
 #include "kernels/core/device_attribute.h"
+#include "kernels/core/head_dims.h"
 #include "kernels/core/launch.h"
 
 namespace based::attention_sm80 {
@@ -50,7 +51,7 @@ void launch(const attention_args<T>& args, cuda_stream stream) {
 
 template <class T>
 void launch_forward(const attention_args<T>& args, cuda_stream stream) {
-  args.problem.head_dim == 64 ? launch<T, 64>(args, stream) : launch<T, 128>(args, stream);
+  with_head_dim(args.problem.head_dim, [&]<int Dim>() { launch<T, Dim>(args, stream); });
 }
 template void launch_forward(const attention_args<bf16>&, cuda_stream);
 template void launch_forward(const attention_args<fp16>&, cuda_stream);

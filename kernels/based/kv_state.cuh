@@ -10,6 +10,10 @@
 
 namespace based {
 
+// S^T has a row a value, and an accumulator has the 64 rows of a warpgroup: more values take more
+// of them, in more registers than a warpgroup has.
+static_assert(value_dim == 64);
+
 using value_tile = shared_tile<64, value_dim, swizzle::bytes128>;           // V  [64 x 64]
 using state_tile = shared_tile<quad::slots, value_dim, swizzle::bytes128>;  // S  [160 x 64]
 using state_accumulator = accumulator_tile<quad::slots>;                    // S^T [64 x 160]

@@ -3,9 +3,11 @@
 #pragma once
 
 #include <iterator>
+#include <string>
 #include <utility>
 #include <vector>
 
+#include "kernels/core/head_dims.h"
 #include "kernels/core/operation.h"
 
 namespace based {
@@ -50,6 +52,15 @@ std::vector<axis<Problem>> token_axes(std::vector<axis<Problem>> others) {
           [](auto& p) -> auto& { return p.heads; })};
   std::ranges::move(others, std::back_inserter(all));
   return all;
+}
+
+/// The axis of head dimensions (head_dims.h). The problem has the member head_dim.
+template <class Problem>
+axis<Problem> head_dim_axis(axis_info info) {
+  std::vector<std::pair<std::string, int>> values;
+  for (const int dim : head_dims) values.emplace_back(std::to_string(dim), dim);
+  return choice_axis<Problem, int>(
+      info, values, [](auto& p) -> auto& { return p.head_dim; });
 }
 
 /// The arguments of a call, of type Args, with the problem and with q, k, v and o by these names,

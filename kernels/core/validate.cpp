@@ -1,8 +1,12 @@
 #include "kernels/core/validate.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include <algorithm>
 #include <limits>
+
+#include "kernels/core/head_dims.h"
 
 namespace based {
 
@@ -11,8 +15,8 @@ void require_size(const char* name, std::int64_t value) {
 }
 
 void require_head_dim(int head_dim) {
-  BASED_REQUIRE(head_dim == 64 || head_dim == 128,
-                fmt::format("head_dim is {}, must be 64 or 128", head_dim));
+  BASED_REQUIRE(std::ranges::find(head_dims, head_dim) != std::end(head_dims),
+                fmt::format("head_dim is {}, must be {}", head_dim, fmt::join(head_dims, " or ")));
 }
 
 void require_addressable(std::int64_t batch, std::int64_t heads, std::int64_t seqlen, int dim) {

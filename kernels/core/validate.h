@@ -20,7 +20,7 @@ inline constexpr std::uintptr_t tensor_alignment = 16;
 
 /// `value` >= 1.
 void require_size(const char* name, std::int64_t value);
-/// 64 or 128.
+/// One of head_dims (head_dims.h).
 void require_head_dim(int head_dim);
 /// The largest tensor, [batch, heads, seqlen, dim], is addressable with 64-bit byte offsets.
 void require_addressable(std::int64_t batch, std::int64_t heads, std::int64_t seqlen, int dim);

@@ -19,6 +19,7 @@
 #include <numbers>
 
 #include "kernels/core/cuda_check.h"
+#include "kernels/core/head_dims.h"
 #include "kernels/core/implementation.h"
 #include "kernels/core/vector16.cuh"
 #include "kernels/core/warp_size.h"
@@ -198,13 +199,10 @@ void run(const window_args<bf16>& args, cuda_stream stream) {
       .score_scale = problem.scale() * std::numbers::log2e_v<float>,
   };
   const bool small = problem.window <= 64;
-  if (problem.head_dim == 64) {
-    small ? launch<64, 64>(params, problem.batch_heads(), stream)
-          : launch<64, largest_window>(params, problem.batch_heads(), stream);
-  } else {
-    small ? launch<128, 64>(params, problem.batch_heads(), stream)
-          : launch<128, largest_window>(params, problem.batch_heads(), stream);
-  }
+  with_head_dim(problem.head_dim, [&]<int Dim>() {
+    small ? launch<Dim, 64>(params, problem.batch_heads(), stream)
+          : launch<Dim, largest_window>(params, problem.batch_heads(), stream);
+  });
 }
 
 unsupported_reason unsupported(const window_problem& problem) {

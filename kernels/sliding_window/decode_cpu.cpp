@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kernels/core/cpu_simd.h"
+#include "kernels/core/head_dims.h"
 #include "kernels/core/implementation.h"
 #include "kernels/sliding_window/sliding_window.h"
 
@@ -72,7 +73,7 @@ void run(const window_args<float>& args) {
 #pragma omp for collapse(2)
     for (std::int64_t b = 0; b < problem.batch; ++b) {
       for (std::int64_t h = 0; h < problem.heads; ++h) {
-        problem.head_dim == 64 ? attend<64>(args, b, h, weights) : attend<128>(args, b, h, weights);
+        with_head_dim(problem.head_dim, [&]<int Dim>() { attend<Dim>(args, b, h, weights); });
       }
     }
   }

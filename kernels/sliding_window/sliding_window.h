@@ -21,7 +21,7 @@ struct window_problem {
   std::int64_t batch = 1;
   std::int64_t heads = 1;
   int window = 64;    ///< W, the slots of the ring
-  int head_dim = 64;  ///< Dh, 64 or 128, of queries, keys and values
+  int head_dim = 64;  ///< Dh, one of head_dims, of queries, keys and values
   /// The current token's position in its sequence, from 0. Sweeps set it so that the ring is full
   /// and the next slot in its middle.
   std::int64_t position = 0;
@@ -77,12 +77,10 @@ struct window_decode {
     };
     return token_axes<problem>(
         {window,
-         choice_axis<problem, int>(
-             {.flag = "head-dim",
-              .label = "Dh",
-              .help = "Head dimensions",
-              .usual = std::int64_t{64}},
-             {{"64", 64}, {"128", 128}}, [](auto& p) -> auto& { return p.head_dim; }),
+         head_dim_axis<problem>({.flag = "head-dim",
+                                 .label = "Dh",
+                                 .help = "Head dimensions",
+                                 .usual = std::int64_t{64}}),
          choice_axis<problem, bool>(
              {.flag = "append",
               .label = "append",

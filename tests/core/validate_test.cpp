@@ -7,10 +7,13 @@
 #include <ostream>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "kernels/attention/attention.h"
 #include "kernels/based/prefill.h"
 #include "kernels/core/error.h"
+#include "kernels/core/head_dims.h"
+#include "kernels/core/validate.h"
 
 namespace based {
 namespace {
@@ -187,6 +190,17 @@ TEST(attention_validation, looks_at_tensors_too) {
   attention_args<float> bad;
   bad.problem = {1, 1, 64, 64, true};
   EXPECT_THROW(validate(bad, 0), invalid_argument);
+}
+
+TEST(head_dims, are_each_called_with_their_own_type) {
+  std::vector<int> called;
+  for (const int dim : head_dims) {
+    with_head_dim(dim, [&]<int Dim>() { called.push_back(Dim); });
+    EXPECT_NO_THROW(require_head_dim(dim));
+  }
+  EXPECT_EQ(called, std::vector<int>(std::begin(head_dims), std::end(head_dims)));
+  EXPECT_THROW(with_head_dim(96, []<int>() {}), std::logic_error);
+  EXPECT_THROW(require_head_dim(96), invalid_argument);
 }
 
 }  // namespace
