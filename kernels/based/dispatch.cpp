@@ -9,6 +9,7 @@
 #include "kernels/based/prefill_sm90/launch.h"
 #include "kernels/based/prefill_variants.h"
 #include "kernels/core/cuda_check.h"
+#include "kernels/core/hopper.h"
 
 namespace based {
 namespace {
@@ -28,7 +29,10 @@ std::vector<prefill_device> find_devices() {
     devices.push_back({multiprocessors, properties.major, properties.minor,
                        constants_of(properties.name, multiprocessors)});
   }
-  if (devices.empty()) devices.push_back({132, 9, 0, constants_of("NVIDIA H200", 132)});
+  if (devices.empty()) {
+    devices.push_back({hopper::h200_multiprocessors, 9, 0,
+                       constants_of("NVIDIA H200", hopper::h200_multiprocessors)});
+  }
   return devices;
 }
 

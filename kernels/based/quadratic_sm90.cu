@@ -22,6 +22,7 @@
 #include "kernels/based/quad_features.cuh"
 #include "kernels/based/state_pass.cuh"
 #include "kernels/based/weights.cuh"
+#include "kernels/core/hopper.h"
 #include "kernels/core/launch.h"
 #include "kernels/ptx/reciprocal.cuh"
 #include "kernels/tile/block.cuh"
@@ -71,8 +72,8 @@ template <bool Stateful>
 using shared_storage = std::conditional_t<Stateful, stateful_storage, stateless_storage>;
 template <class Storage>
 constexpr bool fits() {
-  return Storage::ctas_per_multiprocessor * (sizeof(Storage) + reserved_for_system) <=
-         multiprocessor_bytes;
+  return Storage::ctas_per_multiprocessor * (sizeof(Storage) + hopper::reserved_cta_bytes) <=
+         hopper::shared_bytes;
 }
 static_assert(fits<stateless_storage>() && fits<stateful_storage>());
 

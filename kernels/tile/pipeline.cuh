@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "kernels/core/hopper.h"
 #include "kernels/ptx/sync.cuh"
 #include "kernels/tile/barrier.cuh"
 #include "kernels/tile/warpgroup.cuh"
@@ -83,7 +84,7 @@ class ring : public fill_ring<Size> {
 
 /// Registers of a thread at launch: an even share of the multiprocessor's, in steps of eight.
 template <int Ctas, int Threads>
-inline constexpr int launch_registers = 65536 / (Ctas * Threads) / 8 * 8;
+inline constexpr int launch_registers = hopper::registers / (Ctas * Threads) / 8 * 8;
 
 /// Gives the threads of the calling warpgroup `Wanted` registers each, of a block that was launched
 /// with `AtLaunch`.

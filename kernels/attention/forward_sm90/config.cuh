@@ -7,6 +7,7 @@
 #include <type_traits>
 
 #include "kernels/attention/forward_sm90/schedule.h"
+#include "kernels/core/hopper.h"
 #include "kernels/tile/barrier.cuh"
 #include "kernels/tile/shared_tile.cuh"
 #include "kernels/tile/warpgroup.cuh"
@@ -109,7 +110,7 @@ struct shared_storage {
   barrier values_loaded[stages];
   barrier consumed[stages];
 };
-inline constexpr std::size_t most_shared_bytes = 227 * 1024;
+inline constexpr std::size_t most_shared_bytes = hopper::most_cta_bytes;
 static_assert(sizeof(shared_storage<blocks_256<false>, bf16>) <= most_shared_bytes);
 static_assert(sizeof(shared_storage<blocks_192<64, false>, bf16>) <= most_shared_bytes);
 static_assert(sizeof(shared_storage<blocks_192<128>, bf16>) <= most_shared_bytes);

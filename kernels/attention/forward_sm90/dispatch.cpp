@@ -7,6 +7,7 @@
 #include "kernels/attention/forward_sm90/forward_sm90.h"
 #include "kernels/core/cuda_check.h"
 #include "kernels/core/device_attribute.h"
+#include "kernels/core/hopper.h"
 
 namespace based::attention_sm90 {
 namespace {
@@ -16,7 +17,7 @@ card current_card() {
   const auto major = device_attribute(cudaDevAttrComputeCapabilityMajor);
   const auto minor = device_attribute(cudaDevAttrComputeCapabilityMinor);
   const auto multiprocessors = device_attribute(cudaDevAttrMultiProcessorCount);
-  if (!major || !minor || !multiprocessors) return {132, true};
+  if (!major || !minor || !multiprocessors) return {hopper::h200_multiprocessors, true};
   return {*multiprocessors, *major == 9 && *minor == 0};
 }
 

@@ -6,6 +6,7 @@
 #include "kernels/based/quad_features.cuh"
 #include "kernels/based/state_pass.cuh"
 #include "kernels/based/weights.cuh"
+#include "kernels/core/hopper.h"
 #include "kernels/tile/pipeline.cuh"
 #include "kernels/tile/warpgroup.cuh"
 
@@ -145,7 +146,8 @@ __device__ void take_registers() {
 }
 
 template <class Variant>
-constexpr bool fits_multiprocessor = Variant::ctas*(sizeof(shared_storage<Variant>) +
-                                                    reserved_for_system) <= multiprocessor_bytes;
+constexpr bool fits_multiprocessor =
+    Variant::ctas*(sizeof(shared_storage<Variant>) +
+                   hopper::reserved_cta_bytes) <= hopper::shared_bytes;
 
 }  // namespace based::sm90

@@ -154,8 +154,4 @@ __device__ inline void add_inter_chunk(output_accumulator& o, const quad::query_
   warpgroup::mma_commit();
 }
 
-/// Shared memory: of a multiprocessor, and what the system takes of each CTA's.
-inline constexpr std::size_t multiprocessor_bytes = 228 * 1024;
-inline constexpr std::size_t reserved_for_system = 1024;
-
 }  // namespace based::sm90
