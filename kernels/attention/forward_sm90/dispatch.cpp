@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernels/attention/forward_sm90/forward_sm90.h"
+#include "kernels/attention/redone.h"
 #include "kernels/core/cuda_check.h"
 #include "kernels/core/device_attribute.h"
 
@@ -51,8 +52,10 @@ void run(const attention_args<T>& args, cuda_stream stream) {
       return launch_blocks_256(args, plan, stream);
     case 192:
       return launch_blocks_192(args, plan, stream);
-    default:
+    case 128:
       return launch_blocks_128(args, plan, stream);
+    default:
+      return launch_split_keys(args, plan, stream);
   }
 }
 
@@ -87,6 +90,7 @@ const registration<attention> registered{{
           return std::string(choice.rule->name) + (plan.empty() ? "" : " " + plan);
         },
     .variants = names(),
+    .take_counts = attention_counts::take,
 }};
 
 }  // namespace

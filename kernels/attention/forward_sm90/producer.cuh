@@ -30,12 +30,12 @@ class producer {
     return true;
   }
 
-  /// Fetches once more what those items of the list need that are not done.
+  /// Fetches once more what those items of the list need that the attempt before has not done.
   /// Called by: one warp
-  __device__ void fetch_undone_items() {
+  __device__ void fetch_undone_items(attempt next) {
 #pragma unroll 1
     for (int i = 0; i < storage::listed && shared_.list[i].groups > 0; ++i) {
-      if (shared_.list[i].todo != 0) fetch(shared_.list[i]);
+      if (shared_.list[i].undone_before(next) != 0) fetch(shared_.list[i]);
     }
   }
 
@@ -67,7 +67,6 @@ class producer {
       const tile_walk walk = walk_of(p_.head, item.query, item.groups);
       item.first_key = walk.first_key;
       item.tiles = walk.tiles;
-      item.todo = (1u << item.groups) - 1;
     }
     if (warp::lane() == 0) entry = item;
     __syncwarp();
