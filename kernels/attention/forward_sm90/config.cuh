@@ -72,8 +72,10 @@ enum named_barrier : int {
   first_group_barrier  ///< and those after it: one of each warpgroup that computes
 };
 
+template <class Element>
 struct parameters {
-  CUtensorMap q, k, v, o;
+  CUtensorMap q, k, v;
+  sequence_view<Element> o;  ///< [B, H, N, Dh]
   head_shape head;
   block_order order;
   int query_heads_per_key_head;
@@ -115,7 +117,7 @@ struct shared_storage {
   using ones_tile = std::conditional_t<Config::sums_by_product,
                                        shared_tile<16, 64, swizzle::bytes128, Element>, nothing>;
 
-  tile q[query_buffers][Config::groups];  ///< [64 x Dh] of each warpgroup; then its part of O
+  tile q[query_buffers][Config::groups];  ///< [64 x Dh] of each warpgroup
   tile k[stages];                         ///< [64 x Dh]
   tile v[stages];                         ///< [64 x Dh]
   [[no_unique_address]] ones_tile ones;

@@ -64,7 +64,7 @@ class key_part {
  public:
   /// `warp`: the calling warp's index in the block, known to the compiler as uniform.
   /// Called by: one warp
-  __device__ key_part(storage& shared, const parameters& p, int warp)
+  __device__ key_part(storage& shared, const parameters<Element>& p, int warp)
       : shared_(shared),
         p_(p),
         item_(p.order.item(static_cast<int>(blockIdx.x))),
@@ -95,7 +95,7 @@ class key_part {
 
   /// After all warpgroups have handed over: a share of O.
   /// Called by: one block
-  __device__ void combine(const sequence_view<Element>& to) {
+  __device__ void combine() {
     constexpr int eights = head_dim / 8;
 #pragma unroll
     for (int i = threadIdx.x; i < group_queries * eights; i += Config::threads) {
@@ -121,7 +121,7 @@ class key_part {
       words.y = to_word<Element>(o[2] * inverse, o[3] * inverse);
       words.z = to_word<Element>(o[4] * inverse, o[5] * inverse);
       words.w = to_word<Element>(o[6] * inverse, o[7] * inverse);
-      *reinterpret_cast<uint4*>(to.token(item_.batch, item_.head, query) + 8 * eight) = words;
+      *reinterpret_cast<uint4*>(p_.o.token(item_.batch, item_.head, query) + 8 * eight) = words;
       if (p_.lse != nullptr && eight == 0) {
         const std::int64_t head = std::int64_t{item_.batch} * p_.order.heads + item_.head;
         p_.lse[head * p_.head.queries + query] = log_sum_exp(largest, sum, sees_none);
@@ -239,7 +239,7 @@ class key_part {
   }
 
   storage& shared_;
-  const parameters& p_;
+  const parameters<Element>& p_;
   const block_item item_;
   const int key_head_;
   const int query_;  ///< the block's first
@@ -253,8 +253,7 @@ class key_part {
 
 template <class Config, class Element>
 __global__ void __launch_bounds__(Config::threads, 1)
-    split_keys_kernel(const __grid_constant__ parameters p,
-                      const __grid_constant__ sequence_view<Element> o) {
+    split_keys_kernel(const __grid_constant__ parameters<Element> p) {
   extern __shared__ __align__(1024) char shared_bytes[];
   using storage = split_storage<Config, Element>;
   storage& shared = *reinterpret_cast<storage*>(shared_bytes);
@@ -273,7 +272,7 @@ __global__ void __launch_bounds__(Config::threads, 1)
   __syncthreads();
   part.attend();
   __syncthreads();
-  part.combine(o);
+  part.combine();
 }
 
 }  // namespace based::attention_sm90
