@@ -335,8 +335,8 @@ def attention_forms(measured: Measured) -> str:
     """What our softmax attention takes for masks, grouped heads and bad inputs."""
     rows = measured.ours.rows
     rows = rows[rows["operation"].eq("attention") & rows["role"].eq("ours")]
-    rows = rows[rows["params"].map(lambda params: "variant" not in params)]
-    special = rows["params"].map(lambda params: params.keys() > _PLAIN_ATTENTION)
+    rows = names.picked(rows, lambda row: "variant" not in row["params"])
+    special = names.picked(rows, lambda row: row["params"].keys() > _PLAIN_ATTENTION)
     header = (
         "kernel",
         "shape",
@@ -348,9 +348,7 @@ def attention_forms(measured: Measured) -> str:
         "redone",
     )
     lines = []
-    for _, row in (
-        rows[special].sort_values(["implementation", "H", "B", "N"], kind="stable").iterrows()
-    ):
+    for _, row in special.sort_values(["implementation", "H", "B", "N"], kind="stable").iterrows():
         params = row["params"]
         plain = {name: params[name] for name in _PLAIN_ATTENTION}
         beside = _first(
