@@ -25,6 +25,7 @@
 #include "kernels/core/tensor_view.h"
 #include "kernels/core/warp_size.h"
 #include "kernels/ptx/ex2.cuh"
+#include "kernels/ptx/reciprocal.cuh"
 #include "kernels/tile/block.cuh"
 #include "kernels/tile/mma_sync.cuh"
 #include "kernels/tile/register_tile.cuh"
@@ -304,7 +305,7 @@ class warp_rows {
         const float sum = sum_[m].value[half];
         // Where all scores that a row sees are minus infinity, O and the sum are 0, and 0 / 0 is
         // NaN.
-        const float inverse = sees_none ? 0 : 1 / sum;
+        const float inverse = sees_none ? 0 : ptx::reciprocal(sum);
         T* const to = p.o.token(block.batch, block.head, query) + 2 * t;
 #pragma unroll
         for (int e = 2 * half; e < o_[m].size; e += 4) {
