@@ -146,7 +146,9 @@ def picked(rows: pd.DataFrame, wanted: Callable[[pd.Series], bool]) -> pd.DataFr
 def comparable(row: pd.Series | dict) -> bool:
     """Whether a row's parameters are those that stand beside Based, and ask for no option."""
     params = row["params"]
-    if {"options", "variant"} & params.keys() or params.get("window"):
+    if {"options", "variant", "inputs", "scale", "type"} & params.keys():
+        return False
+    if row["operation"] == "attention" and params.get("W"):
         return False
     if any(params.get(own, params.get(of)) != params.get(of) for own, of in _AS_MANY.items()):
         return False

@@ -28,11 +28,36 @@ ORIGINALS = "originals_h200.json"
 _AUDIT = "h200_audit.json"
 _AUDIT_SCHEMA = "based-bench-audit/1"
 _ABSENT = "–"
-_TEXTS = ("shape", "kernel", "baseline", "original", "row", "on", "B, N", "state", "B, W")
+_TEXTS = (
+    "heads, mask",
+    "what",
+    "shape",
+    "kernel",
+    "baseline",
+    "original",
+    "row",
+    "on",
+    "B, N",
+    "state",
+    "B, W",
+)
 
 # What prefill is held against, B and N: those of the first table, then the others.
 _HEADLINE = ((1, 8192), (4, 8192), (16, 8192), (128, 8192), (4, 512), (16, 1024), (16, 32768))
 _PREFILL = (*_HEADLINE, (2, 8192), (8, 8192), (1, 131072), (4, 2048), (1, 512), (1, 128))
+# Softmax attention's shapes, B and N, and the parameters of a row that asks for nothing else.
+_ATTENTION = (
+    (16, 8192),
+    (16, 1024),
+    (4, 2048),
+    (1, 8192),
+    (1, 1024),
+    (1, 512),
+    (1, 256),
+    (1, 131072),
+)
+_PLAIN_ATTENTION = {"B", "H", "N", "Dh", "causal"}
+_ATTENTION_WORDS = {"W": "window", "Hkv": "key heads", "Nkv": "keys"}
 _FORMS = (
     "Attention is causal with heads of 64, Mamba-2 has heads of 64 and 256 states, Mamba 16 states."
 )
@@ -263,6 +288,98 @@ def options(measured: Measured) -> str:
     return _with_notes(grid(header, lines, _TEXTS), f"µs, {HEADS} heads. {measured.ours.caption}.")
 
 
+def attention(measured: Measured) -> str:
+    """Softmax attention at a few shapes, by head dimension and mask: every implementation."""
+    rows = pd.concat([measured.rows("attention"), measured.ours.elsewhere])
+    rows = rows[rows["operation"].eq("attention") & rows["H"].eq(HEADS)]
+    rows = names.picked(rows, lambda row: row["params"].keys() == _PLAIN_ATTENTION)
+    rank = rows["role"].map({"ours": 0, "baseline": 1}).fillna(2)
+    implementations = list(
+        dict.fromkeys(rows.loc[rank.sort_values(kind="stable").index, "implementation"])
+    )
+    forms = rows["params"].map(lambda params: (params["Dh"], -params["causal"]))
+    header = (
+        "heads, mask",
+        "B, N",
+        *(f"`{name}`" for name in implementations),
+        "fastest other over ours",
+    )
+    lines = []
+    for form in sorted(set(forms)):
+        for batch, length in _ATTENTION:
+            of_shape = _at(
+                rows[forms.map(lambda own, form=form: own == form)], {"B": batch, "N": length}
+            )
+            if not (of_shape["role"].eq("ours") & of_shape["status"].eq("ok")).any():
+                continue
+            cells = [
+                _first(of_shape, of_shape["implementation"].eq(name)) for name in implementations
+            ]
+            others = of_shape["role"].eq("original")
+            lines.append(
+                [
+                    f"{form[0]}, {'causal' if form[1] else 'full'}",
+                    f"{batch}, {length}",
+                    *map(_time, cells),
+                    _ratio(
+                        _first(of_shape, others), _first(of_shape, of_shape["role"].eq("ours")), "×"
+                    ),
+                ]
+            )
+    return _with_notes(
+        grid(header, lines, _TEXTS), f"µs, {HEADS} heads, bf16, cold cache.", _provenance(measured)
+    )
+
+
+def attention_forms(measured: Measured) -> str:
+    """What our softmax attention takes for masks, grouped heads and bad inputs."""
+    rows = measured.ours.rows
+    rows = rows[rows["operation"].eq("attention") & rows["role"].eq("ours")]
+    rows = names.picked(rows, lambda row: "variant" not in row["params"])
+    special = names.picked(rows, lambda row: row["params"].keys() > _PLAIN_ATTENTION)
+    header = (
+        "kernel",
+        "shape",
+        "heads, mask",
+        "what",
+        "µs",
+        "of the plain row's",
+        "error",
+        "redone",
+    )
+    lines = []
+    for _, row in special.sort_values(["implementation", "H", "B", "N"], kind="stable").iterrows():
+        params = row["params"]
+        plain = {name: params[name] for name in _PLAIN_ATTENTION}
+        beside = _first(
+            rows,
+            rows["params"].map(lambda own, plain=plain: own == plain)
+            & rows["implementation"].eq(row["implementation"]),
+        )
+        what = ", ".join(
+            f"{_ATTENTION_WORDS.get(name, name)} {value}"
+            for name, value in params.items()
+            if name not in _PLAIN_ATTENTION
+        )
+        lines.append(
+            [
+                f"`{row['implementation']}`",
+                f"B = {params['B']}, H = {params['H']}, N = {params['N']}",
+                f"{params['Dh']}, {'causal' if params['causal'] else 'full'}",
+                what,
+                _time(row),
+                _ratio(row, beside, "×"),
+                _number(row, "rel_err", "{:.1e}".format),
+                _number(row, "redone", style.significant),
+            ]
+        )
+    return _with_notes(
+        grid(header, lines, _TEXTS),
+        "Redone: tiles of 64 queries that a guessed maximum was wrong for.",
+        f"{measured.ours.caption}.",
+    )
+
+
 def audit(measured: Measured) -> str:
     if measured.audit is None:
         return NOT_MEASURED
@@ -311,8 +428,16 @@ TABLES: dict[str, Callable[[Measured], str]] = {
     "decode": decode,
     "sliding window": sliding_window,
     "options": options,
+    "attention": attention,
+    "attention forms": attention_forms,
     "audit": audit,
 }
+
+
+def _first(rows: pd.DataFrame, wanted: pd.Series) -> pd.Series | None:
+    """The fastest of the wanted rows."""
+    rows = rows[wanted].sort_values("us", na_position="last")
+    return None if rows.empty else rows.iloc[0]
 
 
 def _own(rows: pd.DataFrame) -> list[str]:

@@ -127,8 +127,10 @@ class operation_instance final : public row_instance {
     for (std::size_t i = 0; i < specs_.size(); ++i) {
       if (specs_[i].role == tensor_role::output) poison(first_tensors()[i]);
     }
+    case_.take_counts();
     launch(0);
     device_.synchronize();
+    const std::vector<named_count> counts = case_.take_counts();
     for (std::size_t i = 0; i < specs_.size(); ++i) {
       if (specs_[i].role == tensor_role::input || specs_[i].may_be_infinite) continue;
       if (const auto bad = device_.count_nonfinite(first_tensors()[i].data(), specs_[i].type,
@@ -136,7 +138,9 @@ class operation_instance final : public row_instance {
         return {.relative_error = NAN, .nonfinite = bad, .where = std::string(specs_[i].name)};
       }
     }
-    return case_.compare(*access_, {.seed = seed_});
+    verification verified = case_.compare(*access_, {.seed = seed_});
+    verified.counts = counts;
+    return verified;
   }
 
  private:

@@ -209,6 +209,9 @@ void row_fixture::count(benchmark::State& state, backend& device, const timing& 
 
   counters["rel_err"] = verified.relative_error;
   counters["tolerance"] = spec().tolerance;
+  for (const named_count& each : verified.counts) {
+    counters[std::string(each.name)] = each.value;
+  }
 
   counters["samples"] = static_cast<double>(timed.samples.size());
   counters["cv_pct"] = timed.cold.cv * 100;

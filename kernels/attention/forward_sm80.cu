@@ -7,6 +7,7 @@
 #include <string>
 
 #include "kernels/attention/forward_sm80.cuh"
+#include "kernels/attention/redone.h"
 #include "kernels/core/device_attribute.h"
 #include "kernels/core/head_dims.h"
 #include "kernels/core/launch.h"
@@ -33,6 +34,7 @@ void launch(const attention_args<T>& args, cuda_stream stream) {
                            .v = args.v,
                            .o = args.o,
                            .lse = problem.lse ? args.lse.data() : nullptr,
+                           .redone = attention_counts::redone(),
                            .seqlen = narrow(problem.seqlen),
                            .keys = narrow(problem.keys()),
                            .window = narrow(window),
@@ -99,7 +101,8 @@ const registration<attention> registered{
      .tolerance = 5e-3,
      .unsupported = unsupported,
      .executed_flops = executed_flops,
-     .run = {run<bf16>, run<fp16>}}};
+     .run = {run<bf16>, run<fp16>},
+     .take_counts = attention_counts::take}};
 
 }  // namespace
 }  // namespace based::attention_sm80

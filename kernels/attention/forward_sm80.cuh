@@ -25,6 +25,7 @@
 #include "kernels/core/tensor_view.h"
 #include "kernels/core/warp_size.h"
 #include "kernels/ptx/ex2.cuh"
+#include "kernels/ptx/reciprocal.cuh"
 #include "kernels/tile/block.cuh"
 #include "kernels/tile/mma_sync.cuh"
 #include "kernels/tile/register_tile.cuh"
@@ -50,16 +51,16 @@ struct config {
   static constexpr int blocks_per_multiprocessor = 2;
 };
 
-/// A row's sum of P that the speculative pass may have: so far below the type's largest value that
-/// no element of P, and no product with values of usual size, has overflowed.
-template <class T>
-inline constexpr float largest_sum = std::is_same_v<T, bf16> ? 1e30f : 3e4f;
+/// A row's sum of P that the speculative pass may have: far below fp32's largest. An element of P
+/// that has left the range of T shows in O.
+inline constexpr float largest_sum = 1e30f;
 
 template <class T>
 struct parameters {
   sequence_view<const T> q, k, v;  // [B, H, N, Dh], [B, Hkv, Nkv, Dh]
   sequence_view<T> o;              // [B, H, N, Dh]
   float* lse;                      // [B, H, N]; null: not wanted
+  unsigned long long* redone;      // counts tiles of 64 queries that are worked on again
   int seqlen;
   int keys;
   int window;  // as large as `keys` where there is none
@@ -134,6 +135,7 @@ class warp_rows {
   __device__ void start(bool follows_maximum) {
     follows_maximum_ = follows_maximum;
     is_frozen_ = false;
+    has_seen_ = false;
 #pragma unroll
     for (int m = 0; m < row_blocks; ++m) {
       clear(o_[m]);
@@ -174,6 +176,16 @@ class warp_rows {
   /// Called by: one warp
   __device__ void raise_offsets(const parameters<T>& p, int key) {
     if (is_frozen_) return;
+    has_seen_ ? raise_offsets<true>(p) : raise_offsets<false>(p);
+    has_seen_ = true;
+    // Tiles come last to first: if the first row sees this one, every row has seen one.
+    is_frozen_ = !follows_maximum_ && key <= of_first(p).last;
+  }
+
+  /// `HasSeen`: tiles before, so that O and the sums have to follow the offsets.
+  /// Called by: one warp
+  template <bool HasSeen>
+  __device__ void raise_offsets(const parameters<T>& p) {
 #pragma unroll
     for (int m = 0; m < row_blocks; ++m) {
       const row_values tile = warp::row_max(fold_max(s_[m], {-INFINITY, -INFINITY}));
@@ -182,17 +194,20 @@ class warp_rows {
       for (int half = 0; half < 2; ++half) {
         float& offset = offset_[m].value[half];
         float& sum = sum_[m].value[half];
-        // One of the threads that share a row has a part of the sum, if it has seen a key.
-        const float before = warp::row_max(sum > 0 ? offset : -INFINITY);
-        const float larger = fmaxf(before, tile.value[half] * p.log2_scale);
+        float larger = tile.value[half] * p.log2_scale, before = -INFINITY;
+        if constexpr (HasSeen) {
+          // One of the threads that share a row has a part of the sum, if it has seen a key.
+          before = warp::row_max(sum > 0 ? offset : -INFINITY);
+          larger = fmaxf(before, larger);
+        }
         offset = larger == -INFINITY ? 0 : larger;  // else a row without keys meets inf - inf
-        corrections.value[half] = ptx::ex2(before - offset);
-        sum *= corrections.value[half];
+        if constexpr (HasSeen) {
+          corrections.value[half] = ptx::ex2(before - offset);
+          sum *= corrections.value[half];
+        }
       }
-      scale_rows(o_[m], corrections);
+      if constexpr (HasSeen) scale_rows(o_[m], corrections);
     }
-    // Tiles come last to first: if the first row sees this one, every row has seen one.
-    is_frozen_ = !follows_maximum_ && key <= of_first(p).last;
   }
 
   /// P = 2^(scale S - m), O += P V. Called by: one warp
@@ -267,7 +282,7 @@ class warp_rows {
 #pragma unroll
     for (int m = 0; m < row_blocks; ++m) {
       sum_[m] = warp::row_sum(sum_[m]);
-      good &= sum_[m].value[0] < largest_sum<T> && sum_[m].value[1] < largest_sum<T>;
+      good &= sum_[m].value[0] < largest_sum && sum_[m].value[1] < largest_sum;
       float zero = 0;  // stays that unless an output is infinite or NaN
 #pragma unroll
       for (int e = 0; e < o_[m].size; ++e) zero = fmaf(o_[m].value[e], 0.0f, zero);
@@ -290,7 +305,7 @@ class warp_rows {
         const float sum = sum_[m].value[half];
         // Where all scores that a row sees are minus infinity, O and the sum are 0, and 0 / 0 is
         // NaN.
-        const float inverse = sees_none ? 0 : 1 / sum;
+        const float inverse = sees_none ? 0 : ptx::reciprocal(sum);
         T* const to = p.o.token(block.batch, block.head, query) + 2 * t;
 #pragma unroll
         for (int e = 2 * half; e < o_[m].size; e += 4) {
@@ -354,6 +369,7 @@ class warp_rows {
   row_values offset_[row_blocks] = {};        // m
   bool follows_maximum_ = false;
   bool is_frozen_ = false;
+  bool has_seen_ = false;  // a tile since the start
 };
 
 template <class T, int HeadDim>
@@ -381,14 +397,16 @@ __global__ void __launch_bounds__(threads, config<HeadDim>::blocks_per_multiproc
   constexpr int speculative = 0, careful = 2;  // between them: following the maximum
   for (int pass = speculative; pass <= careful; ++pass) {
     rows.start(pass > speculative);
-    if (start >= begin) {
-      load(shared.k[0], p.k, start);
-      if constexpr (buffers > 1) load(shared.v[0], p.v, start);
-    }
+    if (start >= begin) load(shared.k[0], p.k, start);
     block::commit_loads();
+    if constexpr (buffers > 1) {
+      if (start >= begin) load(shared.v[0], p.v, start);
+      block::commit_loads();
+    }
     int buffer = 0;
     for (int key = start; key >= begin; key -= key_tile) {
-      block::wait_loads<0>();
+      // A pass begins with its keys; the values are on their way.
+      buffers > 1 && key == start ? block::wait_loads<1>() : block::wait_loads<0>();
       __syncthreads();  // the tile has arrived, and the other buffer is no longer read
       if (key == start && pass == speculative) rows.load_queries(shared);
       if constexpr (buffers > 1) {
@@ -410,6 +428,9 @@ __global__ void __launch_bounds__(threads, config<HeadDim>::blocks_per_multiproc
         __syncthreads();  // the values have arrived, and the keys are no longer read
         if (key > begin) load(shared.k[0], p.k, key - key_tile);
         block::commit_loads();
+      } else if (key == start) {
+        block::wait_loads<1>();
+        __syncthreads();  // the first values have arrived
       }
       if (is_seen && pass == careful && !rows.all_see_all(p, key)) {
         rows.add_what_is_seen(p, shared, buffer, key);
@@ -420,6 +441,9 @@ __global__ void __launch_bounds__(threads, config<HeadDim>::blocks_per_multiproc
     }
     const bool good = rows.finish();
     if (__syncthreads_and(good)) break;
+    if (pass == speculative && threadIdx.x == 0) {
+      atomicAdd(p.redone, static_cast<unsigned long long>((block.queries + 63) / 64));
+    }
   }
   rows.store(p, block);
 }

@@ -45,6 +45,12 @@ constexpr std::string_view to_string(implementation_role role) {
 /// Why an implementation cannot run a problem; empty: it can.
 using unsupported_reason = std::optional<std::string>;
 
+/// Something that calls count beside what they compute, e.g. how often a guess was wrong.
+struct named_count {
+  std::string_view name;  ///< a literal; a row's counter of that name
+  double value;
+};
+
 /// The functions of an implementation, one an element type, all for one device. A function without
 /// a stream runs on the CPU and returns when the output is written. One with a stream only enqueues
 /// on it: no allocation, no synchronisation, every launch checked, capturable into a graph.
@@ -127,6 +133,9 @@ struct implementation {
   std::string (*variant)(const problem&) = nullptr;
   /// The names that problem::variant accepts, to force one of them; empty: it has one.
   std::span<const std::string_view> variants = {};
+  /// What the calls since the last time have counted on the current device, after they have ended;
+  /// null: nothing. Counting starts anew.
+  std::vector<named_count> (*take_counts)() = nullptr;
 
   device_kind device() const { return run.device(); }
 

@@ -274,6 +274,7 @@ struct verification {
   std::int64_t nonfinite = 0;  ///< elements of the whole output not written or not finite
   std::string where;           ///< what the largest error belongs to: "o", "final_state.kv"
   double worst_row_error = 0;  ///< relative error of the worst of the compared rows
+  std::vector<named_count> counts = {};  ///< implementation::take_counts, of the call
 };
 
 /// How much of a large problem is compared, and which part.
@@ -322,6 +323,8 @@ class operation_case {
   /// implementation throws.
   virtual std::function<void(cuda_stream)> bind(const placed_tensors& tensors, void* workspace,
                                                 std::size_t workspace_bytes) const = 0;
+  /// implementation::take_counts; empty where there is none.
+  virtual std::vector<named_count> take_counts() const { return {}; }
 };
 
 class operation {
@@ -379,6 +382,9 @@ class typed_case final : public operation_case {
   void arrange(tensor_access& tensors) const override { Op::arrange(problem_, tensors); }
   verification compare(const tensor_access& tensors, const sampling& sampled) const override {
     return Op::compare(problem_, tensors, sampled);
+  }
+  std::vector<named_count> take_counts() const override {
+    return called_.take_counts == nullptr ? std::vector<named_count>{} : called_.take_counts();
   }
   std::function<void(cuda_stream)> bind(const placed_tensors& tensors, void* workspace,
                                         std::size_t workspace_bytes) const override {

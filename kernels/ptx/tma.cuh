@@ -22,6 +22,12 @@ __device__ inline void bulk_tensor_load(void* shared, const CUtensorMap* map,
       : "memory");
 }
 
+/// prefetch.tensormap: fetches a map ahead of its first copy.
+/// Called by: one thread
+__device__ inline void prefetch_tensor_map(const CUtensorMap* map) {
+  asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
+}
+
 /// cp.async.bulk, global to shared, a multiple of 16 bytes; completes `barrier` by as many.
 /// Called by: one thread
 __device__ inline void bulk_load(void* shared, const void* global, int bytes,

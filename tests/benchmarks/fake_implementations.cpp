@@ -6,6 +6,7 @@
 #include <limits>
 #include <new>
 #include <stdexcept>
+#include <utility>
 #include <vector>
 
 #include "baselines/reference/prefill.h"
@@ -50,6 +51,12 @@ void unwritten_element(const prefill_args<float>& args) {
   *args.o.token(0, 0, 0) = before;
 }
 
+int counted_calls = 0;
+void counts_calls(const prefill_args<float>& args) {
+  ++counted_calls;
+  right(args);
+}
+
 /// Right, and so slow as a tenth of a millisecond a sequence makes it, to which the environment can
 /// add a known part: a slow-down that a comparison has to find.
 void spins(const prefill_args<float>& args) {
@@ -91,6 +98,15 @@ implementation<based_prefill> unsupported() {
   return made;
 }
 
+implementation<based_prefill> counting() {
+  implementation<based_prefill> made = fake("counts_calls", counts_calls);
+  made.take_counts = [] {
+    return std::vector<named_count>{
+        {"calls", static_cast<double>(std::exchange(counted_calls, 0))}};
+  };
+  return made;
+}
+
 const registration<based_prefill> registered[] = {
     registration<based_prefill>(fake("right", right)),
     registration<based_prefill>(fake("corrupted_tile", corrupted_tile)),
@@ -98,6 +114,7 @@ const registration<based_prefill> registered[] = {
     registration<based_prefill>(fake("spins", spins)),
     registration<based_prefill>(fake("throws", throws)),
     registration<based_prefill>(unsupported()),
+    registration<based_prefill>(counting()),
     registration<based_prefill>(
         fake("gibibyte", [](const prefill_problem&) { return std::size_t{1} << 30; })),
     registration<based_prefill>(

@@ -49,6 +49,15 @@ TEST_F(Suite, ARightRowIsReportedWhole) {
   EXPECT_EQ(read()["context"]["schema"], "based-bench/1");
 }
 
+TEST_F(Suite, WhatAnImplementationCountsIsOfTheVerifiedCallAlone) {
+  const outcome result =
+      run(std::string("--implementation=counts_calls --benchmark_out=") + file() + small);
+  EXPECT_EQ(result.exit_status, 0) << result.output;
+  const json row = read()["benchmarks"].at(0);
+  EXPECT_GT(row["samples"], 1);
+  EXPECT_EQ(row["calls"], 1);
+}
+
 TEST_F(Suite, ACorruptedTileIsAnErrorWithoutATime) {
   const outcome result =
       run(std::string("--implementation=corrupted_tile --benchmark_out=") + file() + small);

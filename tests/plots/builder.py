@@ -8,7 +8,7 @@ import numpy as np
 NOMINAL_FLOPS = 273 * (2 + 4 * 64)  # of Based prefill, a token-head
 COMPULSORY_BYTES = 320
 # What each baseline of the sweep stands for; who is in neither is an original.
-OURS = ("based", "based_sm80")
+OURS = ("based", "based_sm80", "forward_sm90")
 REIMPLEMENTS = {
     "naive": ["pytorch_naive"],
     "chunked_recurrent": ["fla_fused_chunk_based"],

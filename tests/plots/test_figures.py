@@ -345,6 +345,32 @@ def test_a_baseline_stands_beside_its_original_at_the_shape_looked_at_most(tmp_p
     ]
 
 
+def test_attention_has_a_panel_a_head_dimension_and_mask_and_plain_rows_alone(tmp_path):
+    rows = []
+    for dim, causal in ((64, 1), (64, 0), (128, 1)):
+        for length in (1024, 4096):
+            shape = {"operation": "attention", "N": length, "Dh": dim, "causal": causal}
+            flops = {"nominal_GFLOP": length * dim / 1e3}
+            rows += [
+                builder.row("forward_sm90", 100.0, counters=flops, **shape),
+                builder.row("torch_sdpa_cudnn", 200.0, counters=flops, **shape),
+                builder.row("forward_sm90", 10.0, counters=flops, window=128, **shape),
+                builder.row("forward_sm90", 10.0, counters=flops, inputs="sink", **shape),
+            ]
+    rows.append(builder.row("forward_sm90", 1.0, **shape | {"N": 8192, "B": 1}))
+    figure = build("attention", group_of(tmp_path, rows))
+    assert shown(figure) == ["softmax attention (ours)", "cuDNN"]
+    found = [record for record in records(figure) if "panel" in record]
+    assert len(found) == 3 * 2 * 2
+    assert {r["panel"] for r in found} == {
+        "heads of 64, causal",
+        "heads of 64, full",
+        "heads of 128, causal",
+    }
+    ours = {(r["panel"], r["x"]): r["y"] for r in found if r["key"] == "forward_sm90"}
+    assert ours["heads of 128, causal", 4096] == pytest.approx(4096 * 128 / 1e3 / 100 * 1e3)
+
+
 def test_options_cost_what_they_cost_beside_the_plain_row(tmp_path):
     rows = [
         builder.row("based", 100.0, N=64),

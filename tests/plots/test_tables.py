@@ -131,6 +131,45 @@ def test_headline_has_one_number_a_cell(data):
     assert "revision 0000000" in table
 
 
+def test_attention_has_a_line_a_form_and_shape_and_says_what_a_form_costs(data):
+    at = {"operation": "attention", "B": 4, "N": 2048}
+    causal, full = {"Dh": 64, "causal": 1}, {"Dh": 128, "causal": 0}
+    ours = [
+        builder.row("forward_sm90", 100.0, **at, **causal),
+        builder.row("forward_sm90", 250.0, **at, **full),
+        builder.row(
+            "forward_sm90", 150.0, counters={"redone": 1024.0}, inputs="sink", **at, **causal
+        ),
+        builder.row("forward_sm90", 20.0, W=128, **at, **causal),
+        builder.row("forward_sm90", 70.0, Hkv=8, **at | {"H": 64}, **causal),
+        builder.row("forward_sm90", 60.0, variant="blocks_192", **at, **causal),
+        builder.row("softmax_attention", 90.0, **at, **causal),
+    ]
+    builder.write(data / "h200.json", [*rows(), *ours])
+    theirs = [builder.row("torch_sdpa_cudnn", 140.0, **at, **causal)]
+    builder.write(data / "originals_h200.json", [*originals(), *theirs])
+    table = table_of(data, "attention")
+    own, baseline, cudnn = (
+        cells(table, "heads, mask").index(f"`{name}`")
+        for name in ("forward_sm90", "softmax_attention", "torch_sdpa_cudnn")
+    )
+    line = cells(table, "64, causal", "4, 2048")
+    assert [line[own], line[baseline], line[cudnn], line[-1]] == [
+        "100.0",
+        "90.00",
+        "140.0",
+        "1.40×",
+    ]
+    line = cells(table, "128, full", "4, 2048")
+    assert [line[own], line[cudnn], line[-1]] == ["250.0", "–", "–"]
+    forms = table_of(data, "attention forms")
+    place = ["`forward_sm90`", "B = 4, H = 16, N = 2048", "64, causal"]
+    assert cells(forms, *place, "inputs sink")[4:] == ["150.0", "1.50×", "1.7e-03", "1020"]
+    assert cells(forms, *place, "window 128")[4:6] == ["20.00", "0.20×"]
+    assert cells(forms, place[0], "B = 4, H = 64, N = 2048")[3:6] == ["key heads 8", "70.00", "–"]
+    assert "variant" not in forms
+
+
 def test_headline_says_where_ours_is_not_the_fastest(data):
     # Prefill at B = 16, decode and the sliding window.
     assert "Ours is the fastest at each of the 3 shapes" in table_of(data, "headline")

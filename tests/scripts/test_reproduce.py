@@ -100,7 +100,9 @@ def test_a_gpu_gets_the_figures_shapes_and_no_others(gpu_suite):
     assert done.returncode == 0, done.stderr
     sweeps = calls(gpu_suite, "bench")
     assert all({"--device=cuda", "--burst=always"} <= set(sweep) for sweep in sweeps)
-    assert all("--heads=16" in s for s in sweeps if "--benchmark_filter=^decode/" not in s)
+    study = [s for s in sweeps if "--benchmark_filter=^attention/" in s]
+    others = [s for s in sweeps if s not in study and "--benchmark_filter=^decode/" not in s]
+    assert all("--heads=16" in s for s in others)
     assert shapes(sweeps) == FIGURES
     assert shapes(calls(gpu_suite, "peers")) == FIGURES
     (decode,) = [s for s in sweeps if "--benchmark_filter=^decode/" in s]
@@ -111,6 +113,22 @@ def test_a_gpu_gets_the_figures_shapes_and_no_others(gpu_suite):
     assert "--window=64,128" in window
     (longest,) = [s for s in sweeps if "--implementation=based" in s]
     assert expanded(longest, "seqlen") == [128, 512, 131072]
+
+
+def test_attention_has_a_study_of_its_own(gpu_suite):
+    done = gpu_suite.run("scripts/reproduce", "--out", "out")
+    assert done.returncode == 0, done.stderr
+    study = [s for s in calls(gpu_suite, "bench") if "--benchmark_filter=^attention/" in s]
+    assert all({"--head-dim=64,128", "--time-cap=1"} <= set(sweep) for sweep in study)
+    assert any(expanded(sweep, "seqlen")[-1] == 131072 for sweep in study)
+    said = {option for sweep in study for option in sweep}
+    assert {"--causal=0", "--window=128,1024,4096", "--inputs=normal,sink,growing"} <= said
+    groups = [{o for o in s if "heads=" in o} for s in study if any("kv-heads" in o for o in s)]
+    assert groups == [
+        {"--heads=64", "--kv-heads=8"},
+        {"--heads=32", "--kv-heads=4"},
+        {"--heads=16", "--kv-heads=1"},
+    ]
 
 
 def test_originals_go_into_the_pictures(gpu_suite):

@@ -66,18 +66,30 @@ constexpr int cta_threads = consumer_threads<Config> + warpgroup::threads;
 template <class Config>
 constexpr int block_queries = Config::groups* group_queries;
 
-/// Named barriers: the first of those that a consumer warpgroup each has for itself.
-inline constexpr int first_group_barrier = 1;
+/// Named barriers. Both roles vote, each in its own loop, so it is not the barrier of
+/// __syncthreads, at which a block's threads have to stand in one place.
+enum named_barrier : int {
+  vote_barrier = 1,    ///< of those that compute and the warp that fetches
+  first_group_barrier  ///< and those after it: one of each warpgroup that computes
+};
 
+template <class Element>
 struct parameters {
-  CUtensorMap q, k, v, o;
+  CUtensorMap q, k, v;
+  sequence_view<Element> o;  ///< [B, H, N, Dh]
   head_shape head;
   block_order order;
   int query_heads_per_key_head;
-  float log2_scale;  ///< the softmax's scale times log2(e): exponentials are base 2
-  float* lse;        ///< [B, H, N]; null: not wanted
-  int* tickets;      ///< a counter of the blocks that CTAs have taken; null: each knows its own
+  float log2_scale;            ///< the softmax's scale times log2(e): exponentials are base 2
+  float* lse;                  ///< [B, H, N]; null: not wanted
+  unsigned long long* redone;  ///< counts tiles of queries that are worked on again
+  int* tickets;  ///< a counter of the blocks that CTAs have taken; null: each knows its own
 };
+
+/// An item is tried up to three times. `speculative`: a row's maximum is taken in its first tile
+/// and then frozen. `online`: maxima are exact. `careful`: also, a value that is not finite is
+/// multiplied with no weight that is zero because the query may not see it.
+enum class attempt { speculative, online, careful };
 
 /// A block of queries in a CTA's list.
 struct listed_item {
@@ -86,7 +98,14 @@ struct listed_item {
   int groups;     ///< warpgroups that have queries; 0: there is no such block, nor any after it
   int first_key;  ///< of the block's first tile
   int tiles;
-  unsigned todo;  ///< warpgroups, a bit each, that have not stored their rows yet
+  /// Tiles of 64 queries, a bit each, that the first and the second attempt could not store. Only
+  /// the attempt itself writes to its own, so that all warpgroups read the same of the one before.
+  unsigned undone[2];
+
+  /// What an attempt has to do. Called by: one thread
+  __device__ unsigned undone_before(attempt next) const {
+    return next == attempt::speculative ? (1u << groups) - 1 : undone[static_cast<int>(next) - 1];
+  }
 };
 
 template <class Config, class Element>
@@ -99,7 +118,7 @@ struct shared_storage {
   using ones_tile = std::conditional_t<Config::sums_by_product,
                                        shared_tile<16, 64, swizzle::bytes128, Element>, nothing>;
 
-  tile q[query_buffers][Config::groups];  ///< [64 x Dh] of each warpgroup; then its part of O
+  tile q[query_buffers][Config::groups];  ///< [64 x Dh] of each warpgroup
   tile k[stages];                         ///< [64 x Dh]
   tile v[stages];                         ///< [64 x Dh]
   [[no_unique_address]] ones_tile ones;

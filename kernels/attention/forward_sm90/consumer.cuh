@@ -7,11 +7,6 @@
 
 namespace based::attention_sm90 {
 
-/// An item is tried up to three times. `speculative`: a row's maximum is taken in its first tile
-/// and then frozen. `online`: maxima are exact. `careful`: also, a value that is not finite is
-/// multiplied with no weight that is zero because the query may not see it.
-enum class attempt { speculative, online, careful };
-
 /// What one warpgroup works with; each member says who calls it.
 template <class Config, class Element>
 class consumer {
@@ -31,36 +26,37 @@ class consumer {
  public:
   /// `warp`: the calling warp's index in the block, known to the compiler as uniform.
   /// Called by: one thread
-  __device__ consumer(storage& shared, const parameters& p, int warp)
+  __device__ consumer(storage& shared, const parameters<Element>& p, int warp)
       : shared_(shared),
         p_(p),
         group_(warp / warpgroup::warps),
         is_first_warp_(warp % warpgroup::warps == 0) {}
 
-  /// Works on the items of a new list. Returns whether some are not done.
+  /// Works on the items of a new list; sets `undone` if some are not done then. Returns whether
+  /// there may be another list.
   /// Called by: one warpgroup
-  __device__ bool work_on_new_items() {
-    bool undone = false;
+  __device__ bool work_on_new_items(bool& undone) {
 #pragma unroll 1
     for (int i = 0; i < storage::listed; ++i) {
       shared_.queries_loaded[query_.buffer].wait(query_.parity);
       if (uniform(shared_.list[i].groups) == 0) {
         release_queries();
-        break;
+        return false;
       }
       undone |= !work_on<attempt::speculative>(i);
     }
-    return undone;
+    return true;
   }
 
-  /// Works on those items of the list that are not done. Returns whether some are still not.
+  /// Works on those items of the list that the attempt before has not done. Returns whether some
+  /// are still not.
   /// Called by: one warpgroup
   template <attempt Kind>
   __device__ bool work_on_undone_items() {
     bool undone = false;
 #pragma unroll 1
     for (int i = 0; i < storage::listed && uniform(shared_.list[i].groups) > 0; ++i) {
-      if (uniform(shared_.list[i].todo) == 0) continue;
+      if (uniform(shared_.list[i].undone_before(Kind)) == 0) continue;
       shared_.queries_loaded[query_.buffer].wait(query_.parity);
       undone |= !work_on<Kind>(i);
     }
@@ -82,15 +78,23 @@ class consumer {
     tile_walk walk;
   };
 
+  /// The tile of 64 queries of an item's that is the warpgroup's: by turns from the first and from
+  /// the last, for where causal a block's last queries see most keys.
+  /// Called by: one thread
+  __device__ int part_of(int index) const {
+    return index % 2 == 0 ? group_ : Config::groups - 1 - group_;
+  }
+
   /// Found anew where it is needed: while a warpgroup walks over tiles it has no registers for it.
   /// Called by: one warp
   __device__ place locate(int index) const {
     const listed_item& item = shared_.list[index];
+    const int part = part_of(index);
     place own;
-    own.query = uniform(item.query) + group_ * group_queries;
+    own.query = uniform(item.query) + part * group_queries;
     own.walk = walk_of(p_.head, own.query);
     const int tiles = uniform(item.tiles);
-    own.skipped = p_.head.causal ? min(uniform(item.groups) - 1 - group_, tiles) : 0;
+    own.skipped = p_.head.causal ? min(uniform(item.groups) - 1 - part, tiles) : 0;
     own.left = tiles - own.skipped - own.walk.tiles;
     return own;
   }
@@ -100,7 +104,7 @@ class consumer {
   template <attempt Kind>
   __device__ bool work_on(int index) {
     bool done = true;
-    if ((uniform(shared_.list[index].todo) >> group_ & 1) == 0) {
+    if ((uniform(shared_.list[index].undone_before(Kind)) >> part_of(index) & 1) == 0) {
       skip_tiles(uniform(shared_.list[index].tiles));
     } else {
       output_accumulator o;
@@ -111,9 +115,9 @@ class consumer {
         skip_tiles(own.skipped);
         if (own.walk.tiles > 0) {
           if constexpr (Kind == attempt::careful) {
-            attend_carefully(o, rows, own.walk);
+            attend_carefully(o, rows, own.walk, part_of(index));
           } else {
-            attend<Kind>(o, rows, own.walk);
+            attend<Kind>(o, rows, own.walk, part_of(index));
           }
         }
       }
@@ -153,8 +157,8 @@ class consumer {
 
   /// The queries [64 x Dh] as an operand: the tile, or a copy in registers.
   /// Called by: one warpgroup
-  __device__ decltype(auto) queries() const {
-    const tile& q = shared_.q[query_.buffer][group_];
+  __device__ decltype(auto) queries(int part) const {
+    const tile& q = shared_.q[query_.buffer][part];
     if constexpr (Config::queries_in_registers) {
       return warpgroup::load(q);
     } else {
@@ -215,9 +219,9 @@ class consumer {
   /// values of the tile before.
   /// Called by: one warpgroup
   template <attempt Kind>
-  __device__ void attend(output_accumulator& o, row_state& rows, const tile_walk& walk) {
+  __device__ void attend(output_accumulator& o, row_state& rows, const tile_walk& walk, int part) {
     score_tile scores;
-    decltype(auto) q = queries();
+    decltype(auto) q = queries(part);
     start_scores(scores, q, stage_);
     warpgroup::mma_wait<0>(scores);
     mask(scores, p_.head, walk.first_key, 0);
@@ -282,8 +286,9 @@ class consumer {
 
   /// All tiles of a walk, one after the other.
   /// Called by: one warpgroup
-  __device__ void attend_carefully(output_accumulator& o, row_state& rows, const tile_walk& walk) {
-    decltype(auto) q = queries();
+  __device__ void attend_carefully(output_accumulator& o, row_state& rows, const tile_walk& walk,
+                                   int part) {
+    decltype(auto) q = queries(part);
 #pragma unroll 1
     for (int t = 0; t < walk.tiles; ++t) {
       score_tile scores;
@@ -297,48 +302,12 @@ class consumer {
       operand_tile<tile_keys> weights = to_operand<Element>(scores);
       shared_.values_loaded[stage_.buffer].wait(stage_.parity);
       if (is_masked) {
-        add_values_with_weight(o, weights);
+        add_values_with_weight<Element>(o, weights, shared_.v[stage_.buffer]);
       } else {
         start_values(o, weights);
         warpgroup::mma_wait<0>(o);
       }
       release_tile();
-    }
-  }
-
-  /// O += P V of the current tile without the products of zero weights.
-  /// Called by: one warp
-  __device__ void add_values_with_weight(output_accumulator& o, operand_tile<tile_keys>& weights) {
-    const tile& v = shared_.v[stage_.buffer];
-    const int lane = warp::lane();
-#pragma unroll 1
-    for (int first_key = 0; first_key < tile_keys; first_key += 16) {
-#pragma unroll
-      for (int key = 0; key < 16; ++key) {
-        float weight[2];  // of the thread's rows
-#pragma unroll
-        for (int r = 0; r < 2; ++r) {
-          const std::uint32_t word =
-              __shfl_sync(~0u, weights.slice[0].word[key / 8 * 2 + r], lane / 4 * 4 + key % 8 / 2);
-          weight[r] = key % 2 == 0 ? low_element<Element>(word) : high_element<Element>(word);
-        }
-#pragma unroll
-        for (int i = 0; i < head_dim / 8; ++i) {
-          const auto values = v.template load<std::uint32_t>(first_key + key, 8 * i + lane % 4 * 2);
-          const float value[2] = {low_element<Element>(values), high_element<Element>(values)};
-#pragma unroll
-          for (int e = 0; e < 4; ++e) {
-            if (weight[e / 2] == 0) continue;
-            o.value[4 * i + e] = fmaf(weight[e / 2], value[e % 2], o.value[4 * i + e]);
-          }
-        }
-        if constexpr (Config::sums_by_product) {
-#pragma unroll
-          for (int e = 0; e < 4; ++e) o.value[head_dim / 2 + e] += weight[e / 2];
-        }
-      }
-#pragma unroll
-      for (int i = 0; i + 1 < weights.slices; ++i) weights.slice[i] = weights.slice[i + 1];
     }
   }
 
@@ -354,50 +323,44 @@ class consumer {
     } else {
       sums = warp::row_sum(rows.sums);
     }
-    // Also: the queries have been read by all, and O may take their place.
+    // Also: the queries have been read by all.
     const bool good = ptx::named_barrier_all<warpgroup::threads>(first_group_barrier + group_,
                                                                  is_finite(o, sums));
-    if (Kind != attempt::careful && !uniform(good)) return false;
-    const int query = uniform(item.query) + group_ * group_queries;
+    const int part = part_of(index);
+    if (Kind != attempt::careful && !uniform(good)) {
+      if (warpgroup::thread() == 0) {
+        atomicOr(&item.undone[static_cast<int>(Kind)], 1u << part);
+        if (Kind == attempt::speculative) atomicAdd(p_.redone, 1ull);
+      }
+      return false;
+    }
+    const int query = uniform(item.query) + part * group_queries;
     row_values factors;
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
       const float sum = sums.value[r];
       const int row = query + thread_row(r);
-      const bool sees_none = p_.head.causal && p_.head.diagonal(row) < 0;
-      factors.value[r] = sees_none ? 0 : ptx::reciprocal(sum);
+      factors.value[r] = p_.head.sees_none(row) ? 0 : ptx::reciprocal(sum);
       if (p_.lse != nullptr && warp::lane() % 4 == 0 && row < p_.head.queries) {
-        constexpr float ln2 = 0.693147180559945309f;
         const std::int64_t head = std::int64_t{item.batch} * p_.order.heads + item.head;
-        p_.lse[head * p_.head.queries + row] = (rows.offsets.value[r] + log2f(sum)) * ln2;
+        p_.lse[head * p_.head.queries + row] =
+            log_sum_exp(rows.offsets.value[r], sum, p_.head.sees_none(row));
       }
     }
     scale_rows(o, factors);
 
-    tile& staged = shared_.q[query_.buffer][group_];
-    warpgroup::store(staged, to_operand<Element>(first_columns<head_dim>(o)));
-    ptx::fence_proxy_async();
-    ptx::named_barrier_sync<warpgroup::threads>(first_group_barrier + group_);
-    if (is_first_warp_) {
-      warp::store_async(staged, p_.o, {item.batch, item.head, query});
-      if (ptx::elect_lane()) atomicAnd(&item.todo, ~(1u << group_));
-      warp::wait_stores_read();
+    Element* to[2];
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      const int row = query + thread_row(r);
+      to[r] = row < p_.head.queries ? p_.o.token(item.batch, item.head, row) : nullptr;
     }
+    warp::store_rows(to, first_columns<head_dim>(o));
     return true;
   }
 
-  /// Whether nothing of this thread's has left fp32's range.
-  /// Called by: one thread
-  __device__ static bool is_finite(const output_accumulator& o, const row_values& sums) {
-    constexpr float largest_sum = 1e30f;
-    float zero = 0;  // or NaN
-#pragma unroll
-    for (int i = 0; i < o.size; ++i) zero = fmaf(o.value[i], 0.0f, zero);
-    return sums.value[0] < largest_sum && sums.value[1] < largest_sum && zero == 0;
-  }
-
   storage& shared_;
-  const parameters& p_;
+  const parameters<Element>& p_;
   const int group_;
   const bool is_first_warp_;  ///< of the warpgroup
   ring_position<Config::stages> stage_;

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "kernels/attention/forward_sm90/forward_sm90.h"
+#include "kernels/attention/redone.h"
 #include "kernels/core/cuda_check.h"
 #include "kernels/core/device_attribute.h"
 #include "kernels/core/hopper.h"
@@ -28,8 +29,10 @@ void launch(const attention_args<T>& args, const forward_plan& plan, cuda_stream
       return launch_blocks_256(args, plan, stream);
     case 192:
       return launch_blocks_192(args, plan, stream);
-    default:
+    case 128:
       return launch_blocks_128(args, plan, stream);
+    default:
+      return launch_split_keys(args, plan, stream);
   }
 }
 
@@ -67,6 +70,7 @@ const registration<attention> registered{{
     .run = {dispatch::run<bf16>, dispatch::run<fp16>},
     .variant = dispatch::label,
     .variants = dispatch::names(),
+    .take_counts = attention_counts::take,
 }};
 
 }  // namespace

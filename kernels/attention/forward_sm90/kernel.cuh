@@ -17,7 +17,7 @@
 //   queries_loaded[b]    an item is listed, its queries are there     copy engine -> warpgroups
 //   keys_loaded[s], values_loaded[s]   a tile's keys, its values      copy engine -> warpgroups
 //   consumed[s]          the tile has been read                       warpgroups -> fetching warp
-//   queries_consumed[b]  and so have the queries, and O is stored     warpgroups -> fetching warp
+//   queries_consumed[b]  and so have the queries                      warpgroups -> fetching warp
 //
 // When the list is full, or there are no more blocks, those that are not done are tried again. So
 // what is redone, and how, depends on the inputs only, not on which CTA was first.
@@ -33,11 +33,12 @@ namespace based::attention_sm90 {
 
 template <class Config, class Element>
 __global__ void __launch_bounds__(cta_threads<Config>, 1)
-    forward_kernel(const __grid_constant__ parameters p) {
+    forward_kernel(const __grid_constant__ parameters<Element> p) {
   extern __shared__ __align__(1024) char shared_bytes[];
   using storage = shared_storage<Config, Element>;
   storage& shared = *reinterpret_cast<storage*>(shared_bytes);
   if (threadIdx.x == 0) {
+    for (const CUtensorMap* map : {&p.q, &p.k, &p.v}) ptx::prefetch_tensor_map(map);
     for (int i = 0; i < storage::query_buffers; ++i) {
       shared.queries_loaded[i].init(1);
       shared.queries_consumed[i].init(Config::groups);
@@ -56,29 +57,30 @@ __global__ void __launch_bounds__(cta_threads<Config>, 1)
   __syncthreads();
 
   const int warp = warp::uniform_index();
+  // Whether any warpgroup has left an item undone. Also, all have read the list.
+  const auto vote = [](bool undone) {
+    return ptx::named_barrier_any<vote_barrier, consumer_threads<Config> + warp_size>(undone);
+  };
   const auto consume = [&](int) {
     consumer<Config, Element> role(shared, p, warp);
     for (bool more = true; more;) {
-      bool undone = role.work_on_new_items();
-      more = __syncthreads_or(false);
-      if (!__syncthreads_or(undone)) continue;
-      undone = role.template work_on_undone_items<attempt::online>();
-      if (!__syncthreads_or(undone)) continue;
-      role.template work_on_undone_items<attempt::careful>();
-      __syncthreads();
+      bool undone = false;
+      more = role.work_on_new_items(undone);
+      if (!vote(undone)) continue;
+      if (!vote(role.template work_on_undone_items<attempt::online>())) continue;
+      vote(role.template work_on_undone_items<attempt::careful>());
     }
   };
   const auto produce = [&](int) {
+    if (warp != Config::groups * warpgroup::warps) return;
     producer<Config, Element> role(shared, p);
-    const bool fetches = warp == Config::groups * warpgroup::warps;
     for (bool more = true; more;) {
-      if (fetches) more = role.fetch_new_items();
-      more = __syncthreads_or(fetches && more);
-      if (!__syncthreads_or(false)) continue;
-      if (fetches) role.fetch_undone_items();
-      if (!__syncthreads_or(false)) continue;
-      if (fetches) role.fetch_undone_items();
-      __syncthreads();  // before the list is filled again
+      more = role.fetch_new_items();
+      if (!vote(false)) continue;
+      role.fetch_undone_items(attempt::online);
+      if (!vote(false)) continue;
+      role.fetch_undone_items(attempt::careful);
+      vote(false);
     }
   };
   using roles = role_split<1, warpgroup_role{Config::groups, Config::consumer_registers},

@@ -11,6 +11,7 @@ namespace {
 constexpr std::string_view blocks_256 = "blocks_256";
 constexpr std::string_view blocks_192 = "blocks_192";
 constexpr std::string_view blocks_128 = "blocks_128";
+constexpr std::string_view split_keys = "split_keys";
 
 /// What a variant costs, measured on an H200: microseconds.
 struct block_costs {
@@ -104,7 +105,7 @@ template <int Queries>
 unsupported_reason unsupported(const attention_problem& problem, const card& on) {
   constexpr std::int64_t longest = std::int64_t{1} << 30;
   if (!on.is_hopper) return "needs a Hopper GPU (compute capability 9.0)";
-  if (find_costs(problem.head_dim, Queries) == nullptr) {
+  if (Queries != group_queries && find_costs(problem.head_dim, Queries) == nullptr) {
     return "has no blocks of " + std::to_string(Queries) + " queries at head dimension " +
            std::to_string(problem.head_dim);
   }
@@ -139,10 +140,40 @@ forward_rule::planned make_plan(const attention_problem& problem, const card& on
   return {plan, 1000 * us};
 }
 
+/// What splitting keys costs, measured on an H200: microseconds.
+struct split_costs {
+  int head_dim;
+  double launch;  ///< and the first keys from memory
+  double block;   ///< begin and end of a block
+  double step;    ///< four tiles of 64 keys, one a warpgroup
+};
+constexpr std::array costs_of_splits = {split_costs{64, 5.0, 1.6, 1.0},
+                                        split_costs{128, 5.0, 2.0, 1.5}};
+
+forward_rule::planned make_split_plan(const attention_problem& problem, const card& on) {
+  constexpr int warpgroups = 4;
+  const head_shape head = shape_of(problem);
+  const int all_heads = static_cast<int>(problem.batch * problem.heads);
+  const int blocks = count_blocks(problem, group_queries);
+  const block_order order = {static_cast<int>(problem.heads), all_heads, blocks, all_heads};
+  const split_costs& cost =
+      *std::ranges::find(costs_of_splits, problem.head_dim, &split_costs::head_dim);
+  double us_of_head = 0, longest = 0;
+  for (int i = 0; i < blocks; ++i) {
+    const int steps = (walk_of(head, i * group_queries).tiles + warpgroups - 1) / warpgroups;
+    const double us = cost.block + steps * cost.step;
+    us_of_head += us;
+    longest = std::max(longest, us);
+  }
+  const double us = cost.launch + std::max(longest, us_of_head * all_heads / on.multiprocessors);
+  return {{group_queries, order, order.items(), false}, 1000 * us};
+}
+
 const std::array rules = {
     forward_rule{blocks_256, unsupported<256>, make_plan<256>},
     forward_rule{blocks_192, unsupported<192>, make_plan<192>},
     forward_rule{blocks_128, unsupported<128>, make_plan<128>},
+    forward_rule{split_keys, unsupported<group_queries>, make_split_plan},
 };
 
 }  // namespace
@@ -174,8 +205,9 @@ double executed_flops(const attention_problem& problem, const forward_plan& plan
   const head_shape head = shape_of(problem);
   std::int64_t tiles = 0;
   for (int i = 0; i < plan.order.blocks; ++i) tiles += tiles_of_block(head, plan.block_queries, i);
-  const int sum_columns =
-      problem.head_dim == 64 && !problem.lse ? 8 : 0;  // forward_sm90/config.cuh
+  const bool sums_by_product =  // forward_sm90/config.cuh
+      problem.head_dim == 64 && !problem.lse && plan.block_queries != group_queries;
+  const int sum_columns = sums_by_product ? 8 : 0;
   return 2.0 * group_queries * tile_keys * (2 * problem.head_dim + sum_columns) *
          static_cast<double>(tiles) * plan.order.all_heads;
 }

@@ -14,7 +14,7 @@ class producer {
 
  public:
   /// Called by: one thread
-  __device__ producer(storage& shared, const parameters& p) : shared_(shared), p_(p) {}
+  __device__ producer(storage& shared, const parameters<Element>& p) : shared_(shared), p_(p) {}
 
   /// Fills the list with this CTA's next items, and fetches what they need, as far ahead as there
   /// is room. Returns whether there may be more. Called by: one warp
@@ -30,12 +30,12 @@ class producer {
     return true;
   }
 
-  /// Fetches once more what those items of the list need that are not done.
+  /// Fetches once more what those items of the list need that the attempt before has not done.
   /// Called by: one warp
-  __device__ void fetch_undone_items() {
+  __device__ void fetch_undone_items(attempt next) {
 #pragma unroll 1
     for (int i = 0; i < storage::listed && shared_.list[i].groups > 0; ++i) {
-      if (shared_.list[i].todo != 0) fetch(shared_.list[i]);
+      if (shared_.list[i].undone_before(next) != 0) fetch(shared_.list[i]);
     }
   }
 
@@ -67,7 +67,6 @@ class producer {
       const tile_walk walk = walk_of(p_.head, item.query, item.groups);
       item.first_key = walk.first_key;
       item.tiles = walk.tiles;
-      item.todo = (1u << item.groups) - 1;
     }
     if (warp::lane() == 0) entry = item;
     __syncwarp();
@@ -119,7 +118,7 @@ class producer {
   }
 
   storage& shared_;
-  const parameters& p_;
+  const parameters<Element>& p_;
   ring_position<Config::stages> stage_;
   ring_position<storage::query_buffers> query_;
   int round_ = 0;

@@ -20,6 +20,9 @@ struct head_shape {
 
   /// Key that the query at `query` sees last, where causal; negative: it sees none.
   BASED_HOST_DEVICE constexpr int diagonal(int query) const { return query + keys - queries; }
+  BASED_HOST_DEVICE constexpr bool sees_none(int query) const {
+    return causal && diagonal(query) < 0;
+  }
 };
 
 /// The key tiles of a warpgroup's or a block's queries, from the last keys to the first: tile t is

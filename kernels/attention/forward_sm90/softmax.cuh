@@ -45,4 +45,59 @@ __device__ inline row_values offsets_of(const row_values& maxima, float log2_sca
   return {offset(maxima.value[0]), offset(maxima.value[1])};
 }
 
+/// O += P V [64 x Dh] without the products of weights that are zero, which would be NaN where V is
+/// not finite. Columns of O past those of V add up the weights. Slow.
+/// Called by: one warpgroup
+template <class Element, int Cols, class Tile>
+__device__ inline void add_values_with_weight(accumulator_tile<Cols>& o,
+                                              operand_tile<tile_keys> weights, const Tile& v) {
+  const int lane = warp::lane();
+#pragma unroll 1
+  for (int first_key = 0; first_key < tile_keys; first_key += 16) {
+#pragma unroll
+    for (int key = 0; key < 16; ++key) {
+      float weight[2];  // of the thread's rows
+#pragma unroll
+      for (int r = 0; r < 2; ++r) {
+        const std::uint32_t word =
+            __shfl_sync(~0u, weights.slice[0].word[key / 8 * 2 + r], lane / 4 * 4 + key % 8 / 2);
+        weight[r] = key % 2 == 0 ? low_element<Element>(word) : high_element<Element>(word);
+      }
+#pragma unroll
+      for (int i = 0; i < Tile::cols / 8; ++i) {
+        const auto values = v.template load<std::uint32_t>(first_key + key, 8 * i + lane % 4 * 2);
+        const float value[2] = {low_element<Element>(values), high_element<Element>(values)};
+#pragma unroll
+        for (int e = 0; e < 4; ++e) {
+          if (weight[e / 2] == 0) continue;
+          o.value[4 * i + e] = fmaf(weight[e / 2], value[e % 2], o.value[4 * i + e]);
+        }
+      }
+#pragma unroll
+      for (int i = Tile::cols / 2; i < o.size; ++i) o.value[i] += weight[i % 4 / 2];
+    }
+#pragma unroll
+    for (int i = 0; i + 1 < weights.slices; ++i) weights.slice[i] = weights.slice[i + 1];
+  }
+}
+
+/// Whether nothing of this thread's has left fp32's range.
+/// Called by: one thread
+template <int Cols>
+__device__ inline bool is_finite(const accumulator_tile<Cols>& o, const row_values& sums) {
+  constexpr float largest_sum = 1e30f;
+  float zero = 0;  // or NaN
+#pragma unroll
+  for (int i = 0; i < o.size; ++i) zero = fmaf(o.value[i], 0.0f, zero);
+  return sums.value[0] < largest_sum && sums.value[1] < largest_sum && zero == 0;
+}
+
+/// The natural logarithm of a row's sum of exponentials, which is 2^offset times `sum`; NaN where
+/// the row sees keys and all its scores are minus infinity, as its output.
+/// Called by: one thread
+__device__ inline float log_sum_exp(float offset, float sum, bool sees_none) {
+  constexpr float ln2 = 0.693147180559945309f;
+  return sum == 0 && !sees_none ? NAN : (offset + log2f(sum)) * ln2;
+}
+
 }  // namespace based::attention_sm90
