@@ -8,7 +8,7 @@
 
 #include "kernels/attention/forward_sm90/schedule.h"
 #include "kernels/core/hopper.h"
-#include "kernels/tile/barrier.cuh"
+#include "kernels/tile/pipeline.cuh"
 #include "kernels/tile/shared_tile.cuh"
 #include "kernels/tile/warpgroup.cuh"
 
@@ -123,11 +123,9 @@ struct shared_storage {
   tile v[stages];                         ///< [64 x Dh]
   [[no_unique_address]] ones_tile ones;
   listed_item list[listed];
-  barrier queries_loaded[query_buffers];  ///< and an item is in the list
-  barrier queries_consumed[query_buffers];
-  barrier keys_loaded[stages];
-  barrier values_loaded[stages];
-  barrier consumed[stages];
+  ring<query_buffers> query_ring;  ///< full: an item is in the list, too
+  fill_ring<stages> key_fills;     ///< keys and values are released together, by value_ring
+  ring<stages> value_ring;
 };
 inline constexpr std::size_t most_shared_bytes = hopper::most_cta_bytes;
 static_assert(sizeof(shared_storage<blocks_256<false>, bf16>) <= most_shared_bytes);

@@ -38,7 +38,7 @@ class consumer {
   __device__ bool work_on_new_items(bool& undone) {
 #pragma unroll 1
     for (int i = 0; i < storage::listed; ++i) {
-      shared_.queries_loaded[query_.buffer].wait(query_.parity);
+      shared_.query_ring.wait_full(query_);
       if (uniform(shared_.list[i].groups) == 0) {
         release_queries();
         return false;
@@ -57,7 +57,7 @@ class consumer {
 #pragma unroll 1
     for (int i = 0; i < storage::listed && uniform(shared_.list[i].groups) > 0; ++i) {
       if (uniform(shared_.list[i].undone_before(Kind)) == 0) continue;
-      shared_.queries_loaded[query_.buffer].wait(query_.parity);
+      shared_.query_ring.wait_full(query_);
       undone |= !work_on<Kind>(i);
     }
     return undone;
@@ -132,14 +132,14 @@ class consumer {
   /// The buffer of the item's queries may be filled again.
   /// Called by: one warpgroup
   __device__ void release_queries() {
-    if (is_first_warp_) shared_.queries_consumed[query_.buffer].warp_arrive();
+    if (is_first_warp_) shared_.query_ring.warp_release(query_);
     query_.advance();
   }
 
   /// The stage of the current tile may be filled again.
   /// Called by: one warp
   __device__ void release_tile() {
-    shared_.consumed[stage_.buffer].warp_arrive();
+    shared_.value_ring.warp_release(stage_);
     stage_.advance();
   }
 
@@ -149,8 +149,8 @@ class consumer {
   __device__ void skip_tiles(int count) {
 #pragma unroll 1
     for (; count > 0; --count) {
-      shared_.keys_loaded[stage_.buffer].wait(stage_.parity);
-      shared_.values_loaded[stage_.buffer].wait(stage_.parity);
+      shared_.key_fills.wait_full(stage_);
+      shared_.value_ring.wait_full(stage_);
       release_tile();
     }
   }
@@ -171,7 +171,7 @@ class consumer {
   template <class Queries>
   __device__ void start_scores(score_tile& scores, const Queries& q,
                                ring_position<Config::stages> at) {
-    shared_.keys_loaded[at.buffer].wait(at.parity);
+    shared_.key_fills.wait_full(at);
     warpgroup::mma_fence();
     warpgroup::mma_ABt<ptx::mma_mode::overwrite>(scores, q, shared_.k[at.buffer]);
     warpgroup::mma_commit();
@@ -190,7 +190,7 @@ class consumer {
   /// Starts O += P V [64 x Dh] of the current tile.
   /// Called by: one warpgroup
   __device__ void start_values(output_accumulator& o, const operand_tile<tile_keys>& weights) {
-    shared_.values_loaded[stage_.buffer].wait(stage_.parity);
+    shared_.value_ring.wait_full(stage_);
     warpgroup::mma_fence();
 #pragma unroll
     for (int i = 0; i < weights.slices; ++i) multiply_values(o, weights.slice[i], i);
@@ -260,7 +260,7 @@ class consumer {
                               const Queries& q, const tile_walk& walk) {
     const auto step = [&](score_tile& now, score_tile& next) {
       start_scores(next, q, stage_.next());
-      shared_.values_loaded[stage_.buffer].wait(stage_.parity);
+      shared_.value_ring.wait_full(stage_);
 #pragma unroll
       for (int i = 0; i < tile_keys / 16; ++i) {
         auto& slice = reinterpret_cast<accumulator_tile<16>&>(now.value[8 * i]);
@@ -300,7 +300,7 @@ class consumer {
       weigh<attempt::online>(scores, rows, factors);
       scale_rows(o, factors);
       operand_tile<tile_keys> weights = to_operand<Element>(scores);
-      shared_.values_loaded[stage_.buffer].wait(stage_.parity);
+      shared_.value_ring.wait_full(stage_);
       if (is_masked) {
         add_values_with_weight<Element>(o, weights, shared_.v[stage_.buffer]);
       } else {

@@ -14,10 +14,11 @@
 // Grid: as many CTAs as multiprocessors; each works on one block after the other, and lists them.
 // One warp fetches, ahead of the others, and they meet in barriers:
 //
-//   queries_loaded[b]    an item is listed, its queries are there     copy engine -> warpgroups
-//   keys_loaded[s], values_loaded[s]   a tile's keys, its values      copy engine -> warpgroups
-//   consumed[s]          the tile has been read                       warpgroups -> fetching warp
-//   queries_consumed[b]  and so have the queries                      warpgroups -> fetching warp
+//   query_ring   full: an item is listed, its queries are there   copy engine -> warpgroups
+//                released: the queries have been read             warpgroups -> fetching warp
+//   key_fills    a tile's keys are there                          copy engine -> warpgroups
+//   value_ring   full: a tile's values are there                  copy engine -> warpgroups
+//                released: its keys and values have been read     warpgroups -> fetching warp
 //
 // When the list is full, or there are no more blocks, those that are not done are tried again. So
 // what is redone, and how, depends on the inputs only, not on which CTA was first.
@@ -39,15 +40,9 @@ __global__ void __launch_bounds__(cta_threads<Config>, 1)
   storage& shared = *reinterpret_cast<storage*>(shared_bytes);
   if (threadIdx.x == 0) {
     for (const CUtensorMap* map : {&p.q, &p.k, &p.v}) ptx::prefetch_tensor_map(map);
-    for (int i = 0; i < storage::query_buffers; ++i) {
-      shared.queries_loaded[i].init(1);
-      shared.queries_consumed[i].init(Config::groups);
-    }
-    for (int i = 0; i < storage::stages; ++i) {
-      shared.keys_loaded[i].init(1);
-      shared.values_loaded[i].init(1);
-      shared.consumed[i].init(Config::groups * warpgroup::warps);
-    }
+    shared.query_ring.init(1, Config::groups);
+    shared.key_fills.init(1);
+    shared.value_ring.init(1, Config::groups * warpgroup::warps);
     ptx::fence_mbarrier_init();
   }
   if constexpr (Config::sums_by_product) {

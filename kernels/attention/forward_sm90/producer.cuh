@@ -80,8 +80,8 @@ class producer {
 
   /// Called by: one warp
   __device__ void fetch_queries(const listed_item& item) {
-    barrier& loaded = shared_.queries_loaded[query_.buffer];
-    shared_.queries_consumed[query_.buffer].wait(query_.parity ^ 1);
+    barrier& loaded = shared_.query_ring.filled(query_);
+    shared_.query_ring.wait_empty(query_);
     if (ptx::elect_lane()) {
       loaded.arrive_expect(item.tiles > 0 ? item.groups * storage::tile::bytes : 0);
 #pragma unroll 1
@@ -100,9 +100,9 @@ class producer {
 #pragma unroll 1
     for (int t = 0; t < item.tiles; ++t, at.token -= tile_keys) {
       const int stage = stage_.buffer;
-      shared_.consumed[stage].wait(stage_.parity ^ 1);
-      warp::load_async(shared_.keys_loaded[stage], at, tile_copy{shared_.k[stage], p_.k});
-      warp::load_async(shared_.values_loaded[stage], at, tile_copy{shared_.v[stage], p_.v});
+      shared_.value_ring.wait_empty(stage_);
+      warp::load_async(shared_.key_fills.filled(stage), at, tile_copy{shared_.k[stage], p_.k});
+      warp::load_async(shared_.value_ring.filled(stage), at, tile_copy{shared_.v[stage], p_.v});
       stage_.advance();
     }
   }

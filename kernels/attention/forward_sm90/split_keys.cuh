@@ -43,8 +43,8 @@ struct split_storage {
   float maxima[Config::groups][group_queries];     ///< m_g
   float sums[Config::groups][group_queries];       ///< l_g
   barrier queries_loaded;
-  barrier keys_loaded[Config::groups][Config::stages];
-  barrier values_loaded[Config::groups][Config::stages];
+  fill_ring<Config::stages> key_fills[Config::groups];
+  fill_ring<Config::stages> value_fills[Config::groups];
 
   /// Eight elements of a row of O_g [64 x Dh], fp32. Rows are as long as all banks or twice that,
   /// so their eights change places. Called by: one thread
@@ -143,13 +143,13 @@ class key_part {
   /// Called by: one warpgroup
   __device__ void fetch_keys(int t, ring_position<Config::stages> to) {
     if (!is_first_warp_ || t >= walk_.tiles) return;
-    warp::load_async(shared_.keys_loaded[group_][to.buffer], keys_of(t),
+    warp::load_async(shared_.key_fills[group_].filled(to), keys_of(t),
                      tile_copy{shared_.tiles[group_][to.buffer].k, p_.k});
   }
   /// Called by: one warpgroup
   __device__ void fetch_values(int t, ring_position<Config::stages> to) {
     if (!is_first_warp_ || t >= walk_.tiles) return;
-    warp::load_async(shared_.values_loaded[group_][to.buffer], keys_of(t),
+    warp::load_async(shared_.value_fills[group_].filled(to), keys_of(t),
                      tile_copy{shared_.tiles[group_][to.buffer].v, p_.v});
   }
 
@@ -172,7 +172,7 @@ class key_part {
     for (int t = group_; t < walk_.tiles; t += Config::groups) {
       auto& own = shared_.tiles[group_][stage_.buffer];
       score_tile scores;
-      shared_.keys_loaded[group_][stage_.buffer].wait(stage_.parity);
+      shared_.key_fills[group_].wait_full(stage_);
       warpgroup::mma_fence();
       warpgroup::mma_ABt<ptx::mma_mode::overwrite>(scores, shared_.q, own.k);
       warpgroup::mma_commit();
@@ -198,7 +198,7 @@ class key_part {
       exp2_rows(scores, p_.log2_scale, offsets);
       sums_ = fold_sum(scores, sums_);
       const operand_tile<tile_keys> weights = to_operand<Element>(scores);
-      shared_.values_loaded[group_][stage_.buffer].wait(stage_.parity);
+      shared_.value_fills[group_].wait_full(stage_);
       if (Kind == attempt::careful && is_masked) {
         add_values_with_weight<Element>(o_, weights, own.v);
       } else {
@@ -261,10 +261,8 @@ __global__ void __launch_bounds__(Config::threads, 1)
     for (const CUtensorMap* map : {&p.q, &p.k, &p.v}) ptx::prefetch_tensor_map(map);
     shared.queries_loaded.init(1);
     for (int g = 0; g < Config::groups; ++g) {
-      for (int i = 0; i < Config::stages; ++i) {
-        shared.keys_loaded[g][i].init(1);
-        shared.values_loaded[g][i].init(1);
-      }
+      shared.key_fills[g].init(1);
+      shared.value_fills[g].init(1);
     }
     ptx::fence_mbarrier_init();
   }
