@@ -30,7 +30,7 @@ struct blocks_256 {
   static constexpr int consumer_registers = 112;
   static constexpr int producer_registers = 32;
   static constexpr bool queries_in_registers = false;
-  static constexpr bool sums_by_product = !ExactSums;
+  static constexpr bool sums_by_product = sums_in_products(head_dim, ExactSums);
   static constexpr bool scores_ahead = false;
 };
 
@@ -43,7 +43,7 @@ struct blocks_192 {
   static constexpr int consumer_registers = 160;
   static constexpr int producer_registers = 32;
   static constexpr bool queries_in_registers = HeadDim == 64 && !ExactSums;  // or they are too few
-  static constexpr bool sums_by_product = !ExactSums;
+  static constexpr bool sums_by_product = sums_in_products(head_dim, ExactSums);
   static constexpr bool scores_ahead = HeadDim == 64;
 };
 

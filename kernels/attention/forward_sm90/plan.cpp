@@ -205,8 +205,8 @@ double executed_flops(const attention_problem& problem, const forward_plan& plan
   const head_shape head = shape_of(problem);
   std::int64_t tiles = 0;
   for (int i = 0; i < plan.order.blocks; ++i) tiles += tiles_of_block(head, plan.block_queries, i);
-  const bool sums_by_product =  // forward_sm90/config.cuh
-      problem.head_dim == 64 && !problem.lse && plan.block_queries != group_queries;
+  const bool sums_by_product =
+      plan.block_queries != group_queries && sums_in_products(problem.head_dim, problem.lse);
   const int sum_columns = sums_by_product ? 8 : 0;
   return 2.0 * group_queries * tile_keys * (2 * problem.head_dim + sum_columns) *
          static_cast<double>(tiles) * plan.order.all_heads;

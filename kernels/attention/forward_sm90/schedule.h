@@ -11,6 +11,13 @@ namespace based::attention_sm90 {
 inline constexpr int group_queries = 64;  ///< rows of a warpgroup's tile
 inline constexpr int tile_keys = 64;      ///< of a key tile
 
+/// Whether products sum up the weights of blocks, as columns beside V: those of rounded weights,
+/// which cost little only where V has 64 columns. `exact`: weights are summed before they are
+/// rounded, as the log-sum-exp needs them.
+constexpr bool sums_in_products(int head_dim, bool exact) {
+  return head_dim == 64 && !exact;
+}
+
 /// What a head looks like; all heads of a call look alike.
 struct head_shape {
   int queries;
