@@ -1,11 +1,11 @@
-"""Whether CUDA sources keep the rules that clang-tidy cannot check in them: names, tags.
+"""Whether sources keep the rules that clang-tidy cannot check in them: names, tags.
 
 usage: kernel_names.py FILE...
 
-Functions and types are snake_case, kernels end in _kernel, and template parameters, types and
-values alike, are CamelCase. In kernels/ptx and kernels/tile the comment above a device function
-ends with who calls it: one thread, one warp, one warpgroup or one block. One line for each breach;
-exit status: 0 clean, 1 not.
+Template parameters, types and values alike, are CamelCase. In CUDA sources functions and types are
+snake_case, and kernels end in _kernel. In kernels/ptx and kernels/tile the comment above a device
+function ends with who calls it: one thread, one warp, one warpgroup or one block. One line for each
+breach; exit status: 0 clean, 1 not.
 """
 
 import pathlib
@@ -59,19 +59,27 @@ def template_parameters(code):
             end += 1
 
 
-def bad_names(text):
-    """(line, message) of each name in a source that breaks a rule."""
+def bad_parameters(text):
+    """(line, message) of each template parameter in a source that breaks the rule."""
     code = COMMENT_OR_TEXT.sub(blanked, text)
-    found = []
+    return [
+        (code.count("\n", 0, position) + 1, f"template parameter {name} must be CamelCase")
+        for position, name in template_parameters(code)
+        if not CAMEL_CASE.match(name)
+    ]
 
-    def note(position, message):
-        found.append((code.count("\n", 0, position) + 1, message))
+
+def bad_names(text):
+    """(line, message) of each name in a CUDA source that breaks a rule."""
+    code = COMMENT_OR_TEXT.sub(blanked, text)
+    found = bad_parameters(text)
 
     def look(pattern, rule, message):
         for match in pattern.finditer(code):
             name = next(filter(None, match.groups()))
             if not rule(name):
-                note(match.start(), message.format(name))
+                line = code.count("\n", 0, match.start()) + 1
+                found.append((line, message.format(name)))
 
     kernels = code.count("__global__")
     if kernels != len(KERNEL.findall(code)):
@@ -80,9 +88,6 @@ def bad_names(text):
     look(KERNEL, SNAKE_CASE.match, "kernel {} must be snake_case")
     look(TYPE, SNAKE_CASE.match, "type {} must be snake_case")
     look(FUNCTION, SNAKE_CASE.match, "function {} must be snake_case")
-    for position, name in template_parameters(code):
-        if not CAMEL_CASE.match(name):
-            note(position, f"template parameter {name} must be CamelCase")
     return sorted(set(found))
 
 
@@ -105,6 +110,8 @@ def untagged(text):
 def breaches(path):
     """(line, message) of all that breaks a rule in a source."""
     text = path.read_text(encoding="utf-8")
+    if path.suffix not in (".cu", ".cuh"):
+        return bad_parameters(text)
     *_, above, kernels, layer = ("", "", *path.resolve().parent.parts)
     tagged = above != "tests" and kernels == "kernels" and layer in ("ptx", "tile")
     return sorted(bad_names(text) + (untagged(text) if tagged else []))

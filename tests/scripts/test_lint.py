@@ -113,6 +113,17 @@ def test_a_name_against_the_rules_is_found(library, run, root, tmp_path, good, b
     assert done.stdout.startswith(f"{source}:")
 
 
+@pytest.mark.parametrize("name", ["source.h", "source.cpp"])
+def test_host_code_is_read_for_template_parameters_alone(run, root, tmp_path, name):
+    source = tmp_path / name
+    source.write_text("template <int Rows>\nclass Suite {};\n")
+    assert run(sys.executable, root / "scripts/lib/kernel_names.py", source).returncode == 0
+    source.write_text("class Suite {};\ntemplate <int rows>\nclass Other {};\n")
+    done = run(sys.executable, root / "scripts/lib/kernel_names.py", source)
+    assert done.returncode == 1
+    assert done.stdout == f"{source}:2: template parameter rows must be CamelCase\n"
+
+
 GOOD_TAGS = """
 /// Adds.
 /// Called by: one thread
