@@ -17,7 +17,7 @@
 //   queries_loaded[b]    an item is listed, its queries are there     copy engine -> warpgroups
 //   keys_loaded[s], values_loaded[s]   a tile's keys, its values      copy engine -> warpgroups
 //   consumed[s]          the tile has been read                       warpgroups -> fetching warp
-//   queries_consumed[b]  and so have the queries                      warpgroups -> fetching warp
+//   queries_consumed[b]  and so have the queries, and O is stored     warpgroups -> fetching warp
 //
 // When the list is full, or there are no more blocks, those that are not done are tried again. So
 // what is redone, and how, depends on the inputs only, not on which CTA was first.
@@ -33,12 +33,12 @@ namespace based::attention_sm90 {
 
 template <class Config, class Element>
 __global__ void __launch_bounds__(cta_threads<Config>, 1)
-    forward_kernel(const __grid_constant__ parameters<Element> p) {
+    forward_kernel(const __grid_constant__ parameters p) {
   extern __shared__ __align__(1024) char shared_bytes[];
   using storage = shared_storage<Config, Element>;
   storage& shared = *reinterpret_cast<storage*>(shared_bytes);
   if (threadIdx.x == 0) {
-    for (const CUtensorMap* map : {&p.q, &p.k, &p.v}) ptx::prefetch_tensor_map(map);
+    for (const CUtensorMap* map : {&p.q, &p.k, &p.v, &p.o}) ptx::prefetch_tensor_map(map);
     for (int i = 0; i < storage::query_buffers; ++i) {
       shared.queries_loaded[i].init(1);
       shared.queries_consumed[i].init(Config::groups);
@@ -48,6 +48,7 @@ __global__ void __launch_bounds__(cta_threads<Config>, 1)
       shared.values_loaded[i].init(1);
       shared.consumed[i].init(Config::groups * warpgroup::warps);
     }
+    shared.undone.init(Config::groups * warpgroup::warps + 1);
     ptx::fence_mbarrier_init();
   }
   if constexpr (Config::sums_by_product) {
@@ -58,9 +59,8 @@ __global__ void __launch_bounds__(cta_threads<Config>, 1)
 
   const int warp = warp::uniform_index();
   // Whether any warpgroup has left an item undone. Also, all have read the list.
-  const auto vote = [](bool undone) {
-    return ptx::named_barrier_any<vote_barrier, consumer_threads<Config> + warp_size>(undone);
-  };
+  int votes = 0;
+  const auto vote = [&](bool undone) { return shared.undone.any(undone, ++votes); };
   const auto consume = [&](int) {
     consumer<Config, Element> role(shared, p, warp);
     for (bool more = true; more;) {
