@@ -16,6 +16,7 @@ namespace based::attention_sm80 {
 namespace {
 
 constexpr std::int64_t largest_grid = std::numeric_limits<std::int32_t>::max();
+constexpr std::int64_t widest_grid = 65535;  // in its second and third dimension
 // Queries are counted past the last one to the end of a tile, and keys past that by their offset.
 constexpr std::int64_t most_tokens = largest_grid / 2 - query_tile;
 
@@ -38,12 +39,12 @@ void launch(const attention_args<T>& args, cuda_stream stream) {
                            .seqlen = narrow(problem.seqlen),
                            .keys = narrow(problem.keys()),
                            .window = narrow(window),
-                           .query_tiles = narrow(query_tiles(problem)),
                            .heads = narrow(problem.heads),
                            .group = narrow(problem.heads / problem.key_heads()),
                            .log2_scale = problem.softmax_scale() * std::numbers::log2e_v<float>,
                            .causal = problem.causal};
-  const auto blocks = static_cast<unsigned>(query_tiles(problem) * problem.batch * problem.heads);
+  const dim3 blocks(static_cast<unsigned>(query_tiles(problem)),
+                    static_cast<unsigned>(problem.heads), static_cast<unsigned>(problem.batch));
   launch_kernel(forward_kernel<T, HeadDim>,
                 {.grid = blocks, .block = threads, .shared_bytes = sizeof(shared_storage<HeadDim>)},
                 stream, p);
@@ -80,8 +81,8 @@ unsupported_reason unsupported(const attention_problem& problem) {
   if (problem.seqlen > most_tokens || problem.keys() > most_tokens) {
     return "more than " + std::to_string(most_tokens) + " tokens";
   }
-  if (query_tiles(problem) > largest_grid / problem.heads / problem.batch) {
-    return "too many tiles of queries for one grid";
+  if (std::max(problem.heads, problem.batch) > widest_grid) {
+    return "more heads or sequences than " + std::to_string(widest_grid);
   }
   return std::nullopt;
 }

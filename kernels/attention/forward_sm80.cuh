@@ -11,7 +11,7 @@
 // tile to tile, as FlashAttention does. Where that is not finite either, a third pass keeps what is
 // no number to the rows that see it.
 //
-// Grid: tiles of 128 queries, the last first, times (batch, head). Each of four warps owns 32
+// Grid: tiles of 128 queries, the last first, heads, batch. Each of four warps owns 32
 // queries, so that a block of K or V from shared memory serves two products; S, P and O never leave
 // registers. Keys and values of the next tile are on their way while one is worked on: with head
 // dimension 64 both, in a second buffer; with 128 by turns, the values behind Q K^T and the keys
@@ -45,9 +45,8 @@ template <int HeadDim>
 struct config {
   static constexpr int slices = HeadDim / 16;
   static constexpr int buffers = HeadDim == 64 ? 2 : 1;  // of keys and of values
-  // What stays in registers: with head dimension 128 there is room for neither.
+  // Whether queries stay in registers: with head dimension 128 there is no room.
   static constexpr bool holds_queries = HeadDim == 64;
-  static constexpr bool holds_block = HeadDim == 64;
   static constexpr int blocks_per_multiprocessor = 2;
 };
 
@@ -64,7 +63,6 @@ struct parameters {
   int seqlen;
   int keys;
   int window;  // as large as `keys` where there is none
-  int query_tiles;
   int heads;
   int group;         // query heads that share a key head
   float log2_scale;  // the scores' scale times log2(e)
@@ -92,11 +90,10 @@ struct query_block {
   /// Called by: one thread
   template <class T>
   __device__ explicit query_block(const parameters<T>& p) {
-    const int batch_head = static_cast<int>(blockIdx.x) / p.query_tiles;
-    const int tile = p.query_tiles - 1 - static_cast<int>(blockIdx.x) % p.query_tiles;
-    batch = batch_head / p.heads;
-    head = batch_head % p.heads;
-    key_head = head / p.group;
+    batch = static_cast<int>(blockIdx.z);
+    head = static_cast<int>(blockIdx.y);
+    key_head = p.group == 1 ? head : head / p.group;
+    const int tile = static_cast<int>(gridDim.x - 1 - blockIdx.x);
     first = tile * query_tile;
     queries = min(p.seqlen - first, query_tile);
   }
@@ -108,7 +105,6 @@ struct shared_storage {
   padded_tile<query_tile, HeadDim> q;               // [128 x Dh]
   key_rows k[config<HeadDim>::buffers];
   key_rows v[config<HeadDim>::buffers];
-  query_block block;
 };
 
 /// A warp's 32 queries, and what it has of them.
@@ -378,10 +374,7 @@ __global__ void __launch_bounds__(threads, config<HeadDim>::blocks_per_multiproc
   constexpr int buffers = config<HeadDim>::buffers;
   extern __shared__ uint4 shared_bytes[];
   auto& shared = *reinterpret_cast<shared_storage<HeadDim>*>(shared_bytes);
-  if (threadIdx.x == 0) shared.block = query_block(p);
-  __syncthreads();
-  const query_block own = shared.block;
-  const query_block& block = config<HeadDim>::holds_block ? own : shared.block;
+  const query_block block(p);
   // The first keys of the tiles that come first and last; no tile where nothing is seen.
   const int seen = seen_by(p, block.first + block.queries - 1).last;
   const int begin = seen_by(p, block.first).first / key_tile * key_tile;

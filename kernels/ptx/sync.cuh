@@ -46,25 +46,6 @@ __device__ inline bool named_barrier_all(int id, bool predicate) {
   return all != 0;
 }
 
-/// barrier.cta.red.or on named barrier `Id`: whether `predicate` holds in any of `Threads` threads,
-/// which may come from several places of a kernel.
-/// Called by: one warp
-template <int Id, int Threads>
-__device__ inline bool named_barrier_any(bool predicate) {
-  std::uint32_t any;
-  asm volatile(
-      "{\n"
-      ".reg .pred mine, any;\n"
-      "setp.ne.u32 mine, %3, 0;\n"
-      "bar.red.or.pred any, %1, %2, mine;\n"
-      "selp.u32 %0, 1, 0, any;\n"
-      "}\n"
-      : "=r"(any)
-      : "n"(Id), "n"(Threads), "r"(static_cast<std::uint32_t>(predicate))
-      : "memory");
-  return any != 0;
-}
-
 /// elect.sync: true in one lane of a converged warp, always the same one. PTX ISA, "elect.sync".
 /// Called by: one warp
 __device__ inline bool elect_lane() {

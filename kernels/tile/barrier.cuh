@@ -69,4 +69,31 @@ struct ring_position {
   }
 };
 
+/// Votes of warps that stand in different places of a kernel, one vote after the other. Who waits
+/// for a vote's end has also waited for what the other warps did before it.
+class ballot_box {
+ public:
+  /// Before any other use, and before a barrier of the block. `warps`: of those that vote.
+  /// Called by: one thread
+  __device__ void init(int warps) {
+    all_have_voted_.init(warps);
+    last_yes_[0] = last_yes_[1] = 0;
+  }
+
+  /// Whether any warp's `yes` holds in vote number `vote`, 1 and up, which all take part in.
+  /// Called by: one warp
+  __device__ bool any(bool yes, int vote) {
+    // A place is written again two votes on, after all have read it. It need not be cleared.
+    int& place = last_yes_[vote % 2];
+    if (yes && ptx::elect_lane()) place = vote;
+    all_have_voted_.warp_arrive();
+    all_have_voted_.wait((vote + 1) % 2);
+    return *const_cast<volatile int*>(&place) == vote;
+  }
+
+ private:
+  barrier all_have_voted_;
+  int last_yes_[2];
+};
+
 }  // namespace based

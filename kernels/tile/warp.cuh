@@ -127,42 +127,6 @@ __device__ inline void store(Tile& to, const operand_tile<Cols>& from, int first
   }
 }
 
-/// Word i of lane t, of the four lanes that share a row, becomes word t of lane i.
-/// Called by: one warp
-__device__ inline uint4 transposed(uint4 word) {
-  const auto exchange = [](bool is_later, std::uint32_t& first, std::uint32_t& second, int lanes) {
-    const std::uint32_t received = __shfl_xor_sync(~0u, is_later ? first : second, lanes);
-    (is_later ? first : second) = received;
-  };
-  const bool is_odd = lane() % 2 != 0, is_upper = lane() % 4 >= 2;
-  exchange(is_odd, word.x, word.y, 1);
-  exchange(is_odd, word.z, word.w, 1);
-  exchange(is_upper, word.x, word.z, 2);
-  exchange(is_upper, word.y, word.w, 2);
-  return word;
-}
-
-/// Stores this warp's sixteen rows of a warpgroup's tile, rounded to `Element`, to global memory,
-/// sixteen bytes a thread. `to`: where this thread's two rows begin; null: a row is not stored.
-/// Called by: one warp
-template <class Element, int Cols>
-__device__ inline void store_rows(Element* const (&to)[2], const accumulator_tile<Cols>& tile) {
-  static_assert(Cols % 32 == 0);
-#pragma unroll
-  for (int r = 0; r < 2; ++r) {
-#pragma unroll
-    for (int first = 0; first < Cols; first += 32) {
-      const float* const value = tile.value + first / 2 + 2 * r;
-      const uint4 words = transposed(
-          make_uint4(to_word<Element>(value[0], value[1]), to_word<Element>(value[4], value[5]),
-                     to_word<Element>(value[8], value[9]), to_word<Element>(value[12], value[13])));
-      if (to[r] != nullptr) {
-        *reinterpret_cast<uint4*>(to[r] + first + lane() % 4 * 8) = words;
-      }
-    }
-  }
-}
-
 /// The largest or the sum of the values of the four lanes that share a row, in all four.
 /// Called by: one warp
 __device__ inline float row_max(float part) {

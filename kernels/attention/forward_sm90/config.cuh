@@ -18,7 +18,8 @@ namespace based::attention_sm90 {
 // the ring. Registers are of a thread; launch gives all as many. `queries_in_registers`: or the
 // tensor cores read them from shared memory. `sums_by_product`: the sums of the weights are columns
 // of O += P [V 1], or threads add the weights up. `scores_ahead`: the next tile's scores are worked
-// out while this one's become weights, which takes registers for both.
+// out while this one's become weights, which takes registers for both. `takes_turns`: which of a
+// block's tiles of queries a warpgroup has alternates, for where causal the last see most keys.
 
 /// Blocks of 256 queries at head dimension 64. `ExactSums`: of the weights before they are rounded,
 /// as the log-sum-exp needs them; O / l is as exact with sums of rounded weights, which are faster.
@@ -32,6 +33,7 @@ struct blocks_256 {
   static constexpr bool queries_in_registers = false;
   static constexpr bool sums_by_product = sums_in_products(head_dim, ExactSums);
   static constexpr bool scores_ahead = false;
+  static constexpr bool takes_turns = true;
 };
 
 /// Blocks of 192 queries.
@@ -45,6 +47,7 @@ struct blocks_192 {
   static constexpr bool queries_in_registers = HeadDim == 64 && !ExactSums;  // or they are too few
   static constexpr bool sums_by_product = sums_in_products(head_dim, ExactSums);
   static constexpr bool scores_ahead = HeadDim == 64;
+  static constexpr bool takes_turns = false;
 };
 
 /// Blocks of 128 queries at head dimension 128.
@@ -57,6 +60,7 @@ struct blocks_128 {
   static constexpr bool queries_in_registers = true;
   static constexpr bool sums_by_product = false;
   static constexpr bool scores_ahead = false;
+  static constexpr bool takes_turns = true;
 };
 
 template <class Config>
@@ -66,17 +70,11 @@ constexpr int cta_threads = consumer_threads<Config> + warpgroup::threads;
 template <class Config>
 constexpr int block_queries = Config::groups* group_queries;
 
-/// Named barriers. Both roles vote, each in its own loop, so it is not the barrier of
-/// __syncthreads, at which a block's threads have to stand in one place.
-enum named_barrier : int {
-  vote_barrier = 1,    ///< of those that compute and the warp that fetches
-  first_group_barrier  ///< and those after it: one of each warpgroup that computes
-};
+/// Named barriers: the first of those that a consumer warpgroup each has for itself.
+inline constexpr int first_group_barrier = 1;
 
-template <class Element>
 struct parameters {
-  CUtensorMap q, k, v;
-  sequence_view<Element> o;  ///< [B, H, N, Dh]
+  CUtensorMap q, k, v, o;
   head_shape head;
   block_order order;
   int query_heads_per_key_head;
@@ -118,7 +116,7 @@ struct shared_storage {
   using ones_tile = std::conditional_t<Config::sums_by_product,
                                        shared_tile<16, 64, swizzle::bytes128, Element>, nothing>;
 
-  tile q[query_buffers][Config::groups];  ///< [64 x Dh] of each warpgroup
+  tile q[query_buffers][Config::groups];  ///< [64 x Dh] of each warpgroup; then its part of O
   tile k[stages];                         ///< [64 x Dh]
   tile v[stages];                         ///< [64 x Dh]
   [[no_unique_address]] ones_tile ones;
@@ -126,6 +124,7 @@ struct shared_storage {
   ring<query_buffers> query_ring;  ///< full: an item is in the list, too
   fill_ring<stages> key_fills;     ///< keys and values are released together, by value_ring
   ring<stages> value_ring;
+  ballot_box undone;  ///< whether any warpgroup has left an item undone
 };
 inline constexpr std::size_t most_shared_bytes = hopper::most_cta_bytes;
 static_assert(sizeof(shared_storage<blocks_256<false>, bf16>) <= most_shared_bytes);

@@ -26,7 +26,7 @@ class consumer {
  public:
   /// `warp`: the calling warp's index in the block, known to the compiler as uniform.
   /// Called by: one thread
-  __device__ consumer(storage& shared, const parameters<Element>& p, int warp)
+  __device__ consumer(storage& shared, const parameters& p, int warp)
       : shared_(shared),
         p_(p),
         group_(warp / warpgroup::warps),
@@ -78,11 +78,10 @@ class consumer {
     tile_walk walk;
   };
 
-  /// The tile of 64 queries of an item's that is the warpgroup's: by turns from the first and from
-  /// the last, for where causal a block's last queries see most keys.
+  /// The tile of 64 queries of an item's that is the warpgroup's.
   /// Called by: one thread
   __device__ int part_of(int index) const {
-    return index % 2 == 0 ? group_ : Config::groups - 1 - group_;
+    return Config::takes_turns && index % 2 != 0 ? Config::groups - 1 - group_ : group_;
   }
 
   /// Found anew where it is needed: while a warpgroup walks over tiles it has no registers for it.
@@ -323,7 +322,7 @@ class consumer {
     } else {
       sums = warp::row_sum(rows.sums);
     }
-    // Also: the queries have been read by all.
+    // Also: the queries have been read by all, and O may take their place.
     const bool good = ptx::named_barrier_all<warpgroup::threads>(first_group_barrier + group_,
                                                                  is_finite(o, sums));
     const int part = part_of(index);
@@ -349,18 +348,19 @@ class consumer {
     }
     scale_rows(o, factors);
 
-    Element* to[2];
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      const int row = query + thread_row(r);
-      to[r] = row < p_.head.queries ? p_.o.token(item.batch, item.head, row) : nullptr;
+    tile& staged = shared_.q[query_.buffer][part];
+    warpgroup::store(staged, to_operand<Element>(first_columns<head_dim>(o)));
+    ptx::fence_proxy_async();
+    ptx::named_barrier_sync<warpgroup::threads>(first_group_barrier + group_);
+    if (is_first_warp_) {
+      warp::store_async(staged, p_.o, {item.batch, item.head, query});
+      warp::wait_stores_read();
     }
-    warp::store_rows(to, first_columns<head_dim>(o));
     return true;
   }
 
   storage& shared_;
-  const parameters<Element>& p_;
+  const parameters& p_;
   const int group_;
   const bool is_first_warp_;  ///< of the warpgroup
   ring_position<Config::stages> stage_;

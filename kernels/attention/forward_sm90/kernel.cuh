@@ -15,7 +15,7 @@
 // One warp fetches, ahead of the others, and they meet in barriers:
 //
 //   query_ring   full: an item is listed, its queries are there   copy engine -> warpgroups
-//                released: the queries have been read             warpgroups -> fetching warp
+//                released: queries are read, O is stored            warpgroups -> fetching warp
 //   key_fills    a tile's keys are there                          copy engine -> warpgroups
 //   value_ring   full: a tile's values are there                  copy engine -> warpgroups
 //                released: its keys and values have been read     warpgroups -> fetching warp
@@ -34,15 +34,16 @@ namespace based::attention_sm90 {
 
 template <class Config, class Element>
 __global__ void __launch_bounds__(cta_threads<Config>, 1)
-    forward_kernel(const __grid_constant__ parameters<Element> p) {
+    forward_kernel(const __grid_constant__ parameters p) {
   extern __shared__ __align__(1024) char shared_bytes[];
   using storage = shared_storage<Config, Element>;
   storage& shared = *reinterpret_cast<storage*>(shared_bytes);
   if (threadIdx.x == 0) {
-    for (const CUtensorMap* map : {&p.q, &p.k, &p.v}) ptx::prefetch_tensor_map(map);
+    for (const CUtensorMap* map : {&p.q, &p.k, &p.v, &p.o}) ptx::prefetch_tensor_map(map);
     shared.query_ring.init(1, Config::groups);
     shared.key_fills.init(1);
     shared.value_ring.init(1, Config::groups * warpgroup::warps);
+    shared.undone.init(Config::groups * warpgroup::warps + 1);
     ptx::fence_mbarrier_init();
   }
   if constexpr (Config::sums_by_product) {
@@ -53,9 +54,8 @@ __global__ void __launch_bounds__(cta_threads<Config>, 1)
 
   const int warp = warp::uniform_index();
   // Whether any warpgroup has left an item undone. Also, all have read the list.
-  const auto vote = [](bool undone) {
-    return ptx::named_barrier_any<vote_barrier, consumer_threads<Config> + warp_size>(undone);
-  };
+  int votes = 0;
+  const auto vote = [&](bool undone) { return shared.undone.any(undone, ++votes); };
   const auto consume = [&](int) {
     consumer<Config, Element> role(shared, p, warp);
     for (bool more = true; more;) {

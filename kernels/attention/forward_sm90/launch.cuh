@@ -15,7 +15,7 @@ namespace based::attention_sm90 {
 
 /// What a kernel is given that copies tiles of `Layout`.
 template <class Layout, class T>
-parameters<T> make_parameters(const attention_args<T>& args, const forward_plan& plan) {
+parameters make_parameters(const attention_args<T>& args, const forward_plan& plan) {
   const attention_problem& problem = args.problem;
   const auto map_of = [&](const auto& view, std::int64_t heads, std::int64_t tokens) {
     return make_tensor_map<Layout>(view, problem.batch, heads, tokens);
@@ -23,7 +23,7 @@ parameters<T> make_parameters(const attention_args<T>& args, const forward_plan&
   return {.q = map_of(args.q, problem.heads, problem.seqlen),
           .k = map_of(args.k, problem.key_heads(), problem.keys()),
           .v = map_of(args.v, problem.key_heads(), problem.keys()),
-          .o = args.o,
+          .o = map_of(args.o, problem.heads, problem.seqlen),
           .head = shape_of(problem),
           .order = plan.order,
           .query_heads_per_key_head = static_cast<int>(problem.heads / problem.key_heads()),
@@ -36,7 +36,7 @@ parameters<T> make_parameters(const attention_args<T>& args, const forward_plan&
 template <class Config, class T>
 void launch(const attention_args<T>& args, const forward_plan& plan, cuda_stream stream) {
   using storage = shared_storage<Config, T>;
-  const parameters<T> p = make_parameters<typename storage::tile::layout>(args, plan);
+  const parameters p = make_parameters<typename storage::tile::layout>(args, plan);
   if (plan.by_tickets) BASED_CUDA(cudaMemsetAsync(p.tickets, 0, sizeof(int), stream));
   launch_kernel(forward_kernel<Config, T>,
                 {.grid = static_cast<unsigned>(plan.ctas),

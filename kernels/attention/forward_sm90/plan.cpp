@@ -147,8 +147,8 @@ struct split_costs {
   double block;   ///< begin and end of a block
   double step;    ///< four tiles of 64 keys, one a warpgroup
 };
-constexpr std::array costs_of_splits = {split_costs{64, 5.0, 1.6, 1.0},
-                                        split_costs{128, 5.0, 2.0, 1.5}};
+constexpr std::array costs_of_splits = {split_costs{64, 5.4, 1.2, 1.9},
+                                        split_costs{128, 7.0, 0.6, 2.9}};
 
 forward_rule::planned make_split_plan(const attention_problem& problem, const card& on) {
   constexpr int warpgroups = 4;

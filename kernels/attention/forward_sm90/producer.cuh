@@ -14,7 +14,7 @@ class producer {
 
  public:
   /// Called by: one thread
-  __device__ producer(storage& shared, const parameters<Element>& p) : shared_(shared), p_(p) {}
+  __device__ producer(storage& shared, const parameters& p) : shared_(shared), p_(p) {}
 
   /// Fills the list with this CTA's next items, and fetches what they need, as far ahead as there
   /// is room. Returns whether there may be more. Called by: one warp
@@ -118,7 +118,7 @@ class producer {
   }
 
   storage& shared_;
-  const parameters<Element>& p_;
+  const parameters& p_;
   ring_position<Config::stages> stage_;
   ring_position<storage::query_buffers> query_;
   int round_ = 0;

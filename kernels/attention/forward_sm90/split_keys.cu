@@ -12,7 +12,7 @@ void launch_splits(const attention_args<T>& args, const forward_plan& plan, cuda
                 {.grid = static_cast<unsigned>(plan.order.items()),
                  .block = Config::threads,
                  .shared_bytes = sizeof(storage)},
-                stream, make_parameters<typename storage::tile::layout>(args, plan));
+                stream, make_parameters<typename storage::tile::layout>(args, plan), args.o);
 }
 
 }  // namespace

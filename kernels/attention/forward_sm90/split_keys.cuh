@@ -45,6 +45,7 @@ struct split_storage {
   barrier queries_loaded;
   fill_ring<Config::stages> key_fills[Config::groups];
   fill_ring<Config::stages> value_fills[Config::groups];
+  barrier handed_over;  ///< all warpgroups' O_g, m_g and l_g are there
 
   /// Eight elements of a row of O_g [64 x Dh], fp32. Rows are as long as all banks or twice that,
   /// so their eights change places. Called by: one thread
@@ -64,7 +65,7 @@ class key_part {
  public:
   /// `warp`: the calling warp's index in the block, known to the compiler as uniform.
   /// Called by: one warp
-  __device__ key_part(storage& shared, const parameters<Element>& p, int warp)
+  __device__ key_part(storage& shared, const parameters& p, int warp)
       : shared_(shared),
         p_(p),
         item_(p.order.item(static_cast<int>(blockIdx.x))),
@@ -93,10 +94,11 @@ class key_part {
     hand_over();
   }
 
-  /// After all warpgroups have handed over: a share of O.
+  /// When all warpgroups have handed over: a share of O.
   /// Called by: one block
-  __device__ void combine() {
+  __device__ void combine(const sequence_view<Element>& to) {
     constexpr int eights = head_dim / 8;
+    shared_.handed_over.wait(0);
 #pragma unroll
     for (int i = threadIdx.x; i < group_queries * eights; i += Config::threads) {
       const int row = i / eights, eight = i % eights, query = query_ + row;
@@ -121,7 +123,7 @@ class key_part {
       words.y = to_word<Element>(o[2] * inverse, o[3] * inverse);
       words.z = to_word<Element>(o[4] * inverse, o[5] * inverse);
       words.w = to_word<Element>(o[6] * inverse, o[7] * inverse);
-      *reinterpret_cast<uint4*>(p_.o.token(item_.batch, item_.head, query) + 8 * eight) = words;
+      *reinterpret_cast<uint4*>(to.token(item_.batch, item_.head, query) + 8 * eight) = words;
       if (p_.lse != nullptr && eight == 0) {
         const std::int64_t head = std::int64_t{item_.batch} * p_.order.heads + item_.head;
         p_.lse[head * p_.head.queries + query] = log_sum_exp(largest, sum, sees_none);
@@ -236,10 +238,11 @@ class key_part {
         shared_.sums[group_][row] = sums_.value[r];
       }
     }
+    shared_.handed_over.warp_arrive();
   }
 
   storage& shared_;
-  const parameters<Element>& p_;
+  const parameters& p_;
   const block_item item_;
   const int key_head_;
   const int query_;  ///< the block's first
@@ -253,13 +256,15 @@ class key_part {
 
 template <class Config, class Element>
 __global__ void __launch_bounds__(Config::threads, 1)
-    split_keys_kernel(const __grid_constant__ parameters<Element> p) {
+    split_keys_kernel(const __grid_constant__ parameters p,
+                      const __grid_constant__ sequence_view<Element> o) {
   extern __shared__ __align__(1024) char shared_bytes[];
   using storage = split_storage<Config, Element>;
   storage& shared = *reinterpret_cast<storage*>(shared_bytes);
   if (threadIdx.x == 0) {
     for (const CUtensorMap* map : {&p.q, &p.k, &p.v}) ptx::prefetch_tensor_map(map);
     shared.queries_loaded.init(1);
+    shared.handed_over.init(Config::groups * warpgroup::warps);
     for (int g = 0; g < Config::groups; ++g) {
       shared.key_fills[g].init(1);
       shared.value_fills[g].init(1);
@@ -269,8 +274,7 @@ __global__ void __launch_bounds__(Config::threads, 1)
   key_part<Config, Element> part(shared, p, warp::uniform_index());
   __syncthreads();
   part.attend();
-  __syncthreads();
-  part.combine();
+  part.combine(o);
 }
 
 }  // namespace based::attention_sm90

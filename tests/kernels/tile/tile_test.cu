@@ -829,39 +829,6 @@ TEST_F(tile_test, rounds_to_fp16) {
   EXPECT_EQ(destination.read(), expected);
 }
 
-/// The rows before `rows` of a tile [64 x Cols].
-template <int Cols>
-__global__ void store_rows_kernel(const float* source, int rows, bf16* destination) {
-  accumulator_tile<Cols> tile;
-  fill(tile, source);
-  bf16* to[2];
-  for (int r = 0; r < 2; ++r) {
-    const int row = 16 * warpgroup::warp() + warp::lane() / 4 + 8 * r;
-    to[r] = row < rows ? destination + row * Cols : nullptr;
-  }
-  warp::store_rows(to, tile);
-}
-
-template <int Cols>
-void check_store_rows() {
-  constexpr int rows = 43;
-  const auto values = support::normal_values(64 * Cols, 25);
-  device_array<float> source(values);
-  device_array<bits> destination(64 * Cols);
-  launch(store_rows_kernel<Cols>, 0, source.data(), rows,
-         reinterpret_cast<bf16*>(destination.data()));
-  const auto result = destination.read();
-  for (int i = 0; i < 64 * Cols; ++i) {
-    const bits expected = i < rows * Cols ? to_bf16(values[i]).bits : poison;
-    ASSERT_EQ(result[i], expected) << "row " << i / Cols << ", column " << i % Cols;
-  }
-}
-
-TEST_F(tile_test, stores_rows) {
-  check_store_rows<64>();
-  check_store_rows<128>();
-}
-
 /// The first 64 columns of a tile [64 x Cols], each row times a factor of its own.
 template <int Cols>
 __global__ void scale_rows_kernel(const float* source, const float* factors, float* destination) {
