@@ -129,6 +129,7 @@ struct ssd_decode {
          .type = io,
          .shape = {p.batch, p.heads, 1, 1},
          .stddev = token_stddev,
+         .is_sequence = true,
          .log_uniform = p.softplus && p.bias ? log_uniform_range{} : step},
         token("b", input, p.groups, p.state_dim),
         token("c", input, p.groups, p.state_dim),

@@ -25,10 +25,7 @@ void validate(const ssd_decode_args<T>& args, std::size_t workspace_needed) {
   const ssd_decode_problem& problem = args.problem;
   validate(problem);
   require_view("x", args.x, problem.head_dim);
-  require_pointer("dt", args.dt.data);
-  BASED_REQUIRE(args.dt.batch_stride >= 0 && args.dt.head_stride >= 0,
-                fmt::format("dt has strides {} and {}, neither of which may be negative",
-                            args.dt.batch_stride, args.dt.head_stride));
+  require_scalars("dt", args.dt);
   require_view("b", args.b, problem.state_dim);
   require_view("c", args.c, problem.state_dim);
   if (problem.gate) require_view("z", args.z, problem.head_dim);

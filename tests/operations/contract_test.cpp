@@ -68,7 +68,7 @@ TEST_P(contract, refuses_bad_arguments_before_it_runs) {
       placed.data = static_cast<std::byte*>(good.data) + bytes_of(spec.type);
       expect_refused(call, workspace, bytes, spec.name);
       placed = good;
-      if (!spec.is_sequence) continue;
+      if (!spec.is_sequence || spec.shape.back() == 1) continue;  // single elements lie anywhere
       placed.strides[1] += 1;
       expect_refused(call, workspace, bytes, spec.name);
       placed = good;

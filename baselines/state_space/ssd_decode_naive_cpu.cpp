@@ -3,7 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "baselines/ssd_decode/ssd_decode.h"
+#include "baselines/state_space/ssd_decode.h"
 #include "kernels/core/cpu_simd.h"
 #include "kernels/core/implementation.h"
 

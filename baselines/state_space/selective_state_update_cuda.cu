@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <limits>
 
-#include "baselines/ssd_decode/ssd_decode.h"
+#include "baselines/state_space/ssd_decode.h"
 #include "kernels/core/cuda_check.h"
 #include "kernels/core/implementation.h"
 #include "kernels/core/vector16.cuh"
