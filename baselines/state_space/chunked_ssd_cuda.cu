@@ -127,6 +127,10 @@ __global__ __launch_bounds__(sum_warps* warp_size) void sums_kernel(
 
 // Pass 2: what each chunk adds to the state. A warp makes [64 of P x 32 of S].
 
+/// Blocks of a multiprocessor (the other kernels have theirs), as many as registers allow.
+template <int state_dim>
+constexpr int states_residents = 512 / state_dim;
+
 template <int state_dim>
 struct states_storage {
   staged_rows<slice, columns> x[stages];
@@ -150,7 +154,7 @@ __device__ void weigh_rows(staged_rows<slice, columns>& tile, const float* weigh
 }
 
 template <int state_dim>
-__global__ __launch_bounds__(state_dim, 512 / state_dim) void states_kernel(
+__global__ __launch_bounds__(state_dim, states_residents<state_dim>) void states_kernel(
     const __grid_constant__ kernel_params p) {
   constexpr int threads = state_dim;
   constexpr int width = 32;  // of S, a warp's
@@ -272,13 +276,14 @@ constexpr int tile = 128;  // tokens of a product, both ways, and of the scan
 constexpr int tiles_a_chunk = chunk / tile;
 constexpr int product_tiles = tiles_a_chunk * (tiles_a_chunk + 1) / 2;
 constexpr int product_threads = 256;
+constexpr int product_residents = 2;
 
 struct products_storage {
   staged_rows<tile, slice> c[stages], b[stages];
 };
 
-__global__ __launch_bounds__(product_threads,
-                             2) void products_kernel(const __grid_constant__ kernel_params p) {
+__global__ __launch_bounds__(product_threads, product_residents) void products_kernel(
+    const __grid_constant__ kernel_params p) {
   extern __shared__ __align__(16) unsigned char dynamic_shared[];
   auto& shared = *reinterpret_cast<products_storage*>(dynamic_shared);
   constexpr int row_blocks = 2, column_blocks = 4;
@@ -349,6 +354,7 @@ __global__ __launch_bounds__(product_threads,
 // Pass 5: the outputs. A warp makes [32 x 64].
 
 constexpr int scan_threads = 128;
+constexpr int scan_residents = 3;
 
 struct scan_stage {
   staged_rows<tile, slice> c;     // [128 tokens x 64 of S]
@@ -396,9 +402,8 @@ __device__ void write_outputs(const kernel_params& p, const block_place& at, con
   }
 }
 
-__global__ __launch_bounds__(scan_threads,
-                             3) void scan_kernel(const __grid_constant__ kernel_params p,
-                                                 std::int64_t tiles) {
+__global__ __launch_bounds__(scan_threads, scan_residents) void scan_kernel(
+    const __grid_constant__ kernel_params p, std::int64_t tiles) {
   extern __shared__ __align__(16) unsigned char dynamic_shared[];
   auto& shared = *reinterpret_cast<scan_storage*>(dynamic_shared);
   constexpr int row_blocks = 2, column_blocks = columns / 16;
