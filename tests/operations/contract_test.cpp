@@ -69,11 +69,11 @@ TEST_P(contract, refuses_bad_arguments_before_it_runs) {
       expect_refused(call, workspace, bytes, spec.name);
       placed = good;
       if (!spec.is_sequence) continue;
-      placed.strides[1] += 1;
+      placed.strides[spec.is_along_time ? 2 : 1] += 1;
       expect_refused(call, workspace, bytes, spec.name);
       placed = good;
       if (spec.role != tensor_role::output) continue;
-      placed.strides[1] = 0;  // all heads in one place
+      placed.strides[1] = 0;  // all heads, or channels, in one place
       expect_refused(call, workspace, bytes, spec.name);
       placed = good;
     }

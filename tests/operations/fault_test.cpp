@@ -23,7 +23,7 @@ using ::testing::HasSubstr;
 std::vector<candidate> whole_sequences() {
   return candidates([](const candidate& each) {
     return each.info.device == device_kind::cpu && each.type == element_type::f32 &&
-           has_axis(*each.op, "seqlen");
+           has_axis(*each.op, "seqlen") && has_heads_of_values(*each.op);
   });
 }
 

@@ -189,7 +189,8 @@ BASED_FOR_CANDIDATES(causality, candidates([](const candidate& each) {
 
 std::vector<candidate> runs_on_the_cpu(const std::string& axis) {
   return candidates([&](const candidate& each) {
-    return each.info.device == device_kind::cpu && has_axis(*each.op, axis);
+    return each.info.device == device_kind::cpu && has_axis(*each.op, axis) &&
+           has_heads_of_values(*each.op);
   });
 }
 
