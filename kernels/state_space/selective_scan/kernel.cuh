@@ -28,20 +28,20 @@
 #include "kernels/ptx/ex2.cuh"
 #include "kernels/ptx/mma.cuh"
 #include "kernels/ptx/reciprocal.cuh"
-#include "kernels/ptx/sync.cuh"
+#include "kernels/state_space/selective_scan/plan.h"
 
 namespace based::scan {
 
-constexpr int states = 16;          // of a channel, those beyond d_state being zero
-constexpr int warps = 8;            // of a CTA
+constexpr int states = 16;  // of a channel, those beyond d_state being zero
+constexpr int warps = 8;    // of a CTA
 constexpr int threads = warps * warp_size;
 constexpr int warp_channels = 16;
-constexpr int tile_channels = warps * warp_channels;
-constexpr int chunk = 64;           // tokens between two loads
-constexpr int word_tokens = 8;      // of a 16-byte word, and of a product with C
+static_assert(warps * warp_channels == tile_channels);
+constexpr int chunk = 64;       // tokens between two loads
+constexpr int word_tokens = 8;  // of a 16-byte word, and of a product with C
 constexpr int row_words = chunk / word_tokens;
 constexpr int thread_rows = warp_channels * row_words / warp_size;  // a word of each
-static_assert(2 * states * row_words == threads);  // a word of B or C a thread
+static_assert(2 * states * row_words == threads);                   // a word of B or C a thread
 
 /// Tokens may be cut into segments, which run at the same time: first all but the last of them find
 /// the state that they would end in had they started from zero, then each starts from what those
@@ -108,7 +108,8 @@ __device__ inline uint4 load_tokens(const bf16* row, int token, int end, bool al
 }
 
 /// Called by: one thread
-__device__ inline void store_tokens(bf16* row, int token, int end, bool aligned, const uint4& word) {
+__device__ inline void store_tokens(bf16* row, int token, int end, bool aligned,
+                                    const uint4& word) {
   if (aligned && token + word_tokens <= end) return store_word(row + token, word);
   const std::uint32_t pairs[] = {word.x, word.y, word.z, word.w};
 #pragma unroll
@@ -173,9 +174,10 @@ class warp_scan {
     for (int i = 0; i < 8; ++i) {
       const int channel = channel_of(i), n = state_of(i);
       const bool exists = channel < channels_ && n < p_.d_state;
-      decay_[i] = exists ? log2e * p_.a[static_cast<std::int64_t>(first_channel_ + channel) *
-                                            p_.d_state + n]
-                         : 0.0f;
+      decay_[i] =
+          exists
+              ? log2e * p_.a[static_cast<std::int64_t>(first_channel_ + channel) * p_.d_state + n]
+              : 0.0f;
       largest = fmaxf(largest, fabsf(decay_[i]));
       x_[i / 4][i % 4] = 0;
     }
@@ -228,7 +230,7 @@ class warp_scan {
           if constexpr (Polynomials > 0) largest = fmaxf(largest, fabsf(step));
         }
       }
-      channel_pair (&to)[word_tokens] = rows_[row_of(j)].word[lane_ % row_words].token;
+      channel_pair(&to)[word_tokens] = rows_[row_of(j)].word[lane_ % row_words].token;
 #pragma unroll
       for (int i = 0; i < word_tokens; ++i) {
         *reinterpret_cast<uint4*>(&to[i]) = {__float_as_uint(dt[0][i]), __float_as_uint(dt[1][i]),
@@ -257,7 +259,7 @@ class warp_scan {
   __device__ void store(int token, int end) {
 #pragma unroll
     for (int j = 0; j < thread_rows / 2; ++j) {
-      const channel_pair (&from)[word_tokens] = rows_[row_of(j)].word[lane_ % row_words].token;
+      const channel_pair(&from)[word_tokens] = rows_[row_of(j)].word[lane_ % row_words].token;
       float y[2][word_tokens];
 #pragma unroll
       for (int i = 0; i < word_tokens; ++i) {
@@ -295,10 +297,16 @@ class warp_scan {
 
  private:
   // An element of x in x_[i / 4][i % 4] is of this channel and state.
-  __device__ int channel_of(int i) const { return lane_ / 4 + i % 4 / 2 * 8; }
-  __device__ int state_of(int i) const { return i / 4 * 8 + lane_ % 4 * 2 + i % 2; }
+  __device__ int channel_of(int i) const {
+    return lane_ / 4 + i % 4 / 2 * 8;
+  }
+  __device__ int state_of(int i) const {
+    return i / 4 * 8 + lane_ % 4 * 2 + i % 2;
+  }
   /// The row of which this thread has the j-th word.
-  __device__ int row_of(int j) const { return lane_ / row_words + j * (warp_size / row_words); }
+  __device__ int row_of(int j) const {
+    return lane_ / row_words + j * (warp_size / row_words);
+  }
   /// The first channel's row in [B, D, S], and in [B, segments, D, S].
   __device__ std::int64_t state_row() const {
     return static_cast<std::int64_t>(batch_) * p_.d_inner + first_channel_;
@@ -308,14 +316,17 @@ class warp_scan {
            first_channel_;
   }
 
-  __device__ uint4 load_row(const sequence_view<const bf16>& view, int j, int token, int end) const {
+  __device__ uint4 load_row(const sequence_view<const bf16>& view, int j, int token,
+                            int end) const {
     const int row = row_of(j);
     if (row >= channels_) return {};
-    return load_tokens(view.token(batch_, first_channel_ + row, 0),
-                       token + first_token(), end, p_.aligned);
+    return load_tokens(view.token(batch_, first_channel_ + row, 0), token + first_token(), end,
+                       p_.aligned);
   }
 
-  __device__ int first_token() const { return lane_ % row_words * word_tokens; }
+  __device__ int first_token() const {
+    return lane_ % row_words * word_tokens;
+  }
 
   __device__ void store_row(int j, int token, int end, float (&y)[word_tokens]) const {
     const int row = row_of(j);
@@ -394,7 +405,7 @@ class warp_scan {
     const int g = lane_ / 4, q = lane_ % 4;
 #pragma unroll 1
     for (int word = 0; word < row_words; ++word) {
-      channel_pair (&tokens)[word_tokens] = rows_[g].word[word].token;
+      channel_pair(&tokens)[word_tokens] = rows_[g].word[word].token;
       float y[word_tokens / 2];  // of channel g + 8 (q % 2), tokens 2i + q / 2
 #pragma unroll
       for (int i = 0; i < word_tokens; i += 4) {
