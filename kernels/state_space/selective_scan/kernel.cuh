@@ -189,11 +189,7 @@ class warp_scan {
       largest_decay_ = largest;
     }
 #pragma unroll
-    for (int j = 0; j < thread_rows; ++j) {
-      const int row = row_of(j);
-      bias_[j] = p_.bias != nullptr && row < channels_ ? p_.bias[first_channel_ + row] : 0.0f;
-      steps_[j] = 0;
-    }
+    for (float& sum : steps_) sum = 0;
     if constexpr (Pass == pass::outputs) start_state();
   }
 
@@ -219,10 +215,12 @@ class warp_scan {
         const int row = j + half * thread_rows / 2;
         unpack(u_[row], u[half]);
         unpack(delta_[row], dt[half]);
+        const bool has_bias = p_.bias != nullptr && row_of(row) < channels_;
+        const float bias = has_bias ? p_.bias[first_channel_ + row_of(row)] : 0.0f;
 #pragma unroll
         for (int i = 0; i < word_tokens; ++i) {
           float& step = dt[half][i];
-          step += bias_[row];
+          step += bias;
           if (p_.softplus) step = softplus(step);
           // States stay as they are past the end.
           if (token + chunk > end && token + first_token() + i >= end) step = 0;
@@ -463,7 +461,6 @@ class warp_scan {
   int batch_, segment_, first_channel_, channels_, lane_;
   float x_[2][4];
   float decay_[8];  // A log2(e)
-  float bias_[thread_rows];
   float steps_[thread_rows];
   uint4 u_[thread_rows], delta_[thread_rows];
   float largest_decay_ = 0;
