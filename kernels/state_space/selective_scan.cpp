@@ -66,12 +66,10 @@ void require_along_time(const char* name, const sequence_view<T>& view) {
                             view.batch_stride, view.head_stride));
 }
 
-/// The memory from a view's first to its last element.
 template <class T>
 std::span<const std::byte> extent(const sequence_view<T>& view, const scan_channels& p,
                                   std::int64_t channels, std::int64_t seqlen) {
-  const T* const end = view.token(p.batch - 1, channels - 1, seqlen - 1) + 1;
-  return std::as_bytes(std::span(static_cast<const T*>(view.data), end));
+  return based::extent(view, p.batch, channels, seqlen, 1);
 }
 
 template <class T>

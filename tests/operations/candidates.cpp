@@ -89,10 +89,9 @@ bool has_axis(const operation& op, std::string_view flag) {
   return std::ranges::any_of(op.axes(), [&](const axis_info& axis) { return axis.flag == flag; });
 }
 
-bool has_heads_of_values(const operation& op) {
-  return std::ranges::any_of(
-      op.tensors(point_of(op, 2, 3, usual_seqlen), element_type::f32),
-      [](const tensor_spec& spec) { return spec.name == "o" && spec.shape.back() == 64; });
+bool has_tensor(const operation& op, std::string_view name) {
+  return std::ranges::any_of(op.tensors({}, element_type::f32),
+                             [&](const tensor_spec& spec) { return spec.name == name; });
 }
 
 std::vector<std::string> options_of(const operation& op) {

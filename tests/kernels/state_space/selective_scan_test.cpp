@@ -132,6 +132,32 @@ TEST(selective_scan_sizes, are_refused_in_one_line) {
   EXPECT_EQ(refusal(problem), "nothing");
 }
 
+TEST(selective_scan_views, have_tokens_side_by_side_and_channels_apart) {
+  for_each_implementation("selective_scan", [](const auto& info, auto make) {
+    const auto solved = make(scan_of(2, 3, 16, "gate"));
+    checked_case call(*solved, info.device, sequence_order::bhnd);
+    const auto expect_refused = [&](std::string_view name, std::size_t dimension,
+                                    std::int64_t stride, const std::string& why) {
+      placed_tensor& placed = call.placed().find(name)->second;
+      const placed_tensor good = placed;
+      placed.strides[dimension] = stride;
+      try {
+        call.run();
+        ADD_FAILURE() << name << " was not refused";
+      } catch (const invalid_argument& error) {
+        EXPECT_THAT(error.what(), HasSubstr(std::string(name) + why));
+      }
+      placed = good;
+      EXPECT_TRUE(call.is_untouched());
+    };
+    for (const std::string_view name : {"u", "delta", "B", "C", "z", "y"}) {
+      expect_refused(name, 2, 2, " has a stride of 2 between tokens");
+      expect_refused(name, 1, -16, " has strides");
+    }
+    expect_refused("y", 1, 0, " overlaps itself");
+  });
+}
+
 std::string chosen(std::int64_t batch, std::int64_t seqlen) {
   selective_scan_problem problem;
   problem.batch = batch;
