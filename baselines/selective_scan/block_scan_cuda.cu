@@ -233,6 +233,7 @@ void run(const selective_scan_args<bf16>& args, cuda_stream stream) {
 }
 
 unsupported_reason unsupported(const selective_scan_problem& problem) {
+  validate(problem);
   if (problem.rows() > std::numeric_limits<std::int32_t>::max()) return "more than 2^31 channels";
   return {};
 }

@@ -108,6 +108,7 @@ void run(const selective_scan_decode_args<bf16>& args, cuda_stream stream) {
 }
 
 unsupported_reason unsupported(const selective_scan_decode_problem& problem) {
+  validate(problem);
   if (tiles_of(problem) * problem.batch > std::numeric_limits<std::int32_t>::max()) {
     return "more than 2^31 blocks";
   }
@@ -118,7 +119,7 @@ const registration<selective_scan_decode> registered{{
     .name = "state_update",
     .summary = "mamba-ssm's Triton step: a block has 32 channels of a sequence",
     .role = implementation_role::baseline,
-    .tolerance = 2.5e-3,
+    .tolerance = 4e-3,  // a y by itself is rounded by so much
     .unsupported = unsupported,
     .executed_flops = [](const selective_scan_decode_problem& p) { return scan_flops(p, 1); },
     .run = run,

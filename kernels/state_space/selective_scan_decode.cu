@@ -189,6 +189,7 @@ void run(const selective_scan_decode_args<bf16>& args, cuda_stream stream) {
 }
 
 unsupported_reason unsupported(const selective_scan_decode_problem& problem) {
+  validate(problem);
   if (tiles_of(problem) * problem.batch > std::numeric_limits<std::int32_t>::max()) {
     return "more than 2^31 blocks";
   }
@@ -199,7 +200,7 @@ const registration<selective_scan_decode> registered{{
     .name = "register_scan",
     .summary = "one pass over the states, A kept for several sequences",
     .role = implementation_role::ours,
-    .tolerance = 2.5e-3,
+    .tolerance = 4e-3,  // a y by itself is rounded by so much
     .unsupported = unsupported,
     .executed_flops = [](const selective_scan_decode_problem& p) { return scan_flops(p, 1); },
     .run = run,
