@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <cstdint>
+#include <utility>
 
 #include "kernels/core/validate.h"
 #include "kernels/state_space/selective_scan_decode.h"
@@ -125,7 +126,8 @@ std::vector<tensor_spec> scan_tensors(const scan_channels& p, std::int64_t seqle
     return along_time(name, input, io, p, p.groups * p.d_state, seqlen, 1);
   };
   const auto of_channel = [&](std::string_view name, std::vector<std::int64_t> shape) {
-    return tensor_spec{.name = name, .role = input, .type = element_type::f32, .shape = shape};
+    return tensor_spec{
+        .name = name, .role = input, .type = element_type::f32, .shape = std::move(shape)};
   };
   tensor_spec delta = sequence("delta", input, 0);
   tensor_spec a = of_channel("A", {p.d_inner, p.d_state});
