@@ -128,7 +128,8 @@ std::array<std::int64_t, most_dimensions> packed_strides(const tensor_spec& spec
     step *= spec.shape[dimension];
   };
   if (spec.is_sequence && order == sequence_order::bnhd) {
-    for (const std::size_t dimension : {3, 1, 2, 0}) pack(dimension);
+    const auto outwards = spec.is_along_time ? std::array{3, 2, 0, 1} : std::array{3, 1, 2, 0};
+    for (const std::size_t dimension : outwards) pack(dimension);
   } else {
     for (std::size_t dimension = spec.shape.size(); dimension-- > 0;) pack(dimension);
   }

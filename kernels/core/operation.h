@@ -194,6 +194,9 @@ struct tensor_spec {
   /// [B, H, N, D], of which B, H and N may have any strides. All else is contiguous.
   bool is_sequence = false;
   bool may_be_infinite = false;  ///< of an output: infinities in it are no fault
+  /// Of a sequence: [B, C, N, 1] with N contiguous, as those who scan along it have it; B and C may
+  /// have any strides, which need not be aligned.
+  bool is_along_time = false;
   /// Where its ends are not 0: the values' distribution, in the place of the normal one.
   log_uniform_range log_uniform = {};
 

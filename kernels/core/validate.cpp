@@ -66,10 +66,8 @@ void require_view(const char* name, const void* data, const view_strides& stride
                             name, batch, head, token, step));
 }
 
-void require_output(const char* name, const void* data, const view_strides& strides,
-                    std::int64_t batch, std::int64_t heads, std::int64_t seqlen, int dim,
-                    std::size_t element_bytes) {
-  require_view(name, data, strides, dim, element_bytes);
+void require_no_overlap(const char* name, const view_strides& strides, std::int64_t batch,
+                        std::int64_t heads, std::int64_t seqlen, int dim) {
   struct dimension {
     std::int64_t stride, size;
   };
@@ -84,6 +82,13 @@ void require_output(const char* name, const void* data, const view_strides& stri
                                               strides.batch, strides.head, strides.token));
     extent += step * static_cast<double>(size - 1);
   }
+}
+
+void require_output(const char* name, const void* data, const view_strides& strides,
+                    std::int64_t batch, std::int64_t heads, std::int64_t seqlen, int dim,
+                    std::size_t element_bytes) {
+  require_view(name, data, strides, dim, element_bytes);
+  require_no_overlap(name, strides, batch, heads, seqlen, dim);
 }
 
 void require_workspace(const void* workspace, std::size_t bytes, std::size_t needed) {

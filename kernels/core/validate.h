@@ -46,6 +46,9 @@ struct view_strides {
 /// A good pointer, and strides that are aligned, not negative, and at least `dim` between tokens.
 void require_view(const char* name, const void* data, const view_strides& strides, int dim,
                   std::size_t element_bytes);
+/// No two elements of [batch, heads, seqlen, dim] share a place.
+void require_no_overlap(const char* name, const view_strides& strides, std::int64_t batch,
+                        std::int64_t heads, std::int64_t seqlen, int dim);
 /// A view [B, H, N, 1], whose rows are single elements: a good pointer, and strides that are not
 /// negative, of any multiple.
 void require_scalars(const char* name, const void* data, const view_strides& strides);

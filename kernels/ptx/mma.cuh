@@ -1,4 +1,5 @@
-// The warp's matrix product, m16n8k16, bf16 or fp16 with fp32 accumulation (sm_80).
+// The warp's matrix products: m16n8k16 of bf16 or fp16, m16n8k8 of bf16 or tf32, with fp32
+// accumulation (sm_80).
 // PTX ISA, "Warp Level Matrix Multiply-Accumulate Instructions: mma" and "Matrix Fragments for
 // mma.m16n8k16 with floating point type".
 //
@@ -40,6 +41,29 @@ __device__ inline void mma_m16n8k16(float (&d)[4], const std::uint32_t (&a)[4], 
     BASED_MMA("f16");
   }
 #undef BASED_MMA
+}
+
+/// D += A B, A [16 x 8] and B [8 x 8] of bf16: the first halves of the fragments above.
+/// Called by: one warp
+__device__ inline void mma_m16n8k8(float (&d)[4], std::uint32_t a0, std::uint32_t a1,
+                                   std::uint32_t b) {
+  asm("mma.sync.aligned.m16n8k8.row.col.f32.bf16.bf16.f32 "
+      "{%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a0), "r"(a1), "r"(b));
+}
+
+/// D += A B, A [16 x 8] and B [8 x 8] of tf32, which are fp32 whose last 13 bits do not count, a
+/// register each: a[0], a[1]: rows g, g + 8, column t; a[2], a[3]: column t + 4; b0, b1: rows t,
+/// t + 4, column g. PTX ISA, "Matrix Fragments for mma.m16n8k8".
+/// Called by: one warp
+__device__ inline void mma_m16n8k8_tf32(float (&d)[4], float a0, float a1, float a2, float a3,
+                                        float b0, float b1) {
+  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
+      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(__float_as_uint(a0)), "r"(__float_as_uint(a1)), "r"(__float_as_uint(a2)),
+        "r"(__float_as_uint(a3)), "r"(__float_as_uint(b0)), "r"(__float_as_uint(b1)));
 }
 
 }  // namespace based::ptx
