@@ -46,21 +46,27 @@ struct segmentation {
   std::int64_t count, chunks;
 };
 
-/// The segments with the least expected time. Each costs its chunks, once more in part where the
-/// states of segments are found first, and in waves of as many CTAs as there are multiprocessors.
+/// The segments with the least expected time, in chunks: that of the longest ones in as many waves
+/// of CTAs as it takes; of several, more for their states, which are found first and go through
+/// memory.
 segmentation segments_of(const ssd_problem& problem) {
   constexpr double states_share = 0.5;   // of a chunk's time that its part of the state takes
-  constexpr double launches_chunks = 5;  // what two more launches take, in chunks
-  constexpr std::int64_t fewest_chunks = 4;
+  constexpr double memory_chunks = 4;    // what a CTA's states take, written and read twice
+  constexpr double launches_chunks = 3;  // what two more launches take
+  constexpr std::int64_t fewest_chunks = 4, most_segments = 64;
   const std::int64_t chunks = ceil_div(problem.seqlen, chunk_tokens);
   const std::int64_t ctas = problem.batch * problem.groups * head_sets(problem);
   const std::int64_t multiprocessors = device_attribute(cudaDevAttrMultiProcessorCount).value_or(1);
+  const auto waves = [&](std::int64_t segments) {
+    return static_cast<double>(ceil_div(ctas * segments, multiprocessors));
+  };
   segmentation best = {1, chunks};
-  double least = static_cast<double>(ceil_div(ctas, multiprocessors) * chunks);
-  for (std::int64_t count = 2; count <= chunks / fewest_chunks && ctas * count <= multiprocessors;
-       ++count) {
-    const segmentation tried = {ceil_div(chunks, ceil_div(chunks, count)), ceil_div(chunks, count)};
-    const double time = static_cast<double>(tried.chunks) * (1 + states_share) + launches_chunks;
+  double least = waves(1) * static_cast<double>(chunks);
+  for (std::int64_t count = 2; count <= std::min(chunks / fewest_chunks, most_segments); ++count) {
+    const std::int64_t length = ceil_div(chunks, count);
+    const segmentation tried = {ceil_div(chunks, length), length};
+    const double of_segment = static_cast<double>(length) * (1 + states_share) + memory_chunks;
+    const double time = waves(tried.count) * of_segment + launches_chunks;
     if (time < least) {
       least = time;
       best = tried;

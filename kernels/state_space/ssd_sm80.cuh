@@ -103,10 +103,11 @@ struct warp_place {
     batch = index / p.groups;
     const int group_heads = p.heads / p.groups;
     first_head = group * group_heads + set * shape::heads;
-    last_head = min(first_head + shape::heads, (group + 1) * group_heads) - 1;
+    last_head = shape::heads == 1 ? first_head
+                                  : min(first_head + shape::heads, (group + 1) * group_heads) - 1;
     column_part = warp % shape::column_parts;
     const int row_part = warp / shape::column_parts % shape::row_parts;
-    slot = warp / (shape::column_parts * shape::row_parts);
+    slot = shape::heads == 1 ? 0 : warp / (shape::column_parts * shape::row_parts);
     head = min(first_head + slot, last_head);
     is_own = first_head + slot <= last_head;
     first_row = row_part * warp_rows;
@@ -494,38 +495,35 @@ class warp_output {
   /// Reads the gate of the tokens that this warp writes. Called by: one warp
   __device__ void load_gate(const parameters& p, const place& at, int chunk) {
     if (!p.gate) return;
-    const int token = chunk * chunk_tokens;
-    const bf16* const from = p.z.token(at.batch, at.head, at.first_token + token) + at.first_row;
-    int word = 0;
-    for_each(
-        [&](int row, int column, float&, float&) {
-          gate_[word++] =
-              token + row < at.tokens
-                  ? *reinterpret_cast<const std::uint32_t*>(from + row * p.z.token_stride + column)
-                  : 0;
-        },
-        at);
+    for_each_row(p.z, at, chunk, [&](const bf16* from, int i, int half) {
+      gate_[i][half] = from == nullptr ? uint4{} : *reinterpret_cast<const uint4*>(from);
+    });
   }
 
   /// Writes them, gated. Called by: one warp
   __device__ void store(const parameters& p, const place& at, int chunk) {
     if (!at.is_own) return;
-    const int token = chunk * chunk_tokens;
-    bf16* const to = p.y.token(at.batch, at.head, at.first_token + token) + at.first_row;
-    int word = 0;
-    for_each(
-        [&](int row, int column, float& left, float& right) {
-          const std::uint32_t z = gate_[word++];
-          if (p.gate) {
-            left *= silu(ptx::low_half(z));
-            right *= silu(ptx::high_half(z));
-          }
-          if (token + row < at.tokens) {
-            *reinterpret_cast<std::uint32_t*>(to + row * p.y.token_stride + column) =
-                ptx::to_bf16x2(left, right);
-          }
-        },
-        at);
+    for_each_row(p.y, at, chunk, [&](bf16* to, int i, int half) {
+      std::uint32_t words[4], gate[4];
+      if (p.gate) {
+        const uint4& z = gate_[i][half];
+        gate[0] = z.x, gate[1] = z.y, gate[2] = z.z, gate[3] = z.w;
+        warp::transpose_quads(gate);
+      }
+#pragma unroll
+      for (int n = 0; n < 4; ++n) {
+        float left = y_[i].value[4 * n + 2 * half], right = y_[i].value[4 * n + 2 * half + 1];
+        if (p.gate) {
+          left *= silu(ptx::low_half(gate[n]));
+          right *= silu(ptx::high_half(gate[n]));
+        }
+        words[n] = ptx::to_bf16x2(left, right);
+      }
+      warp::transpose_quads(words);
+      if (to != nullptr) {
+        *reinterpret_cast<uint4*>(to) = {words[0], words[1], words[2], words[3]};
+      }
+    });
   }
 
  private:
@@ -600,8 +598,29 @@ class warp_output {
     }
   }
 
+  /// Calls f(address, i, half) for each row of y_[i] that this warp writes and this lane shares:
+  /// of a tensor like Y, the address of the lane's quarter of the row's 32 elements; null past the
+  /// end. Called by: one warp
+  template <class T, class Function>
+  __device__ void for_each_row(const sequence_view<T>& tensor, const place& at, int chunk,
+                               Function f) {
+    const int first_token =
+        chunk * chunk_tokens + (shape::column_parts > 1 ? 16 * at.column_part : 0);
+    const int token = first_token + warp::lane() / 4;
+    T* const rows = tensor.token(at.batch, at.head, at.first_token + token) + at.first_row +
+                    warp::lane() % 4 * 8;
+#pragma unroll
+    for (int i = 0; i < shape::out_blocks; ++i) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int row = 16 * i + 8 * half;
+        f(token + row < at.tokens ? rows + row * tensor.token_stride : nullptr, i, half);
+      }
+    }
+  }
+
   accumulator_tile<warp_rows> y_[token_blocks];
-  std::uint32_t gate_[shape::out_blocks * 8] = {};
+  uint4 gate_[shape::out_blocks][2] = {};
 };
 
 template <int HeadDim, int StateDim>
