@@ -6,16 +6,12 @@
 #include <cstdint>
 #include <vector>
 
+#include "baselines/state_space/step_cpu.h"
 #include "kernels/core/cpu_simd.h"
 #include "kernels/state_space/ssd.h"
 
 namespace based::ssd_naive {
 namespace {
-
-float softplus(float x) {
-  constexpr float identity_from = 20;  // where fp32 has no digit for the difference
-  return x > identity_from ? x : std::log1p(std::exp(x));
-}
 
 float silu(float x) {
   return x / (1 + std::exp(-x));
@@ -31,9 +27,7 @@ void scan(const ssd_args<float>& args, std::int64_t b, std::int64_t h, std::int6
     std::copy_n(args.initial_state.data() + of_state, width, state.begin());
   }
   for (std::int64_t n = 0; n < problem.seqlen; ++n) {
-    float step = *args.dt.token(b, h, n);
-    if (problem.bias) step += args.dt_bias[static_cast<std::size_t>(h)];
-    if (problem.softplus) step = softplus(step);
+    const float step = ssd_step(args, b, h, n);
     const float decay = std::exp(step * args.a[static_cast<std::size_t>(h)]);
     const float x = args.x.token(b, h, n)[p];
     const float *in = args.b.token(b, group, n), *out = args.c.token(b, group, n);

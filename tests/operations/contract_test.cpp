@@ -72,7 +72,7 @@ TEST_P(contract, refuses_bad_arguments_before_it_runs) {
       placed.strides[1] += 1;
       expect_refused(call, workspace, bytes, spec.name);
       placed = good;
-      if (spec.role != tensor_role::output) continue;
+      if (spec.role != tensor_role::output || spec.shape[1] == 1) continue;
       placed.strides[1] = 0;  // all heads in one place
       expect_refused(call, workspace, bytes, spec.name);
       placed = good;
