@@ -18,7 +18,7 @@ ssd_decode_result ssd_decode_step(const ssd_decode_problem& problem, const ssd_d
   for (int p = 0; p < rows; ++p) {
     double& y = result.y[static_cast<std::size_t>(p)];
     for (int s = 0; s < columns; ++s) {
-      double& state = result.state[static_cast<std::size_t>(p * columns + s)];
+      double& state = result.state[static_cast<std::size_t>(p) * columns + s];
       state = decay * state + dt * head.x[p] * head.b[s];
       y += state * head.c[s];
     }

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <limits>
 #include <string>
+#include <string_view>
 #include <type_traits>
 
 #include "kernels/core/device_attribute.h"
@@ -32,6 +33,29 @@ auto with_dims(const ssd_problem& problem, Function f) {
   return with_state(std::integral_constant<int, 128>());
 }
 
+// The ways to run it, by name, as the user forces them.
+constexpr std::string_view one_barrier = "one_barrier", two_barriers = "two_barriers";
+constexpr std::string_view variant_names[] = {one_barrier, two_barriers};
+
+std::int64_t shared_bytes(const ssd_problem& problem, std::string_view variant) {
+  return with_dims(problem, [&](auto head_dim, auto state_dim) -> std::int64_t {
+    return variant == one_barrier ? sizeof(shared_storage<head_dim(), state_dim(), true>)
+                                  : sizeof(shared_storage<head_dim(), state_dim(), false>);
+  });
+}
+
+/// Shared memory that a block may have; as much as it likes where there is no device.
+std::int64_t shared_limit() {
+  return device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin)
+      .value_or(std::numeric_limits<int>::max());
+}
+
+/// One barrier a chunk where the card has the memory for it, unless the problem asks for either.
+std::string_view variant_of(const ssd_problem& problem) {
+  if (!problem.variant.empty()) return problem.variant;
+  return shared_bytes(problem, one_barrier) <= shared_limit() ? one_barrier : two_barriers;
+}
+
 /// CTAs of a group of heads.
 std::int64_t head_sets(const ssd_problem& problem) {
   const int heads = with_dims(problem, [](auto head_dim, auto state_dim) {
@@ -46,21 +70,27 @@ struct segmentation {
   std::int64_t count, chunks;
 };
 
-/// The segments with the least expected time. Each costs its chunks, once more in part where the
-/// states of segments are found first, and in waves of as many CTAs as there are multiprocessors.
+/// The segments with the least expected time, in chunks: that of the longest ones in as many waves
+/// of CTAs as it takes; of several, more for their states, which are found first and go through
+/// memory.
 segmentation segments_of(const ssd_problem& problem) {
   constexpr double states_share = 0.5;   // of a chunk's time that its part of the state takes
-  constexpr double launches_chunks = 5;  // what two more launches take, in chunks
-  constexpr std::int64_t fewest_chunks = 4;
+  constexpr double memory_chunks = 4;    // what a CTA's states take, written and read twice
+  constexpr double launches_chunks = 3;  // what two more launches take
+  constexpr std::int64_t fewest_chunks = 4, most_segments = 64;
   const std::int64_t chunks = ceil_div(problem.seqlen, chunk_tokens);
   const std::int64_t ctas = problem.batch * problem.groups * head_sets(problem);
   const std::int64_t multiprocessors = device_attribute(cudaDevAttrMultiProcessorCount).value_or(1);
+  const auto waves = [&](std::int64_t segments) {
+    return static_cast<double>(ceil_div(ctas * segments, multiprocessors));
+  };
   segmentation best = {1, chunks};
-  double least = static_cast<double>(ceil_div(ctas, multiprocessors) * chunks);
-  for (std::int64_t count = 2; count <= chunks / fewest_chunks && ctas * count <= multiprocessors;
-       ++count) {
-    const segmentation tried = {ceil_div(chunks, ceil_div(chunks, count)), ceil_div(chunks, count)};
-    const double time = static_cast<double>(tried.chunks) * (1 + states_share) + launches_chunks;
+  double least = waves(1) * static_cast<double>(chunks);
+  for (std::int64_t count = 2; count <= std::min(chunks / fewest_chunks, most_segments); ++count) {
+    const std::int64_t length = ceil_div(chunks, count);
+    const segmentation tried = {ceil_div(chunks, length), length};
+    const double of_segment = static_cast<double>(length) * (1 + states_share) + memory_chunks;
+    const double time = waves(tried.count) * of_segment + launches_chunks;
     if (time < least) {
       least = time;
       best = tried;
@@ -131,10 +161,13 @@ void launch(const ssd_args<bf16>& args, cuda_stream stream) {
                   {.grid = static_cast<unsigned>(words / threads), .block = threads}, stream,
                   states, p.segment_decays, initial, p.segments, narrow(head_state / 4));
   }
-  launch_kernel(
-      forward_kernel<HeadDim, StateDim>,
-      {.grid = ctas, .block = threads, .shared_bytes = sizeof(shared_storage<HeadDim, StateDim>)},
-      stream, p);
+  const std::string_view variant = variant_of(problem);
+  launch_kernel(variant == one_barrier ? forward_kernel<HeadDim, StateDim, true>
+                                       : forward_kernel<HeadDim, StateDim, false>,
+                {.grid = ctas,
+                 .block = threads,
+                 .shared_bytes = static_cast<std::size_t>(shared_bytes(problem, variant))},
+                stream, p);
 }
 
 }  // namespace
@@ -175,6 +208,11 @@ unsupported_reason unsupported(const ssd_problem& problem) {
     return "the device has compute capability " + std::to_string(*major) +
            ".x, this kernel needs 8.0 (Ampere)";
   }
+  const std::int64_t bytes = shared_bytes(problem, variant_of(problem)), limit = shared_limit();
+  if (bytes > limit) {
+    return "needs " + std::to_string(bytes) + " bytes of shared memory, the device has " +
+           std::to_string(limit);
+  }
   if (problem.seqlen > most_tokens) return "more than " + std::to_string(most_tokens) + " tokens";
   if (problem.heads > largest_grid / problem.batch ||
       segments_of(problem).count > largest_grid / problem.batch_heads()) {
@@ -190,14 +228,17 @@ void run(const ssd_args<bf16>& args, cuda_stream stream) {
   launch_forward(args, stream);
 }
 
-const registration<ssd> registered{{.name = "ssd_sm80",
-                                    .summary = "one fused kernel on mma.sync (Ampere and later)",
-                                    .role = implementation_role::ours,
-                                    .tolerance = 5e-3,
-                                    .unsupported = unsupported,
-                                    .workspace_bytes = workspace_bytes,
-                                    .executed_flops = executed_flops,
-                                    .run = run}};
+const registration<ssd> registered{
+    {.name = "ssd_sm80",
+     .summary = "one fused kernel on mma.sync (Ampere and later)",
+     .role = implementation_role::ours,
+     .tolerance = 5e-3,
+     .unsupported = unsupported,
+     .workspace_bytes = workspace_bytes,
+     .executed_flops = executed_flops,
+     .run = run,
+     .variant = [](const ssd_problem& problem) { return std::string(variant_of(problem)); },
+     .variants = variant_names}};
 
 }  // namespace
 }  // namespace based::ssd_sm80

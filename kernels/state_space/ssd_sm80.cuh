@@ -16,11 +16,14 @@
 // block of B or C from shared memory serves two products. Where S has 256 columns two warps have a
 // half each; their sums of Y meet in shared memory, each finishing sixteen of the chunk's tokens.
 //
-// A chunk has two phases with a barrier before each:
+// For each chunk, in two variants:
 //
-//   1  C S^T, and C B^T by those warps that have a block of it; X of this chunk and B and C of
-//      the next are on their way
-//   2  W X, the new S; what Y lacks of the other warp's half is added after the next barrier
+//   one_barrier    C B^T of the next chunk; C S^T, W X and the new S of this one. B and C have
+//                  three buffers, what belongs to one chunk two: 77 to 161 KB of shared memory
+//   two_barriers   C B^T and C S^T; a barrier; W X and the new S. Two buffers of B and C and one
+//                  of the rest fit into the 99 KB of the smaller cards
+//
+// What Y lacks of the other warp's half is added after the next barrier.
 #pragma once
 
 #include <cstdint>
@@ -43,9 +46,15 @@ inline constexpr int warps = 8;
 inline constexpr int threads = warps * warp_size;
 inline constexpr int warp_rows = 32;  // of S
 inline constexpr int row_blocks = warp_rows / 16;
-inline constexpr int most_columns = 128;   // of S, a warp
-inline constexpr int stages = 2;           // of B and C
+inline constexpr int most_columns = 128;  // of S, a warp
+// C B^T has three blocks [16 x 16] on and below the diagonal, (0, 0), (1, 0) and (1, 1), each the
+// sum of two, over half of the columns: a warp has one of the six, or none.
+inline constexpr int score_blocks = 3;
+inline constexpr int score_parts = 2;
 static_assert(chunk_tokens == warp_size);  // a lane a token, where steps and decays are summed
+
+/// C B^T of a chunk, lane by lane.
+using score_sums = float4[score_parts][score_blocks][2][warp_size];
 
 template <int HeadDim, int StateDim>
 struct config {
@@ -54,9 +63,6 @@ struct config {
   static constexpr int row_parts = HeadDim / warp_rows;
   static constexpr int heads = warps / (row_parts * column_parts);  // of a CTA
   static constexpr int steps = warp_columns / 16;
-  // C B^T has three blocks [16 x 16] on and below the diagonal, each as two sums over half of the
-  // columns: a warp has one of the six, or none.
-  static constexpr int score_steps = StateDim / 2 / 16;
   // Blocks of sixteen tokens that a warp writes.
   static constexpr int out_blocks = token_blocks / column_parts;
 };
@@ -103,10 +109,11 @@ struct warp_place {
     batch = index / p.groups;
     const int group_heads = p.heads / p.groups;
     first_head = group * group_heads + set * shape::heads;
-    last_head = min(first_head + shape::heads, (group + 1) * group_heads) - 1;
+    last_head = shape::heads == 1 ? first_head
+                                  : min(first_head + shape::heads, (group + 1) * group_heads) - 1;
     column_part = warp % shape::column_parts;
     const int row_part = warp / shape::column_parts % shape::row_parts;
-    slot = warp / (shape::column_parts * shape::row_parts);
+    slot = shape::heads == 1 ? 0 : warp / (shape::column_parts * shape::row_parts);
     head = min(first_head + slot, last_head);
     is_own = first_head + slot <= last_head;
     first_row = row_part * warp_rows;
@@ -337,38 +344,18 @@ class chunk_loader {
   const place& at_;
 };
 
-template <int HeadDim, int StateDim>
+/// `Ahead`: C B^T is computed a chunk ahead, so that one barrier a chunk will do, for more memory.
+template <int HeadDim, int StateDim, bool Ahead>
 struct shared_storage {
   using shape = config<HeadDim, StateDim>;
-  padded_tile<chunk_tokens, StateDim> b[stages];       // [32 x S]
-  padded_tile<chunk_tokens, StateDim> c[stages];       // [32 x S]
-  padded_tile<chunk_tokens, HeadDim> x[shape::heads];  // [32 x P]
-  float4 scores[2][3][2][warp_size];  // C B^T, two sums of three blocks, lane by lane
+  static constexpr int stages = Ahead ? 3 : 2;                  // of B and C
+  static constexpr int buffers = Ahead ? 2 : 1;                 // of what one chunk has
+  padded_tile<chunk_tokens, StateDim> b[stages];                // [32 x S]
+  padded_tile<chunk_tokens, StateDim> c[stages];                // [32 x S]
+  padded_tile<chunk_tokens, HeadDim> x[buffers][shape::heads];  // [32 x P]
+  score_sums scores[buffers];
   // Of Y, what a warp has of the other one's tokens, lane by lane.
-  float4 parts[shape::column_parts > 1 ? warps : 1][4][warp_size];
-};
-
-/// Which block of C B^T a warp computes, and over which of its columns.
-template <int HeadDim, int StateDim>
-struct score_duty {
-  using shape = config<HeadDim, StateDim>;
-  int block;  // (0, 0), (1, 0), (1, 1); none from 3 on
-  int part;
-  /// Called by: one thread
-  __device__ explicit score_duty(const warp_place<HeadDim, StateDim>& at) {
-    if constexpr (shape::column_parts > 1) {
-      block = at.warp / shape::column_parts;
-      part = at.column_part;
-    } else {
-      block = at.warp < 6 ? at.warp % 3 : 3;
-      part = at.warp / 3;
-    }
-  }
-  /// Whether the warp's step is one of the duty's columns. Called by: one thread
-  __device__ bool has(int step) const {
-    if (block >= 3) return false;
-    return shape::column_parts > 1 || step / shape::score_steps == part;
-  }
+  float4 parts[buffers][shape::column_parts > 1 ? warps : 1][4][warp_size];
 };
 
 /// One of two slices, chosen word by word: a chosen reference would put both into local memory.
@@ -380,21 +367,37 @@ __device__ inline operand_slice select(bool first, const operand_slice& a, const
   return chosen;
 }
 
+/// C B^T of a chunk, sixteen rows and columns a warp, to `to`. Called by: one warp
+template <class Tile>
+__device__ inline void score(score_sums& to, const Tile& c, const Tile& b, int warp) {
+  const int block = warp % score_blocks, part = warp / score_blocks;
+  if (part >= score_parts) return;
+  constexpr int columns = Tile::cols / score_parts;
+  accumulator_tile<16> sums = {};
+#pragma unroll
+  for (int column = 0; column < columns; column += 16) {
+    const operand_slice left = warp::load_left(c, block == 0 ? 0 : 16, part * columns + column);
+    const right_slice right = warp::load_right(b, block == 2 ? 16 : 0, part * columns + column);
+    warp::mma_ABt(sums, 0, left, right);
+  }
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const float* from = sums.value + 4 * half;
+    to[part][block][half][warp::lane()] = {from[0], from[1], from[2], from[3]};
+  }
+}
+
 /// Y of a warp's rows of S, [32 tokens x 32].
 template <int HeadDim, int StateDim>
 class warp_output {
  public:
   using shape = config<HeadDim, StateDim>;
-  using storage = shared_storage<HeadDim, StateDim>;
   using place = warp_place<HeadDim, StateDim>;
 
-  /// Y = 2^s (C S^T), and the warp's block of C B^T to shared memory. Called by: one warp
-  __device__ void contract(storage& shared, const place& at,
-                           const warp_state<HeadDim, StateDim>& state, const chunk_steps& steps,
-                           int stage) {
-    const score_duty<HeadDim, StateDim> duty(at);
-    const auto& c = shared.c[stage];
-    accumulator_tile<16> scores = {};
+  /// Y = 2^s (C S^T). Called by: one warp
+  template <class Tile>
+  __device__ void contract(const Tile& c, const place& at,
+                           const warp_state<HeadDim, StateDim>& state, const chunk_steps& steps) {
 #pragma unroll
     for (auto& block : y_) clear(block);
 #pragma unroll
@@ -404,24 +407,11 @@ class warp_output {
       for (int i = 0; i < token_blocks; ++i) {
         left[i] = warp::load_left(c, 16 * i, at.first_column + 16 * k);
       }
-      if (duty.has(k)) {
-        const right_slice right =
-            warp::load_right(shared.b[stage], duty.block == 2 ? 16 : 0, at.first_column + 16 * k);
-        warp::mma_ABt(scores, 0, select(duty.block == 0, left[0], left[1]), right);
-      }
 #pragma unroll
       for (int r = 0; r < row_blocks; ++r) {
         const right_slice right = state.rounded(r, k);
 #pragma unroll
         for (int i = 0; i < token_blocks; ++i) warp::mma_ABt(y_[i], r, left[i], right);
-      }
-    }
-    if (duty.block < 3) {
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const float* from = scores.value + 4 * half;
-        shared.scores[duty.part][duty.block][half][warp::lane()] = {from[0], from[1], from[2],
-                                                                    from[3]};
       }
     }
     const int g = warp::lane() / 4;
@@ -433,16 +423,16 @@ class warp_output {
 
   /// Y += W X. Where two warps share the rows, each takes the tokens of one block of X.
   /// Called by: one warp
-  __device__ void add_chunk(const storage& shared, const place& at, const chunk_steps& steps,
+  __device__ void add_chunk(const score_sums& scores, const place& at, const chunk_steps& steps,
                             const operand_slice (&x)[token_blocks][row_blocks]) {
     if constexpr (shape::column_parts > 1) {
       operand_slice own[row_blocks];
 #pragma unroll
       for (int r = 0; r < row_blocks; ++r) own[r] = select(at.column_part == 0, x[0][r], x[1][r]);
-      add_block(shared, at.column_part, steps, own);
+      add_block(scores, at.column_part, steps, own);
     } else {
 #pragma unroll
-      for (int j = 0; j < token_blocks; ++j) add_block(shared, j, steps, x[j]);
+      for (int j = 0; j < token_blocks; ++j) add_block(scores, j, steps, x[j]);
     }
   }
 
@@ -459,7 +449,8 @@ class warp_output {
   }
 
   /// Hands over what this warp has of the tokens that the other one writes. Called by: one warp
-  __device__ void hand_over(storage& shared, const place& at) {
+  template <class Parts>
+  __device__ void hand_over(Parts& parts, const place& at) {
     if constexpr (shape::column_parts > 1) {
 #pragma unroll
       for (int q = 0; q < 4; ++q) {
@@ -471,18 +462,19 @@ class warp_output {
           reinterpret_cast<float*>(&part)[e] = at.column_part == 0 ? other : own;
           own = at.column_part == 0 ? own : other;
         }
-        shared.parts[at.warp][q][warp::lane()] = part;
+        parts[at.warp][q][warp::lane()] = part;
       }
     }
   }
 
   /// Takes over the other warp's part of what this warp writes: after a barrier.
   /// Called by: one warp
-  __device__ void take_over(const storage& shared, const place& at) {
+  template <class Parts>
+  __device__ void take_over(const Parts& parts, const place& at) {
     if constexpr (shape::column_parts > 1) {
 #pragma unroll
       for (int q = 0; q < 4; ++q) {
-        const float4 part = shared.parts[at.warp ^ 1][q][warp::lane()];
+        const float4 part = parts[at.warp ^ 1][q][warp::lane()];
         y_[0].value[4 * q] += part.x;
         y_[0].value[4 * q + 1] += part.y;
         y_[0].value[4 * q + 2] += part.z;
@@ -494,38 +486,35 @@ class warp_output {
   /// Reads the gate of the tokens that this warp writes. Called by: one warp
   __device__ void load_gate(const parameters& p, const place& at, int chunk) {
     if (!p.gate) return;
-    const int token = chunk * chunk_tokens;
-    const bf16* const from = p.z.token(at.batch, at.head, at.first_token + token) + at.first_row;
-    int word = 0;
-    for_each(
-        [&](int row, int column, float&, float&) {
-          gate_[word++] =
-              token + row < at.tokens
-                  ? *reinterpret_cast<const std::uint32_t*>(from + row * p.z.token_stride + column)
-                  : 0;
-        },
-        at);
+    for_each_row(p.z, at, chunk, [&](const bf16* from, int i, int half) {
+      gate_[i][half] = from == nullptr ? uint4{} : *reinterpret_cast<const uint4*>(from);
+    });
   }
 
   /// Writes them, gated. Called by: one warp
   __device__ void store(const parameters& p, const place& at, int chunk) {
     if (!at.is_own) return;
-    const int token = chunk * chunk_tokens;
-    bf16* const to = p.y.token(at.batch, at.head, at.first_token + token) + at.first_row;
-    int word = 0;
-    for_each(
-        [&](int row, int column, float& left, float& right) {
-          const std::uint32_t z = gate_[word++];
-          if (p.gate) {
-            left *= silu(ptx::low_half(z));
-            right *= silu(ptx::high_half(z));
-          }
-          if (token + row < at.tokens) {
-            *reinterpret_cast<std::uint32_t*>(to + row * p.y.token_stride + column) =
-                ptx::to_bf16x2(left, right);
-          }
-        },
-        at);
+    for_each_row(p.y, at, chunk, [&](bf16* to, int i, int half) {
+      std::uint32_t words[4], gate[4];
+      if (p.gate) {
+        const uint4& z = gate_[i][half];
+        gate[0] = z.x, gate[1] = z.y, gate[2] = z.z, gate[3] = z.w;
+        warp::transpose_quads(gate);
+      }
+#pragma unroll
+      for (int n = 0; n < 4; ++n) {
+        float left = y_[i].value[4 * n + 2 * half], right = y_[i].value[4 * n + 2 * half + 1];
+        if (p.gate) {
+          left *= silu(ptx::low_half(gate[n]));
+          right *= silu(ptx::high_half(gate[n]));
+        }
+        words[n] = ptx::to_bf16x2(left, right);
+      }
+      warp::transpose_quads(words);
+      if (to != nullptr) {
+        *reinterpret_cast<uint4*>(to) = {words[0], words[1], words[2], words[3]};
+      }
+    });
   }
 
  private:
@@ -536,7 +525,7 @@ class warp_output {
   }
 
   /// Y += W X of block j of X. Called by: one warp
-  __device__ void add_block(const storage& shared, int j, const chunk_steps& steps,
+  __device__ void add_block(const score_sums& scores, int j, const chunk_steps& steps,
                             const operand_slice (&x)[row_blocks]) {
     const int t = warp::lane() % 4;
     float sums[4], token_steps[4];  // of the columns of W that this lane holds
@@ -549,7 +538,7 @@ class warp_output {
 #pragma unroll
     for (int i = 0; i < token_blocks; ++i) {
       if (i < j) continue;
-      const operand_slice w = weights(shared, i, j, steps, sums, token_steps);
+      const operand_slice w = weights(scores, i, j, steps, sums, token_steps);
 #pragma unroll
       for (int r = 0; r < row_blocks; ++r) {
         warp::mma_ABt(y_[i], r, w, warp::as_right(x[r]));
@@ -558,15 +547,15 @@ class warp_output {
   }
 
   /// W of blocks i of rows and j of columns, as a left operand. Called by: one warp
-  __device__ static operand_slice weights(const storage& shared, int i, int j,
+  __device__ static operand_slice weights(const score_sums& scores, int i, int j,
                                           const chunk_steps& steps, const float (&sums)[4],
                                           const float (&token_steps)[4]) {
     const int g = warp::lane() / 4, t = warp::lane() % 4;
     accumulator_tile<16> w;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const float4 one = shared.scores[0][i + j][half][warp::lane()];
-      const float4 other = shared.scores[1][i + j][half][warp::lane()];
+      const float4 one = scores[0][i + j][half][warp::lane()];
+      const float4 other = scores[1][i + j][half][warp::lane()];
       w.value[4 * half] = one.x + other.x;
       w.value[4 * half + 1] = one.y + other.y;
       w.value[4 * half + 2] = one.z + other.z;
@@ -600,25 +589,59 @@ class warp_output {
     }
   }
 
+  /// Calls f(address, i, half) for each row of y_[i] that this warp writes and this lane shares:
+  /// of a tensor like Y, the address of the lane's quarter of the row's 32 elements; null past the
+  /// end. Called by: one warp
+  template <class T, class Function>
+  __device__ void for_each_row(const sequence_view<T>& tensor, const place& at, int chunk,
+                               Function f) {
+    const int first_token =
+        chunk * chunk_tokens + (shape::column_parts > 1 ? 16 * at.column_part : 0);
+    const int token = first_token + warp::lane() / 4;
+    T* const rows = tensor.token(at.batch, at.head, at.first_token + token) + at.first_row +
+                    warp::lane() % 4 * 8;
+#pragma unroll
+    for (int i = 0; i < shape::out_blocks; ++i) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int row = 16 * i + 8 * half;
+        f(token + row < at.tokens ? rows + row * tensor.token_stride : nullptr, i, half);
+      }
+    }
+  }
+
   accumulator_tile<warp_rows> y_[token_blocks];
-  std::uint32_t gate_[shape::out_blocks * 8] = {};
+  uint4 gate_[shape::out_blocks][2] = {};
 };
 
-template <int HeadDim, int StateDim>
+template <int HeadDim, int StateDim, bool Ahead>
 __global__ void __launch_bounds__(threads, 1) forward_kernel(const __grid_constant__ parameters p) {
   using shape = config<HeadDim, StateDim>;
+  using storage = shared_storage<HeadDim, StateDim, Ahead>;
+  constexpr int stages = storage::stages, buffers = storage::buffers;
   extern __shared__ uint4 shared_bytes[];
-  auto& shared = *reinterpret_cast<shared_storage<HeadDim, StateDim>*>(shared_bytes);
+  auto& shared = *reinterpret_cast<storage*>(shared_bytes);
   const warp_place<HeadDim, StateDim> at(p);
   const chunk_loader<HeadDim, StateDim> loader(at);
-  const auto load_next = [&](int chunk) {
-    if (chunk < at.chunks) {
-      loader.load(shared.b[chunk % stages], p.b, chunk);
-      loader.load(shared.c[chunk % stages], p.c, chunk);
-    }
-    block::commit_loads();
+  const auto load_rows = [&](int chunk) {
+    if (chunk >= at.chunks) return;
+    loader.load(shared.b[chunk % stages], p.b, chunk);
+    loader.load(shared.c[chunk % stages], p.c, chunk);
   };
-  load_next(0);
+  const auto load_inputs_of = [&](int chunk) {
+    if (chunk < at.chunks) loader.load(shared.x[chunk % buffers], p.x, chunk);
+  };
+  const auto score_chunk = [&](int chunk) {
+    const int stage = chunk % stages;
+    score(shared.scores[chunk % buffers], shared.c[stage], shared.b[stage], at.warp);
+  };
+  load_rows(0);
+  if constexpr (Ahead) {
+    block::commit_loads();
+    load_inputs_of(0);
+    load_rows(1);
+  }
+  block::commit_loads();
 
   chunk_steps steps(p, at);
   warp_state<HeadDim, StateDim> state;  // [32 x 128]
@@ -626,37 +649,46 @@ __global__ void __launch_bounds__(threads, 1) forward_kernel(const __grid_consta
   warp_output<HeadDim, StateDim> y;  // [32 x 32]
   const float d = p.d == nullptr ? 0 : p.d[at.head];
   const auto finish = [&](int chunk) {
-    y.take_over(shared, at);
+    y.take_over(shared.parts[chunk % buffers], at);
     y.store(p, at, chunk);
   };
+  if constexpr (Ahead) {
+    block::wait_loads<1>();
+    __syncthreads();
+    score_chunk(0);
+  }
 
 #pragma unroll 1
   for (int chunk = 0; chunk < at.chunks; ++chunk) {
-    const int stage = chunk % stages;
+    const int buffer = chunk % buffers;
     block::wait_loads<0>();
-    __syncthreads();  // B and C have arrived; X and parts of Y are no longer read
-    loader.load(shared.x, p.x, chunk);
+    __syncthreads();  // what was loaded is here; what the loads below write is no longer read
+    load_inputs_of(Ahead ? chunk + 1 : chunk);
+    if constexpr (!Ahead) block::commit_loads();
+    load_rows(Ahead ? chunk + 2 : chunk + 1);
     block::commit_loads();
-    load_next(chunk + 1);
     if (shape::column_parts > 1 && chunk > 0) finish(chunk - 1);
     steps.advance();
-    y.contract(shared, at, state, steps, stage);
-
-    block::wait_loads<1>();
-    __syncthreads();  // X and C B^T are here
+    if (!Ahead || chunk + 1 < at.chunks) score_chunk(Ahead ? chunk + 1 : chunk);
+    y.contract(shared.c[chunk % stages], at, state, steps);
+    if constexpr (!Ahead) {
+      block::wait_loads<1>();
+      __syncthreads();  // X and C B^T are here
+    }
     if (shape::column_parts == 1) y.load_gate(p, at, chunk);
+    const auto& inputs = shared.x[buffer][at.slot];  // [32 x P]
     operand_slice x[token_blocks][row_blocks];
-    load_inputs(x, shared.x[at.slot], at.first_row);
-    y.add_chunk(shared, at, steps, x);
-    y.hand_over(shared, at);
-    if (p.d != nullptr) y.add_skip(shared.x[at.slot], at, d);
+    load_inputs(x, inputs, at.first_row);
+    y.add_chunk(shared.scores[buffer], at, steps, x);
+    y.hand_over(shared.parts[buffer], at);
+    if (p.d != nullptr) y.add_skip(inputs, at, d);
     if (shape::column_parts == 1) {
       y.store(p, at, chunk);
     } else {
       y.load_gate(p, at, chunk);
     }
     weigh(x, steps);
-    state.advance(ptx::ex2(steps.total()), x, shared.b[stage], at.first_column);
+    state.advance(ptx::ex2(steps.total()), x, shared.b[chunk % stages], at.first_column);
   }
   if constexpr (shape::column_parts > 1) {
     __syncthreads();
@@ -669,6 +701,7 @@ __global__ void __launch_bounds__(threads, 1) forward_kernel(const __grid_consta
 
 template <int HeadDim, int StateDim>
 struct states_storage {
+  static constexpr int stages = 2;
   padded_tile<chunk_tokens, StateDim> b[stages];                                   // [32 x S]
   padded_tile<chunk_tokens, HeadDim> x[stages][config<HeadDim, StateDim>::heads];  // [32 x P]
 };
@@ -678,6 +711,7 @@ struct states_storage {
 template <int HeadDim, int StateDim>
 __global__ void __launch_bounds__(threads, 1)
     segment_states_kernel(const __grid_constant__ parameters p) {
+  constexpr int stages = states_storage<HeadDim, StateDim>::stages;
   extern __shared__ uint4 shared_bytes[];
   auto& shared = *reinterpret_cast<states_storage<HeadDim, StateDim>*>(shared_bytes);
   const warp_place<HeadDim, StateDim> at(p);

@@ -109,6 +109,25 @@ __device__ inline void store_rows(T* to, std::int64_t row_stride, int valid_rows
   }
 }
 
+/// Word j of lane t becomes word t of lane j, t being a lane's number among the four that share a
+/// row. Of the words that they hold of a result's four blocks of eight columns, each lane then has
+/// all of one block, 16 bytes.
+/// Called by: one warp
+__device__ inline void transpose_quads(std::uint32_t (&words)[4]) {
+#pragma unroll
+  for (int bit = 1; bit < 4; bit *= 2) {
+    const bool is_odd = (lane() & bit) != 0;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      if ((i & bit) != 0) continue;
+      std::uint32_t &low = words[i], &high = words[i + bit];
+      const std::uint32_t received = __shfl_xor_sync(~0u, is_odd ? low : high, bit);
+      low = is_odd ? received : low;
+      high = is_odd ? high : received;
+    }
+  }
+}
+
 /// Adds the elements of rows g and g + 8 that this lane holds.
 /// Called by: one thread
 __device__ inline void add_rows(float (&sums)[2], const operand_slice& x) {

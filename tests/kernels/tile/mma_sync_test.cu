@@ -429,5 +429,25 @@ TEST_F(mma_sync_test, hands_over_through_barriers) {
             0);
 }
 
+/// A row of 32 bf16 for each of eight groups of four lanes, as a result's words: word i of lane t
+/// holds columns 8 i + 2 t and + 1. By one warp.
+__global__ void transpose_quads_kernel(const std::uint32_t* from, std::uint32_t* to) {
+  const int row = warp::lane() / 4, t = warp::lane() % 4;
+  std::uint32_t words[4];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) words[i] = from[16 * row + 4 * i + t];
+  warp::transpose_quads(words);
+#pragma unroll
+  for (int i = 0; i < 4; ++i) to[16 * row + 4 * t + i] = words[i];
+}
+
+TEST_F(mma_sync_test, transposes_quads_of_words) {
+  std::vector<std::uint32_t> words(16 * 8);
+  for (std::size_t i = 0; i < words.size(); ++i) words[i] = static_cast<std::uint32_t>(i);
+  device_array<std::uint32_t> from(words), to(static_cast<std::int64_t>(words.size()));
+  launch_grid(1, warp_size, transpose_quads_kernel, 0, from.data(), to.data());
+  EXPECT_EQ(to.read(), words);
+}
+
 }  // namespace
 }  // namespace based
