@@ -46,9 +46,23 @@ __device__ inline void sync() {
 
 using ptx::mma_mode;
 
-/// Comes before the products that use registers written since the last fence.
+namespace detail {
+
+/// Called by: one thread
+template <int Cols>
+__device__ inline void is_written_by_now(accumulator_tile<Cols>& tile) {
+#pragma unroll
+  for (int i = 0; i < tile.size; ++i) ptx::is_written_by_now(tile.value[i]);
+}
+
+}  // namespace detail
+
+/// Comes before the products that use registers written since the last fence. `written`: what the
+/// compiler might otherwise write between the products.
 /// Called by: one warpgroup
-__device__ inline void mma_fence() {
+template <int... Cols>
+__device__ inline void mma_fence(accumulator_tile<Cols>&... written) {
+  (detail::is_written_by_now(written), ...);
   ptx::wgmma_fence();
 }
 /// Closes the group of the products since the last call.
@@ -62,11 +76,7 @@ __device__ inline void mma_commit() {
 template <int Pending, int... Cols>
 __device__ inline void mma_wait(accumulator_tile<Cols>&... results) {
   ptx::wgmma_wait_group<Pending>();
-  const auto use = [](auto& tile) {
-#pragma unroll
-    for (int i = 0; i < tile.size; ++i) ptx::is_written_by_now(tile.value[i]);
-  };
-  (use(results), ...);
+  (detail::is_written_by_now(results), ...);
 }
 
 namespace detail {
