@@ -13,7 +13,8 @@ namespace {
 constexpr std::int64_t sampled_heads = 4;
 constexpr std::int64_t fewest_rows = 64;
 
-/// `count` of 0..size-1, with the marks that lie in range, in order.
+}  // namespace
+
 std::vector<std::int64_t> scatter(std::int64_t size, std::int64_t count, std::uint64_t seed,
                                   const std::vector<std::int64_t>& marks) {
   std::vector<std::int64_t> chosen;
@@ -34,8 +35,6 @@ std::vector<std::int64_t> scatter(std::int64_t size, std::int64_t count, std::ui
   chosen.assign(unique.begin(), unique.end());
   return chosen;
 }
-
-}  // namespace
 
 sampled_part sample_part(std::int64_t heads, std::int64_t seqlen, double flops_per_pair,
                          const sampling& sampled) {

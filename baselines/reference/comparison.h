@@ -23,6 +23,10 @@ struct sampled_part {
 sampled_part sample_part(std::int64_t heads, std::int64_t seqlen, double flops_per_pair,
                          const sampling& sampled);
 
+/// `count` of 0..size-1, with the marks that lie in range, in order; all where there are no more.
+std::vector<std::int64_t> scatter(std::int64_t size, std::int64_t count, std::uint64_t seed,
+                                  const std::vector<std::int64_t>& marks);
+
 /// Accumulates norm(value - reference) / norm(reference).
 class error_norm {
  public:

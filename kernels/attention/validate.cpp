@@ -10,18 +10,6 @@
 #include "kernels/core/validate.h"
 
 namespace based {
-namespace {
-
-/// The memory from a tensor's first to its last element.
-template <class T>
-std::span<const std::byte> extent(const sequence_view<T>& view, std::int64_t batch,
-                                  std::int64_t heads, std::int64_t seqlen, int dim) {
-  const T* const end = view.token(batch - 1, heads - 1, seqlen - 1) + dim;
-  return std::as_bytes(std::span(static_cast<const T*>(view.data), end));
-}
-
-}  // namespace
-
 void validate(const attention_problem& problem) {
   require_size("batch", problem.batch);
   require_size("heads", problem.heads);

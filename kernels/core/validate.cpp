@@ -32,6 +32,22 @@ void require_pointer(const char* name, const void* pointer) {
       fmt::format("{} at {} is not aligned to {} bytes", name, pointer, tensor_alignment));
 }
 
+namespace {
+
+void require_not_negative(const char* name, const view_strides& strides) {
+  const auto& [batch, head, token] = strides;
+  BASED_REQUIRE(batch >= 0 && head >= 0 && token >= 0,
+                fmt::format("{} has strides {}, {}, {}, none of which may be negative", name, batch,
+                            head, token));
+}
+
+}  // namespace
+
+void require_scalars(const char* name, const void* data, const view_strides& strides) {
+  require_pointer(name, data);
+  require_not_negative(name, strides);
+}
+
 void require_view(const char* name, const void* data, const view_strides& strides, int dim,
                   std::size_t element_bytes) {
   require_pointer(name, data);
@@ -39,9 +55,7 @@ void require_view(const char* name, const void* data, const view_strides& stride
   BASED_REQUIRE(token >= dim,
                 fmt::format("{} has a token stride of {}, must be at least its dimension {}", name,
                             token, dim));
-  BASED_REQUIRE(batch >= 0 && head >= 0,
-                fmt::format("{} has strides {}, {}, {}, none of which may be negative", name, batch,
-                            head, token));
+  require_not_negative(name, strides);
   const auto step = static_cast<std::int64_t>(tensor_alignment / element_bytes);
   BASED_REQUIRE(token % step == 0 && head % step == 0 && batch % step == 0,
                 fmt::format("{} has strides {}, {}, {}, which must be multiples of {} elements",

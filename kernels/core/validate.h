@@ -46,6 +46,9 @@ struct view_strides {
 /// A good pointer, and strides that are aligned, not negative, and at least `dim` between tokens.
 void require_view(const char* name, const void* data, const view_strides& strides, int dim,
                   std::size_t element_bytes);
+/// A view [B, H, N, 1], whose rows are single elements: a good pointer, and strides that are not
+/// negative, of any multiple.
+void require_scalars(const char* name, const void* data, const view_strides& strides);
 /// A view of a tensor that is written: no two elements of [batch, heads, seqlen, dim] share a
 /// place.
 void require_output(const char* name, const void* data, const view_strides& strides,
@@ -58,10 +61,22 @@ void require_view(const char* name, const sequence_view<T>& view, int dim) {
                sizeof(T));
 }
 template <class T>
+void require_scalars(const char* name, const sequence_view<T>& view) {
+  require_scalars(name, view.data, {view.batch_stride, view.head_stride, view.token_stride});
+}
+template <class T>
 void require_output(const char* name, const sequence_view<T>& view, std::int64_t batch,
                     std::int64_t heads, std::int64_t seqlen, int dim) {
   require_output(name, view.data, {view.batch_stride, view.head_stride, view.token_stride}, batch,
                  heads, seqlen, dim, sizeof(T));
+}
+
+/// The memory from the first to the last element of a tensor [batch, heads, seqlen, dim].
+template <class T>
+std::span<const std::byte> extent(const sequence_view<T>& view, std::int64_t batch,
+                                  std::int64_t heads, std::int64_t seqlen, int dim) {
+  const T* const end = view.token(batch - 1, heads - 1, seqlen - 1) + dim;
+  return std::as_bytes(std::span(static_cast<const T*>(view.data), end));
 }
 
 }  // namespace based

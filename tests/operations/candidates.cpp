@@ -89,6 +89,11 @@ bool has_axis(const operation& op, std::string_view flag) {
   return std::ranges::any_of(op.axes(), [&](const axis_info& axis) { return axis.flag == flag; });
 }
 
+bool has_tensor(const operation& op, std::string_view name) {
+  return std::ranges::any_of(op.tensors({}, element_type::f32),
+                             [&](const tensor_spec& spec) { return spec.name == name; });
+}
+
 std::vector<std::string> options_of(const operation& op) {
   std::vector<std::string> names;
   for (const axis_info& axis : axes_of(op, axis_domain::kind::options)) {

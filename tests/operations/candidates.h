@@ -42,6 +42,8 @@ std::vector<candidate> candidates(const std::function<bool(const candidate&)>& w
                                       [](const candidate&) { return true; });
 
 bool has_axis(const operation& op, std::string_view flag);
+/// Whether a problem of this operation has a tensor of this name.
+bool has_tensor(const operation& op, std::string_view name);
 /// The names on the axis of options; empty if the operation has none.
 std::vector<std::string> options_of(const operation& op);
 

@@ -68,11 +68,11 @@ TEST_P(contract, refuses_bad_arguments_before_it_runs) {
       placed.data = static_cast<std::byte*>(good.data) + bytes_of(spec.type);
       expect_refused(call, workspace, bytes, spec.name);
       placed = good;
-      if (!spec.is_sequence) continue;
+      if (!spec.is_sequence || spec.shape.back() == 1) continue;  // single elements lie anywhere
       placed.strides[1] += 1;
       expect_refused(call, workspace, bytes, spec.name);
       placed = good;
-      if (spec.role != tensor_role::output) continue;
+      if (spec.role != tensor_role::output || spec.shape[1] == 1) continue;
       placed.strides[1] = 0;  // all heads in one place
       expect_refused(call, workspace, bytes, spec.name);
       placed = good;

@@ -19,11 +19,11 @@ using support::checked_case;
 using ::testing::Contains;
 using ::testing::HasSubstr;
 
-/// Those of the CPU, whose tensors a fault can reach. `o` of each is [2, 3, 200, 64].
+/// Those of the CPU, whose tensors a fault can reach: q, v and o, which is [2, 3, 200, 64].
 std::vector<candidate> whole_sequences() {
   return candidates([](const candidate& each) {
     return each.info.device == device_kind::cpu && each.type == element_type::f32 &&
-           has_axis(*each.op, "seqlen");
+           has_axis(*each.op, "seqlen") && has_tensor(*each.op, "q");
   });
 }
 

@@ -187,9 +187,11 @@ BASED_FOR_CANDIDATES(causality, candidates([](const candidate& each) {
 
 // Proof that these can fail.
 
+/// Those that have this axis, and tensors q, v and o.
 std::vector<candidate> runs_on_the_cpu(const std::string& axis) {
   return candidates([&](const candidate& each) {
-    return each.info.device == device_kind::cpu && has_axis(*each.op, axis);
+    return each.info.device == device_kind::cpu && has_axis(*each.op, axis) &&
+           has_tensor(*each.op, "q");
   });
 }
 

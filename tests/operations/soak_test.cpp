@@ -94,6 +94,15 @@ std::int64_t rows_of(const operation_case& solved) {
   return rows;
 }
 
+/// Why a case cannot be run, or is no problem at all: heads that are no multiple of their groups.
+unsupported_reason cannot_run_or_is_none(const candidate& tested, const operation_case& solved) {
+  try {
+    return cannot_run(tested, solved);
+  } catch (const invalid_argument& error) {
+    return error.what();
+  }
+}
+
 class soak : public candidate_test {};
 
 TEST_P(soak, DISABLED_of_random_problems) {
@@ -107,7 +116,7 @@ TEST_P(soak, DISABLED_of_random_problems) {
     const float factor = source.coin() ? 1.0f : 4.0f;
     const auto solved = tested.solve(point);
     if (elements_of(*solved) > most_elements) continue;
-    if (const auto why = cannot_run(tested, *solved)) {
+    if (const auto why = cannot_run_or_is_none(tested, *solved)) {
       reason = *why;
       continue;
     }

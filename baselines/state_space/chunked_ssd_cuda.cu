@@ -1,0 +1,673 @@
+// The CUDA form of chunked_ssd.h: five kernels, one a pass.
+//
+//   sums      [B, H] x chunks             one warp each
+//   states    [B, chunks, H] x P / 64     [64 x S] = (weighted x)^T b, K = 256 tokens
+//   passing   [B, H] x P S / 1024         a thread carries four elements over all chunks
+//   products  [B, G] x chunks x 3         [128 x 128] = c b^T, those on and below the diagonal
+//   scan      [B, tiles, H] x P / 64      [128 x 64] = c S^T, then weights x
+//
+// Heads are the fastest but for P, so that blocks that run together read the same b, c and
+// products.
+#include <cstdint>
+#include <limits>
+
+#include "baselines/staged_rows.cuh"
+#include "baselines/state_space/chunked_ssd.h"
+#include "kernels/core/launch.h"
+#include "kernels/core/vector16.cuh"
+#include "kernels/core/warp_size.h"
+#include "kernels/ptx/bf16x2.cuh"
+#include "kernels/ptx/ex2.cuh"
+#include "kernels/ptx/mma.cuh"
+
+namespace based::chunked_ssd {
+namespace {
+
+constexpr int chunk = 256;   // tokens
+constexpr int slice = 64;    // tokens or elements of b, c and S that are staged at once
+constexpr int stages = 2;    // slices in shared memory: one in use, the next on its way
+constexpr int columns = 64;  // of x and y: a block's part of P
+constexpr float log2e = 1.44269504088896341f;
+
+constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
+  return (a + b - 1) / b;
+}
+
+struct kernel_params {
+  ssd_args<bf16> given;
+  int heads, groups, heads_a_group, head_dim, state_dim;
+  std::int64_t seqlen, chunks;
+  // The workspace.
+  float* steps;     ///< dt' [B, H, chunks 256], 0 past the end
+  float* sums;      ///< of dt' a log2(e) within a chunk, the token's own included; as steps
+  float* states;    ///< [B, H, chunks, P, S]: what a chunk adds
+  bf16* before;     ///< as states: the state before a chunk
+  float* products;  ///< [B, G, chunks, 256, 256]: c_l . b_m; not written where m's tile follows l's
+
+  __device__ std::int64_t batch_head(std::int64_t b, std::int64_t h) const { return b * heads + h; }
+  /// Where steps and sums of a chunk begin.
+  __device__ std::int64_t row(std::int64_t b, std::int64_t h, std::int64_t which) const {
+    return (batch_head(b, h) * chunks + which) * chunk;
+  }
+  /// Where the state of a chunk begins.
+  __device__ std::int64_t state(std::int64_t b, std::int64_t h, std::int64_t which) const {
+    return (batch_head(b, h) * chunks + which) * head_dim * state_dim;
+  }
+};
+
+/// A block's place in a grid whose fastest dimension is the part of P, then the head, then the tile
+/// of tokens, then the sequence.
+struct block_place {
+  std::int64_t batch, head, tile;
+  int first_column;
+
+  __device__ block_place(const kernel_params& p, std::int64_t tiles) {
+    const int parts = p.head_dim / columns;
+    std::int64_t at = blockIdx.x;
+    first_column = static_cast<int>(at % parts) * columns;
+    at /= parts;
+    head = at % p.heads;
+    at /= p.heads;
+    tile = at % tiles;
+    batch = at / tiles;
+  }
+};
+
+// Pass 1: dt' and the sums.
+
+constexpr int sum_warps = 4;
+
+/// Above 20 the identity, as fp32 has no digit for the difference.
+__device__ float softplus(float x) {
+  return x > 20.0f ? x : log1pf(__expf(x));
+}
+
+__global__ __launch_bounds__(sum_warps* warp_size) void sums_kernel(
+    const __grid_constant__ kernel_params p, std::int64_t all_chunks) {
+  constexpr int each = chunk / warp_size;  // consecutive tokens of a lane
+  const int lane = threadIdx.x % warp_size;
+  const std::int64_t which = std::int64_t{blockIdx.x} * sum_warps + threadIdx.x / warp_size;
+  if (which >= all_chunks) return;
+  const std::int64_t b = which / p.chunks / p.heads, h = which / p.chunks % p.heads;
+  const std::int64_t first = which % p.chunks * chunk + lane * each;
+  const ssd_problem& problem = p.given.problem;
+  const float rate = p.given.a[h] * log2e;
+  const float bias = problem.bias ? p.given.dt_bias[h] : 0.0f;
+
+  float steps[each], sums[each];
+  float total = 0;
+#pragma unroll
+  for (int i = 0; i < each; ++i) {
+    steps[i] = 0;
+    if (first + i < p.seqlen) {
+      steps[i] = to_float(*p.given.dt.token(b, h, first + i)) + bias;
+      if (problem.softplus) steps[i] = softplus(steps[i]);
+    }
+    total += steps[i] * rate;
+    sums[i] = total;
+  }
+  constexpr unsigned all_lanes = 0xffffffff;
+  float before = total;  // this lane's and the earlier ones'
+#pragma unroll
+  for (int distance = 1; distance < warp_size; distance *= 2) {
+    const float other = __shfl_up_sync(all_lanes, before, distance);
+    if (lane >= distance) before += other;
+  }
+  before = __shfl_up_sync(all_lanes, before, 1);
+  if (lane == 0) before = 0;
+  const std::int64_t at = which * chunk + lane * each;
+#pragma unroll
+  for (int i = 0; i < each; i += 4) {
+    *reinterpret_cast<float4*>(p.steps + at + i) = {steps[i], steps[i + 1], steps[i + 2],
+                                                    steps[i + 3]};
+    *reinterpret_cast<float4*>(p.sums + at + i) = {before + sums[i], before + sums[i + 1],
+                                                   before + sums[i + 2], before + sums[i + 3]};
+  }
+}
+
+// Pass 2: what each chunk adds to the state. A warp makes [64 of P x 32 of S].
+
+template <int state_dim>
+struct states_storage {
+  staged_rows<slice, columns> x[stages];
+  staged_rows<slice, state_dim> b[stages];
+  float weights[chunk];  // exp(cs_e - cs_l) dt'_l
+};
+
+/// tile[l, :] *= weights[l], rounded again.
+/// Called by: one block
+template <int threads>
+__device__ void weigh_rows(staged_rows<slice, columns>& tile, const float* weights) {
+  constexpr int unit = vector16<bf16>;
+  for (int at = threadIdx.x; at < slice * columns / unit; at += threads) {
+    const int row = at / (columns / unit), column = at % (columns / unit) * unit;
+    float values[unit];
+    unpack(tile.template load<uint4>(row, column), values);
+#pragma unroll
+    for (float& value : values) value *= weights[row];
+    tile.store(row, column, pack(values));
+  }
+}
+
+template <int state_dim>
+__global__ __launch_bounds__(state_dim, 512 / state_dim) void states_kernel(
+    const __grid_constant__ kernel_params p) {
+  constexpr int threads = state_dim;
+  constexpr int width = 32;  // of S, a warp's
+  constexpr int p_blocks = columns / 16, s_blocks = width / 16;
+  extern __shared__ __align__(16) unsigned char dynamic_shared[];
+  auto& shared = *reinterpret_cast<states_storage<state_dim>*>(dynamic_shared);
+  const block_place at(p, p.chunks);
+  const std::int64_t first = at.tile * chunk, group = at.head / p.heads_a_group;
+  const std::int64_t left = p.seqlen - first;
+  const int slices = static_cast<int>(ceil_div(min(left, std::int64_t{chunk}), slice));
+
+  const auto load = [&](int which) {
+    if (which < slices) {
+      const std::int64_t token = first + which * slice;
+      shared.x[which % stages].template load_async<threads>(
+          p.given.x.token(at.batch, at.head, token) + at.first_column, p.given.x.token_stride,
+          p.seqlen - token);
+      shared.b[which % stages].template load_async<threads>(
+          p.given.b.token(at.batch, group, token), p.given.b.token_stride, p.seqlen - token);
+    }
+    ptx::cp_async_commit();
+  };
+  load(0);
+  const std::int64_t row = p.row(at.batch, at.head, at.tile);
+  const float end = p.sums[row + chunk - 1];
+  for (int l = threadIdx.x; l < chunk; l += threads) {
+    shared.weights[l] = ptx::ex2(end - p.sums[row + l]) * p.steps[row + l];
+  }
+
+  const int lane = threadIdx.x % warp_size, warp_column = threadIdx.x / warp_size * width;
+  float sum[p_blocks][2 * s_blocks][4] = {};  // [64 of P x 32 of S]
+  for (int which = 0; which < slices; ++which) {
+    load(which + 1);
+    ptx::cp_async_wait<1>();
+    __syncthreads();
+    auto& x = shared.x[which % stages];
+    const auto& b = shared.b[which % stages];
+    weigh_rows<threads>(x, shared.weights + which * slice);
+    __syncthreads();
+#pragma unroll
+    for (int k = 0; k < slice; k += 16) {
+      std::uint32_t xa[p_blocks][4];  // [64 of P x 16 tokens]
+#pragma unroll
+      for (int m = 0; m < p_blocks; ++m) x.load_a_trans(xa[m], k, m * 16);
+#pragma unroll
+      for (int n = 0; n < s_blocks; ++n) {
+        std::uint32_t bb[4];  // [16 tokens x 16 of S]
+        b.load_b_trans(bb, k, warp_column + n * 16);
+#pragma unroll
+        for (int m = 0; m < p_blocks; ++m) {
+          ptx::mma_m16n8k16(sum[m][2 * n], xa[m], bb[0], bb[1]);
+          ptx::mma_m16n8k16(sum[m][2 * n + 1], xa[m], bb[2], bb[3]);
+        }
+      }
+    }
+    __syncthreads();
+  }
+
+  float* const state =
+      p.states + p.state(at.batch, at.head, at.tile) + std::int64_t{at.first_column} * state_dim;
+#pragma unroll
+  for (int m = 0; m < p_blocks; ++m) {
+#pragma unroll
+    for (int n = 0; n < 2 * s_blocks; ++n) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int of_row = (m * 16 + half * 8 + lane / 4) * state_dim;
+        *reinterpret_cast<float2*>(state + of_row + warp_column + n * 8 + lane % 4 * 2) = {
+            sum[m][n][2 * half], sum[m][n][2 * half + 1]};
+      }
+    }
+  }
+}
+
+// Pass 3: the states before each chunk.
+
+constexpr int passing_threads = 256;
+constexpr int carried = 4;  // elements of a thread
+
+__global__ __launch_bounds__(passing_threads) void passing_kernel(
+    const __grid_constant__ kernel_params p) {
+  constexpr int ahead = 8;  // chunks whose states are read before the first of them is used
+  const std::int64_t of_state = std::int64_t{p.head_dim} * p.state_dim;
+  const std::int64_t element = (std::int64_t{blockIdx.x} * passing_threads + threadIdx.x) * carried;
+  const std::int64_t head = element / of_state, within = element % of_state;
+  float4 state = {};
+  if (p.given.problem.initial_state) {
+    state = *reinterpret_cast<const float4*>(p.given.initial_state.data() + element);
+  }
+  const float* const sums = p.sums + head * p.chunks * chunk + chunk - 1;
+  const std::int64_t place = head * p.chunks * of_state + within;
+  for (std::int64_t first = 0; first < p.chunks; first += ahead) {
+    float4 added[ahead];
+    float decay[ahead];
+#pragma unroll
+    for (int i = 0; i < ahead; ++i) {
+      if (first + i >= p.chunks) break;
+      added[i] = __ldcs(reinterpret_cast<const float4*>(p.states + place + (first + i) * of_state));
+      decay[i] = sums[(first + i) * chunk];
+    }
+#pragma unroll
+    for (int i = 0; i < ahead; ++i) {
+      if (first + i >= p.chunks) break;
+      *reinterpret_cast<uint2*>(p.before + place + (first + i) * of_state) = {
+          ptx::to_bf16x2(state.x, state.y), ptx::to_bf16x2(state.z, state.w)};
+      const float factor = ptx::ex2(decay[i]);
+      state = {fmaf(state.x, factor, added[i].x), fmaf(state.y, factor, added[i].y),
+               fmaf(state.z, factor, added[i].z), fmaf(state.w, factor, added[i].w)};
+    }
+  }
+  if (p.given.problem.final_state) {
+    *reinterpret_cast<float4*>(p.given.final_state.data() + element) = state;
+  }
+}
+
+// Pass 4: c b^T of a chunk. A warp makes [32 x 64].
+
+constexpr int tile = 128;  // tokens of a product, both ways, and of the scan
+constexpr int tiles_a_chunk = chunk / tile;
+constexpr int product_tiles = tiles_a_chunk * (tiles_a_chunk + 1) / 2;
+constexpr int product_threads = 256;
+
+struct products_storage {
+  staged_rows<tile, slice> c[stages], b[stages];
+};
+
+__global__ __launch_bounds__(product_threads,
+                             2) void products_kernel(const __grid_constant__ kernel_params p) {
+  extern __shared__ __align__(16) unsigned char dynamic_shared[];
+  auto& shared = *reinterpret_cast<products_storage*>(dynamic_shared);
+  constexpr int row_blocks = 2, column_blocks = 4;
+  const int which = static_cast<int>(blockIdx.x % product_tiles);
+  const std::int64_t chunk_index = blockIdx.x / product_tiles;  // of [B, G, chunks]
+  const std::int64_t batch = chunk_index / p.chunks / p.groups;
+  const std::int64_t group = chunk_index / p.chunks % p.groups;
+  const int row_tile = which == 0 ? 0 : 1, column_tile = which == 2 ? 1 : 0;
+  static_assert(tiles_a_chunk == 2);
+  const std::int64_t first = chunk_index % p.chunks * chunk;
+  const std::int64_t row = first + row_tile * tile, column = first + column_tile * tile;
+  if (row >= p.seqlen) return;
+
+  const int slices = p.state_dim / slice;
+  const auto load = [&](int k) {
+    if (k < slices) {
+      shared.c[k % stages].load_async<product_threads>(
+          p.given.c.token(batch, group, row) + k * slice, p.given.c.token_stride, p.seqlen - row);
+      shared.b[k % stages].load_async<product_threads>(
+          p.given.b.token(batch, group, column) + k * slice, p.given.b.token_stride,
+          p.seqlen - column);
+    }
+    ptx::cp_async_commit();
+  };
+  load(0);
+  const int lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size;
+  const int warp_row = warp / 2 * 32, warp_column = warp % 2 * 64;
+  float sum[row_blocks][2 * column_blocks][4] = {};
+  for (int k = 0; k < slices; ++k) {
+    load(k + 1);
+    ptx::cp_async_wait<1>();
+    __syncthreads();
+#pragma unroll
+    for (int s = 0; s < slice; s += 16) {
+      std::uint32_t ca[row_blocks][4];  // [32 tokens x 16 of S]
+#pragma unroll
+      for (int m = 0; m < row_blocks; ++m) {
+        shared.c[k % stages].load_a(ca[m], warp_row + m * 16, s);
+      }
+#pragma unroll
+      for (int n = 0; n < column_blocks; ++n) {
+        std::uint32_t bb[4];  // [16 of S x 16 tokens]
+        shared.b[k % stages].load_b(bb, warp_column + n * 16, s);
+#pragma unroll
+        for (int m = 0; m < row_blocks; ++m) {
+          ptx::mma_m16n8k16(sum[m][2 * n], ca[m], bb[0], bb[1]);
+          ptx::mma_m16n8k16(sum[m][2 * n + 1], ca[m], bb[2], bb[3]);
+        }
+      }
+    }
+    __syncthreads();
+  }
+  float* const target = p.products + (chunk_index * chunk + row_tile * tile + warp_row) * chunk +
+                        column_tile * tile + warp_column;
+#pragma unroll
+  for (int m = 0; m < row_blocks; ++m) {
+#pragma unroll
+    for (int n = 0; n < 2 * column_blocks; ++n) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        *reinterpret_cast<float2*>(target + (m * 16 + half * 8 + lane / 4) * chunk + n * 8 +
+                                   lane % 4 * 2) = {sum[m][n][2 * half], sum[m][n][2 * half + 1]};
+      }
+    }
+  }
+}
+
+// Pass 5: the outputs. A warp makes [32 x 64].
+
+constexpr int scan_threads = 128;
+
+struct scan_stage {
+  staged_rows<tile, slice> c;     // [128 tokens x 64 of S]
+  staged_rows<slice, columns> k;  // [64 of P x 64 of S] of the state, then [64 tokens x 64 of P]
+};
+constexpr int y_stride = columns + 4;  // in floats: rows eight apart do not share their banks
+struct scan_storage {
+  union {
+    scan_stage stage[stages];
+    float y[tile * y_stride];
+  };
+  float sums[chunk], steps[chunk];
+};
+
+/// Adds the skip, multiplies by the gate, and writes a tile [128 x 64] of y from shared memory.
+/// Called by: one block
+__device__ void write_outputs(const kernel_params& p, const block_place& at, const float* y,
+                              std::int64_t first, int tokens) {
+  constexpr int unit = vector16<bf16>, units = columns / unit;
+  const ssd_problem& problem = p.given.problem;
+  const float skip = problem.skip ? p.given.d[at.head] : 0.0f;
+  for (int i = threadIdx.x; i < tokens * units; i += scan_threads) {
+    const int row = i / units, column = i % units * unit;
+    float values[unit];
+#pragma unroll
+    for (int e = 0; e < unit; ++e) values[e] = y[row * y_stride + column + e];
+    const auto others = [&](const sequence_view<const bf16>& view, float(&read)[unit]) {
+      unpack(load_word(view.token(at.batch, at.head, first + row) + at.first_column + column),
+             read);
+    };
+    if (problem.skip) {
+      float x[unit];
+      others(p.given.x, x);
+#pragma unroll
+      for (int e = 0; e < unit; ++e) values[e] += skip * x[e];
+    }
+    if (problem.gate) {
+      float z[unit];
+      others(p.given.z, z);
+#pragma unroll
+      for (int e = 0; e < unit; ++e) values[e] *= z[e] / (1.0f + ptx::ex2(-z[e] * log2e));
+    }
+    store_word(p.given.y.token(at.batch, at.head, first + row) + at.first_column + column,
+               pack(values));
+  }
+}
+
+__global__ __launch_bounds__(scan_threads,
+                             3) void scan_kernel(const __grid_constant__ kernel_params p,
+                                                 std::int64_t tiles) {
+  extern __shared__ __align__(16) unsigned char dynamic_shared[];
+  auto& shared = *reinterpret_cast<scan_storage*>(dynamic_shared);
+  constexpr int row_blocks = 2, column_blocks = columns / 16;
+  const block_place at(p, tiles);
+  const std::int64_t group = at.head / p.heads_a_group, first = at.tile * tile;
+  const std::int64_t which = at.tile / tiles_a_chunk;
+  const int row_in_chunk = static_cast<int>(at.tile % tiles_a_chunk) * tile;
+  const std::int64_t chunk_start = which * chunk;
+  const int tokens = static_cast<int>(min(p.seqlen - first, std::int64_t{tile}));
+
+  const int state_slices = p.state_dim / slice;
+  const int key_slices = static_cast<int>(ceil_div(row_in_chunk + tokens, slice));
+  const bf16* const state =
+      p.before + p.state(at.batch, at.head, which) + std::int64_t{at.first_column} * p.state_dim;
+  const auto load = [&](int i) {
+    scan_stage& stage = shared.stage[i % stages];
+    if (i < state_slices) {
+      stage.c.load_async<scan_threads>(p.given.c.token(at.batch, group, first) + i * slice,
+                                       p.given.c.token_stride, tokens);
+      stage.k.load_async<scan_threads>(state + i * slice, p.state_dim, columns);
+    } else if (i < state_slices + key_slices) {
+      const std::int64_t key = chunk_start + (i - state_slices) * slice;
+      stage.k.load_async<scan_threads>(p.given.x.token(at.batch, at.head, key) + at.first_column,
+                                       p.given.x.token_stride, p.seqlen - key);
+    }
+    ptx::cp_async_commit();
+  };
+  load(0);
+  const std::int64_t row = p.row(at.batch, at.head, which);
+  for (int l = threadIdx.x; l < chunk; l += scan_threads) {
+    shared.sums[l] = p.sums[row + l];
+    shared.steps[l] = p.steps[row + l];
+  }
+
+  const int lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size;
+  const int g = lane / 4, t = lane % 4;  // as in ptx/mma.cuh
+  const int warp_row = warp * 16 * row_blocks;
+  float y[row_blocks][2 * column_blocks][4] = {};  // [32 tokens x 64 of P]
+  for (int i = 0; i < state_slices; ++i) {
+    load(i + 1);
+    ptx::cp_async_wait<1>();
+    __syncthreads();
+    const scan_stage& stage = shared.stage[i % stages];
+#pragma unroll
+    for (int s = 0; s < slice; s += 16) {
+      std::uint32_t ca[row_blocks][4];  // [32 tokens x 16 of S]
+#pragma unroll
+      for (int m = 0; m < row_blocks; ++m) stage.c.load_a(ca[m], warp_row + m * 16, s);
+#pragma unroll
+      for (int n = 0; n < column_blocks; ++n) {
+        std::uint32_t sb[4];  // [16 of S x 16 of P]
+        stage.k.load_b(sb, n * 16, s);
+#pragma unroll
+        for (int m = 0; m < row_blocks; ++m) {
+          ptx::mma_m16n8k16(y[m][2 * n], ca[m], sb[0], sb[1]);
+          ptx::mma_m16n8k16(y[m][2 * n + 1], ca[m], sb[2], sb[3]);
+        }
+      }
+    }
+    __syncthreads();
+  }
+
+  float row_sums[row_blocks][2];  // of rows g and g + 8
+#pragma unroll
+  for (int m = 0; m < row_blocks; ++m) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      row_sums[m][half] = shared.sums[row_in_chunk + warp_row + m * 16 + half * 8 + g];
+      const float decay = ptx::ex2(row_sums[m][half]);
+#pragma unroll
+      for (int n = 0; n < 2 * column_blocks; ++n) {
+        y[m][n][2 * half] *= decay;
+        y[m][n][2 * half + 1] *= decay;
+      }
+    }
+  }
+
+  // Row g of this warp's products, columns 2t..
+  const float* const products =
+      p.products +
+      (((at.batch * p.groups + group) * p.chunks + which) * chunk + row_in_chunk + warp_row + g) *
+          chunk +
+      2 * t;
+  const auto read_products = [&](float2(&read)[row_blocks][4], int key) {
+#pragma unroll
+    for (int m = 0; m < row_blocks; ++m) {
+#pragma unroll
+      for (int quarter = 0; quarter < 4; ++quarter) {  // as the registers of an A operand
+        read[m][quarter] = *reinterpret_cast<const float2*>(
+            products + (m * 16 + quarter % 2 * 8) * chunk + key + quarter / 2 * 8);
+      }
+    }
+  };
+  const auto weight = [&](float product, float row_sum, int key, int token) {
+    const float decayed = product * ptx::ex2(row_sum - shared.sums[key]) * shared.steps[key];
+    return key <= token ? decayed : 0.0f;
+  };
+  for (int slice_index = 0; slice_index < key_slices; ++slice_index) {
+    const int i = state_slices + slice_index;
+    float2 next[row_blocks][4];
+    read_products(next, slice_index * slice);
+    load(i + 1);
+    ptx::cp_async_wait<1>();
+    __syncthreads();
+    const scan_stage& stage = shared.stage[i % stages];
+#pragma unroll
+    for (int k = 0; k < slice; k += 16) {
+      const int key = slice_index * slice + k;
+      std::uint32_t weights[row_blocks][4];  // [32 tokens x 16 keys]
+#pragma unroll
+      for (int m = 0; m < row_blocks; ++m) {
+#pragma unroll
+        for (int quarter = 0; quarter < 4; ++quarter) {
+          const int at_key = key + quarter / 2 * 8 + 2 * t, half = quarter % 2;
+          const int token = row_in_chunk + warp_row + m * 16 + half * 8 + g;
+          weights[m][quarter] =
+              ptx::to_bf16x2(weight(next[m][quarter].x, row_sums[m][half], at_key, token),
+                             weight(next[m][quarter].y, row_sums[m][half], at_key + 1, token));
+        }
+      }
+      if (k + 16 < slice) read_products(next, key + 16);
+#pragma unroll
+      for (int n = 0; n < column_blocks; ++n) {
+        std::uint32_t xb[4];  // [16 keys x 16 of P]
+        stage.k.load_b_trans(xb, k, n * 16);
+#pragma unroll
+        for (int m = 0; m < row_blocks; ++m) {
+          ptx::mma_m16n8k16(y[m][2 * n], weights[m], xb[0], xb[1]);
+          ptx::mma_m16n8k16(y[m][2 * n + 1], weights[m], xb[2], xb[3]);
+        }
+      }
+    }
+    __syncthreads();
+  }
+
+#pragma unroll
+  for (int m = 0; m < row_blocks; ++m) {
+#pragma unroll
+    for (int n = 0; n < 2 * column_blocks; ++n) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        *reinterpret_cast<float2*>(shared.y + (warp_row + m * 16 + half * 8 + g) * y_stride +
+                                   n * 8 + 2 * t) = {y[m][n][2 * half], y[m][n][2 * half + 1]};
+      }
+    }
+  }
+  __syncthreads();
+  write_outputs(p, at, shared.y, first, tokens);
+}
+
+// The host side.
+
+/// Hands out the parts of the workspace, in this order, each aligned; `take` gets a pointer to set
+/// and how many elements it wants.
+template <class Take>
+void for_each_part(const ssd_problem& problem, kernel_params& p, Take take) {
+  const std::int64_t chunks = ceil_div(problem.seqlen, chunk);
+  const std::int64_t tokens = problem.batch_heads() * chunks * chunk;
+  const std::int64_t states = problem.batch_heads() * chunks * problem.head_dim * problem.state_dim;
+  take(p.steps, tokens);
+  take(p.sums, tokens);
+  take(p.states, states);
+  take(p.before, states);
+  take(p.products, problem.batch * problem.groups * chunks * chunk * chunk);
+}
+
+std::size_t workspace_bytes(const ssd_problem& problem) {
+  std::size_t bytes = 0;
+  kernel_params p = {};
+  for_each_part(problem, p, [&]<class T>(T*, std::int64_t count) {
+    bytes += static_cast<std::size_t>(count) * sizeof(T);
+  });
+  return bytes;
+}
+
+/// Blocks of every grid; the largest is the scan's.
+std::int64_t scan_blocks(const ssd_problem& problem) {
+  return problem.batch_heads() * ceil_div(problem.seqlen, tile) * (problem.head_dim / columns);
+}
+
+unsupported_reason unsupported(const ssd_problem& problem) {
+  validate(problem);
+  constexpr std::int64_t largest_grid = std::numeric_limits<std::int32_t>::max();
+  // A grid of elements of states needs fewer blocks than this has tokens, or heads times 32.
+  constexpr std::int64_t passing_blocks_a_head = 128 * 256 / (passing_threads * carried);
+  if (ceil_div(problem.seqlen, tile) >
+      largest_grid / passing_blocks_a_head / problem.heads / problem.batch) {
+    return "too many tokens for one grid";
+  }
+  return std::nullopt;
+}
+
+void run(const ssd_args<bf16>& args, cuda_stream stream) {
+  validate(args, workspace_bytes(args.problem));
+  const ssd_problem& problem = args.problem;
+  kernel_params p = {.given = args,
+                     .heads = static_cast<int>(problem.heads),
+                     .groups = static_cast<int>(problem.groups),
+                     .heads_a_group = static_cast<int>(problem.heads / problem.groups),
+                     .head_dim = problem.head_dim,
+                     .state_dim = problem.state_dim,
+                     .seqlen = problem.seqlen,
+                     .chunks = ceil_div(problem.seqlen, chunk)};
+  auto* at = static_cast<std::byte*>(args.workspace);
+  for_each_part(problem, p, [&]<class T>(T*& part, std::int64_t count) {
+    part = reinterpret_cast<T*>(at);
+    at += static_cast<std::size_t>(count) * sizeof(T);
+  });
+
+  const auto blocks = [](std::int64_t count) { return dim3(static_cast<unsigned>(count)); };
+  const std::int64_t all_chunks = problem.batch_heads() * p.chunks;
+  launch_kernel(sums_kernel, {blocks(ceil_div(all_chunks, sum_warps)), sum_warps * warp_size},
+                stream, p, all_chunks);
+  const auto launch_states = [&]<int state_dim>() {
+    launch_kernel(states_kernel<state_dim>,
+                  {blocks(all_chunks * (problem.head_dim / columns)), state_dim,
+                   sizeof(states_storage<state_dim>)},
+                  stream, p);
+  };
+  if (problem.state_dim == 64) launch_states.operator()<64>();
+  if (problem.state_dim == 128) launch_states.operator()<128>();
+  if (problem.state_dim == 256) launch_states.operator()<256>();
+  const std::int64_t elements = problem.batch_heads() * problem.head_dim * problem.state_dim;
+  launch_kernel(passing_kernel, {blocks(elements / (passing_threads * carried)), passing_threads},
+                stream, p);
+  launch_kernel(products_kernel,
+                {blocks(problem.batch * problem.groups * p.chunks * product_tiles), product_threads,
+                 sizeof(products_storage)},
+                stream, p);
+  launch_kernel(scan_kernel, {blocks(scan_blocks(problem)), scan_threads, sizeof(scan_storage)},
+                stream, p, ceil_div(problem.seqlen, tile));
+}
+
+/// The matrix units' work: whole tiles of tokens, the diagonal's upper half included.
+double executed_flops(const ssd_problem& problem) {
+  const std::int64_t full = problem.seqlen / tile, tiles = ceil_div(problem.seqlen, tile);
+  const auto keys = [](std::int64_t index, std::int64_t tokens) {  // of a tile of the scan
+    return ceil_div(index % tiles_a_chunk * tile + tokens, slice) * slice;
+  };
+  const std::int64_t whole_chunks = full / tiles_a_chunk;
+  double pairs =
+      static_cast<double>(whole_chunks) * static_cast<double>(keys(0, tile) + keys(1, tile));
+  for (std::int64_t index = whole_chunks * tiles_a_chunk; index < tiles; ++index) {
+    pairs += static_cast<double>(
+        keys(index, std::min<std::int64_t>(tile, problem.seqlen - index * tile)));
+  }
+  const auto heads = static_cast<double>(problem.batch_heads());
+  const double state = 2.0 * problem.head_dim * problem.state_dim;
+  const double reads = static_cast<double>(tiles) * tile * state;
+  const double adds = static_cast<double>(ceil_div(problem.seqlen, slice)) * slice * state;
+  const double outputs = pairs * tile * 2.0 * problem.head_dim;
+  const std::int64_t products = whole_chunks * product_tiles + (tiles % tiles_a_chunk == 1 ? 1
+                                                                : tiles > whole_chunks * 2 ? 3
+                                                                                           : 0);
+  const double of_groups = static_cast<double>(problem.batch * problem.groups * products) * 2.0 *
+                           tile * tile * problem.state_dim;
+  return heads * (reads + adds + outputs) + of_groups;
+}
+
+const registration<ssd> registered{
+    {.name = "chunked_ssd",
+     .summary = "Mamba-2's five passes: chunks of 256, their states and products in memory",
+     .role = implementation_role::baseline,
+     .reimplements = {"mamba2"},
+     .tolerance = 5e-3,
+     .unsupported = unsupported,
+     .workspace_bytes = workspace_bytes,
+     .executed_flops = executed_flops,
+     .run = run}};
+
+}  // namespace
+}  // namespace based::chunked_ssd
