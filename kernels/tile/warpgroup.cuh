@@ -215,19 +215,24 @@ __device__ inline void store(Tile& to, const operand_tile<Cols>& from) {
   warp::store(to, from, 16 * warp());
 }
 
+/// Stores the transpose of columns 16 step .. of a tile [64 x .] to those rows of a tile [. x 64].
+/// Called by: one warpgroup
+template <class Tile>
+__device__ inline void store_transposed(Tile& to, const operand_slice& from, int step) {
+  static_assert(Tile::cols == rows);
+  const int at = thread();                               // of the warpgroup
+  const int row = at % warp_size / 16 * 8 + at % 8;      // of a slice's sixteen columns
+  const int col = at / warp_size * 16 + at / 8 % 2 * 8;  // the first of eight
+  ptx::stmatrix_x4<true>(ptx::shared_address(to.at(row, col)) + Tile::layout::offset(16 * step, 0),
+                         from.word);
+}
 /// Stores the transpose of a tile [64 x Cols] to a tile [Cols x 64].
 /// Called by: one warpgroup
 template <int Cols, class Tile>
 __device__ inline void store_transposed(Tile& to, const operand_tile<Cols>& from) {
-  static_assert(Tile::rows == Cols && Tile::cols == rows);
-  const int at = thread();                               // of the warpgroup
-  const int row = at % warp_size / 16 * 8 + at % 8;      // of a slice's sixteen columns
-  const int col = at / warp_size * 16 + at / 8 % 2 * 8;  // the first of eight
-  const std::uint32_t address = ptx::shared_address(to.at(row, col));
+  static_assert(Tile::rows == Cols);
 #pragma unroll
-  for (int i = 0; i < from.slices; ++i) {
-    ptx::stmatrix_x4<true>(address + Tile::layout::offset(16 * i, 0), from.slice[i].word);
-  }
+  for (int i = 0; i < from.slices; ++i) store_transposed(to, from.slice[i], i);
 }
 
 }  // namespace based::warpgroup

@@ -19,8 +19,8 @@ inline constexpr int slice_dim = 64;   ///< rows of a state that a warpgroup hol
 inline constexpr int part_cols = 128;  ///< of a state: an accumulator
 inline constexpr int parts = 2;        ///< accumulators of a warpgroup, of one slice or of two
 
-/// How a CTA is cut. `slices`: what it works on, of heads that share B and C. The stages are of the
-/// rings of B and of C, of x, and of the weights of one slice and chunk.
+/// How a CTA is cut. `slices`: what it works on, of heads that share B and C. `stages`: chunks whose
+/// B, C, x and decays are in the rings, which have a position in common.
 template <int StateDim>
 struct config {
   static constexpr int state_dim = StateDim;
@@ -28,10 +28,23 @@ struct config {
   static constexpr int slices_of_group = parts / parts_of_slice;
   static constexpr int state_groups = 2;
   static constexpr int slices = state_groups * slices_of_group;
-  static constexpr int stages = StateDim == 256 ? 2 : 3;
-  static constexpr int x_stages = 2;
-  static constexpr int weight_buffers = StateDim == 256 ? 4 : 3;
-  static constexpr int decay_buffers = 2;
+  static constexpr int stages = 2;
+  static constexpr int weight_buffers = 4;
+  static_assert(weight_buffers == slices || weight_buffers == stages * slices);
+
+  using chunk_position = ring_position<stages>;
+  using weight_position = ring_position<weight_buffers>;
+
+  /// The position of a slice's weights, which follows from the chunk's: a register less.
+  /// Called by: one thread
+  __device__ static weight_position weights_at(chunk_position chunk, int slice) {
+    if constexpr (weight_buffers == slices) {
+      static_assert(stages == 2, "a chunk's buffer is then whether its number is odd");
+      return {slice, static_cast<std::uint32_t>(chunk.buffer)};
+    } else {
+      return {chunk.buffer * slices + slice, chunk.parity};
+    }
+  }
   static constexpr int decay_warps = 2;
 };
 
@@ -72,26 +85,6 @@ struct chunk_decays {
   float whole[Slices];                   ///< exp2(whole sum)
 };
 
-template <class Config>
-struct shared_storage {
-  using part_tile = shared_tile<chunk_tokens, part_cols, swizzle::bytes128>;
-  using token_tile = shared_tile<chunk_tokens, slice_dim, swizzle::bytes128>;
-  using weight_tile = shared_tile<chunk_tokens, chunk_tokens, swizzle::bytes128>;
-
-  part_tile b[Config::stages][Config::parts_of_slice];  ///< [64 x S]
-  part_tile c[Config::stages][Config::parts_of_slice];  ///< [64 x S]
-  token_tile x[Config::x_stages][Config::slices];       ///< [64 x 64]
-  weight_tile weights[Config::weight_buffers];          ///< [64 x 64], zero above the diagonal
-  token_tile y[Config::slices];                         ///< z, then y [64 x 64]
-  chunk_decays<Config::slices> decays[Config::decay_buffers];
-  float skip[Config::slices];  ///< D
-  ring<Config::stages> b_ring, c_ring;
-  ring<Config::x_stages> x_ring;
-  ring<Config::weight_buffers> weight_ring;
-  ring<Config::decay_buffers> decay_ring;
-  barrier z_loaded[Config::slices];
-};
-
 /// What a CTA works on: slices of heads of a (batch, group), and chunks of theirs.
 struct block_range {
   int batch, group;
@@ -99,6 +92,7 @@ struct block_range {
   int segment;
   int first, last;  ///< chunks first .. last - 1
 
+  block_range() = default;
   /// Of CTA (blockIdx.x, blockIdx.y).
   /// Called by: one thread
   __device__ block_range(const parameters& p, int slices) {
@@ -110,6 +104,25 @@ struct block_range {
     first = static_cast<int>(std::int64_t{p.chunks} * segment / p.segments);
     last = static_cast<int>(std::int64_t{p.chunks} * (segment + 1) / p.segments);
   }
+};
+
+template <class Config>
+struct shared_storage {
+  using part_tile = shared_tile<chunk_tokens, part_cols, swizzle::bytes128>;
+  using token_tile = shared_tile<chunk_tokens, slice_dim, swizzle::bytes128>;
+  using weight_tile = shared_tile<chunk_tokens, chunk_tokens, swizzle::bytes128>;
+
+  part_tile b[Config::stages][Config::parts_of_slice];  ///< [64 x S]
+  part_tile c[Config::stages][Config::parts_of_slice];  ///< [64 x S]
+  token_tile x[Config::stages][Config::slices];       ///< [64 x 64]
+  weight_tile weights[Config::weight_buffers];          ///< [64 x 64], zero above the diagonal
+  token_tile y[Config::slices];                         ///< z, then y [64 x 64]
+  chunk_decays<Config::slices> decays[Config::stages];
+  float skip[Config::slices];  ///< D
+  ring<Config::stages> b_ring, c_ring, x_ring, decay_ring;
+  ring<Config::weight_buffers> weight_ring;
+  barrier z_loaded[Config::slices];
+  block_range range;
 };
 
 /// A slice: 64 rows of a head's state, or columns of its x. Where a group has no more, a CTA works

@@ -45,7 +45,7 @@ class decay_role {
 
   /// Called by: one warp
   __device__ void run(const block_range& range) {
-    ring_position<Config::decay_buffers> at;
+    ring_position<Config::stages> at;
     load(range.first);
 #pragma unroll 1
     for (int chunk = range.first; chunk < range.last; ++chunk) {

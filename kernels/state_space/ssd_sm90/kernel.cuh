@@ -65,7 +65,6 @@ template <class Config, bool StatesOnly>
 __device__ void run_producer(shared_storage<Config>& shared, const parameters& p,
                              const block_range& range) {
   ring_position<Config::stages> at;
-  ring_position<Config::x_stages> x_at;
 #pragma unroll 1
   for (int chunk = range.first; chunk < range.last; ++chunk) {
     const tile_coordinates from = {range.batch, range.group, chunk * chunk_tokens};
@@ -75,10 +74,10 @@ __device__ void run_producer(shared_storage<Config>& shared, const parameters& p
     }
     shared.b_ring.wait_empty(at);
     load_parts(shared.b[at.buffer], p.b, shared.b_ring.filled(at), from);
-    shared.x_ring.wait_empty(x_at);
+    shared.x_ring.wait_empty(at);
     if (ptx::elect_lane()) {
-      barrier& filled = shared.x_ring.filled(x_at);
-      auto& x = shared.x[x_at.buffer];
+      barrier& filled = shared.x_ring.filled(at);
+      auto& x = shared.x[at.buffer];
       filled.arrive_expect(sizeof(x));
 #pragma unroll
       for (int i = 0; i < Config::slices; ++i) {
@@ -88,7 +87,6 @@ __device__ void run_producer(shared_storage<Config>& shared, const parameters& p
       }
     }
     at.advance();
-    x_at.advance();
   }
 }
 
@@ -110,13 +108,16 @@ __global__ void __launch_bounds__(roles::threads, 1)
       shared.skip[threadIdx.x] = p.d == nullptr ? 0 : p.d[place.head];
     }
   }
-  if (threadIdx.x == 0) init_barriers<Config, StatesOnly>(shared);
+  if (threadIdx.x == 0) {
+    shared.range = range;
+    init_barriers<Config, StatesOnly>(shared);
+  }
   __syncthreads();
 
   const int warp = warp::uniform_index();
   const int of_group = warp % warpgroup::warps;
   const auto keep_states = [&](int group) {
-    state_role<Config, Gated, StatesOnly>(shared, p, range, group, of_group).run();
+    state_role<Config, Gated, StatesOnly>(shared, p, group, of_group).run();
   };
   const auto weigh = [&](int) {
     if constexpr (!StatesOnly) {

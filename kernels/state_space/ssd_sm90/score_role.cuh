@@ -23,17 +23,17 @@ class score_role {
     for (; chunks > 0; --chunks) {
       scores s;  // C B^T [64 x 64]
       multiply(s);
-      shared_.decay_ring.wait_full(decays_);
+      shared_.decay_ring.wait_full(stage_);
 #pragma unroll 1
       for (int slice = 0; slice < Config::slices; ++slice) {
-        shared_.weight_ring.wait_empty(weights_);
-        weigh(shared_.weights[weights_.buffer], s, slice);
+        const auto at = Config::weights_at(stage_, slice);
+        shared_.weight_ring.wait_empty(at);
+        weigh(shared_.weights[at.buffer], s, slice);
         ptx::fence_proxy_async();
-        shared_.weight_ring.filled(weights_).warp_arrive();
-        weights_.advance();
+        shared_.weight_ring.filled(at).warp_arrive();
       }
-      shared_.decay_ring.warp_release(decays_);
-      decays_.advance();
+      shared_.decay_ring.warp_release(stage_);
+      stage_.advance();
     }
   }
 
@@ -52,14 +52,13 @@ class score_role {
     warpgroup::mma_wait<0>(s);
     shared_.c_ring.warp_release(stage_);
     shared_.b_ring.warp_release(stage_);
-    stage_.advance();
   }
 
   /// W = mask(exp2(sum_i + pair_j) S_ij), plus D on the diagonal, of this warp's sixteen rows. What
   /// is above the diagonal's blocks [16 x 16] stays zero.
   /// Called by: one warp
   __device__ void weigh(weight_tile& to, const scores& s, int slice) {
-    const chunk_decays<Config::slices>& decays = shared_.decays[decays_.buffer];
+    const chunk_decays<Config::slices>& decays = shared_.decays[stage_.buffer];
     const int row = warp::lane() / 4, col = warp::lane() % 4 * 2;
     const float sums[2] = {decays.sum[slice][16 * warp_ + row],
                            decays.sum[slice][16 * warp_ + row + 8]};
@@ -101,8 +100,6 @@ class score_role {
   storage& shared_;
   int warp_;
   ring_position<Config::stages> stage_;
-  ring_position<Config::weight_buffers> weights_;
-  ring_position<Config::decay_buffers> decays_;
 };
 
 }  // namespace based::ssd_sm90

@@ -20,24 +20,19 @@ class state_role {
  public:
   /// `warp`: of the warpgroup.
   /// Called by: one thread
-  __device__ state_role(storage& shared, const parameters& p, const block_range& range, int group,
-                        int warp)
-      : shared_(shared), p_(p), range_(range), group_(group), warp_(warp) {
-    weights_.advance(group);
-  }
+  __device__ state_role(storage& shared, const parameters& p, int group, int warp)
+      : shared_(shared), p_(p), group_(group), warp_(warp) {}
 
   /// Called by: one warpgroup
   __device__ void run() {
     load_states();
 #pragma unroll 1
-    for (int chunk = range_.first; chunk < range_.last; ++chunk) {
-      shared_.decay_ring.wait_full(decays_);
+    for (int chunk = shared_.range.first; chunk < ptx::opaque(shared_.range.last); ++chunk) {
+      shared_.decay_ring.wait_full(stage_);
       work_on<0>(chunk);
       if constexpr (Config::slices_of_group > 1) work_on<1>(chunk);
-      shared_.decay_ring.warp_release(decays_);
-      decays_.advance();
+      shared_.decay_ring.warp_release(stage_);
       stage_.advance();
-      x_stage_.advance();
     }
     if (!StatesOnly && warp_ == 0) warp::wait_stores_read();
     store_states();
@@ -46,6 +41,10 @@ class state_role {
  private:
   /// Called by: one thread
   __device__ int slice_of(int k) const { return Config::state_groups * k + group_; }
+  /// Called by: one thread
+  __device__ typename Config::weight_position weights_at(int slice) const {
+    return Config::weights_at(stage_, ptx::opaque(slice));
+  }
   /// Called by: one warpgroup
   __device__ void sync() const {
     ptx::named_barrier_sync<warpgroup::threads>(first_group_barrier + group_);
@@ -57,8 +56,8 @@ class state_role {
   __device__ void work_on(int chunk) {
     constexpr bool is_last = K == Config::slices_of_group - 1;
     const int slice = slice_of(K);
-    const chunk_decays<Config::slices>& decays = shared_.decays[decays_.buffer];
-    const token_tile& x = shared_.x[x_stage_.buffer][slice];
+    const chunk_decays<Config::slices>& decays = shared_.decays[stage_.buffer];
+    const token_tile& x = shared_.x[stage_.buffer][slice];
     output y;
     if constexpr (!StatesOnly) {
       if (K == 0) shared_.c_ring.wait_full(stage_);
@@ -69,7 +68,7 @@ class state_role {
       warpgroup::mma_wait<0>(y);
       if (is_last) shared_.c_ring.warp_release(stage_);
     }
-    if (K == 0) shared_.x_ring.wait_full(x_stage_);
+    if (K == 0) shared_.x_ring.wait_full(stage_);
     token_operand added = load_tokens(x);
     scale(added, decays.later[slice]);
     const float whole = decays.whole[slice];
@@ -78,17 +77,16 @@ class state_role {
     if constexpr (!StatesOnly) {
       scale(y, decays.earlier[slice]);
       wait_for_tokens<K>();
-      shared_.weight_ring.wait_full(weights_);
-      add_pairs(y, x);
+      shared_.weight_ring.wait_full(weights_at(slice));
+      add_pairs(y, x, slice);
     }
     if constexpr (StatesOnly) wait_for_tokens<K>();
     if (is_last) {
       shared_.b_ring.warp_release(stage_);
-      shared_.x_ring.warp_release(x_stage_);
+      shared_.x_ring.warp_release(stage_);
     }
     if constexpr (!StatesOnly) {
-      shared_.weight_ring.warp_release(weights_);
-      weights_.advance(Config::state_groups);
+      shared_.weight_ring.warp_release(weights_at(slice));
       store_output(y, slice, chunk);
     }
   }
@@ -102,7 +100,7 @@ class state_role {
   /// Called by: one warpgroup
   template <int K>
   __device__ void read_state(output& y) {
-    constexpr int steps_of_part = part_cols / 16, batch = 8;
+    constexpr int steps_of_part = part_cols / 16, batch = 4;
 #pragma unroll
     for (int i = 0; i < parts_of_slice; ++i) {
       const auto& c = shared_.c[stage_.buffer][i];
@@ -147,11 +145,10 @@ class state_role {
 
   /// Y^T += x^T W^T.
   /// Called by: one warpgroup
-  __device__ void add_pairs(output& y, const token_tile& x) {
+  __device__ void add_pairs(output& y, const token_tile& x, int slice) {
     const token_operand tokens = load_tokens(x);
     warpgroup::mma_fence(y);
-    warpgroup::mma_ABt<warpgroup::mma_mode::accumulate>(y, tokens,
-                                                        shared_.weights[weights_.buffer]);
+    warpgroup::mma_ABt(y, tokens, shared_.weights[weights_at(slice).buffer]);
     warpgroup::mma_commit();
     warpgroup::mma_wait<0>(y);
   }
@@ -165,10 +162,11 @@ class state_role {
   /// This warp's rows of the transpose of a tile.
   /// Called by: one warpgroup
   __device__ token_operand load_tokens(const token_tile& tile) const {
+    const int col = ptx::opaque(16 * warp_);  // addresses are not worth registers
     token_operand loaded;
 #pragma unroll
     for (int i = 0; i < loaded.slices; ++i) {
-      loaded.slice[i] = warp::load_transposed(tile, 16 * i, 16 * warp_);
+      loaded.slice[i] = warp::load_transposed(tile, 16 * i, col);
     }
     return loaded;
   }
@@ -211,12 +209,12 @@ class state_role {
     if (warp_ != 0) return;
     warp::wait_stores_read();
     if (ptx::elect_lane()) {
-      const slice_place place(p_, range_, slice);
+      const slice_place place(p_, shared_.range, slice);
       token_tile& z = shared_.y[slice];
       barrier& loaded = shared_.z_loaded[slice];
       loaded.arrive_expect(z.bytes);
       ptx::bulk_tensor_load(z.at(0, 0), &p_.z, loaded.word(), place.col, chunk * chunk_tokens,
-                            place.head, range_.batch);
+                            place.head, shared_.range.batch);
     }
     __syncwarp();
   }
@@ -231,33 +229,35 @@ class state_role {
   /// Called by: one warpgroup
   __device__ void store_output(const output& y, int slice, int chunk) {
     token_tile& to = shared_.y[slice];
-    token_operand rounded;
     if constexpr (Gated) {
-      shared_.z_loaded[slice].wait((chunk - range_.first) & 1);
+      static_assert(Config::stages == 2, "a chunk's buffer is then whether its number is odd");
+      shared_.z_loaded[slice].wait(stage_.buffer);
+      const int col = ptx::opaque(16 * warp_);
 #pragma unroll
-      for (int i = 0; i < rounded.slices; ++i) {
-        const operand_slice z = warp::load_transposed(to, 16 * i, 16 * warp_);
+      for (int i = 0; i < chunk_tokens / 16; ++i) {  // y where the warp has read z
+        operand_slice rounded = warp::load_transposed(to, 16 * i, col);
 #pragma unroll
         for (int j = 0; j < 4; ++j) {
+          std::uint32_t& word = rounded.word[j];
           const float* const value = y.value + 8 * i + 2 * j;
-          rounded.slice[i].word[j] = ptx::to_bf16x2(gated(value[0], ptx::low_half(z.word[j])),
-                                                    gated(value[1], ptx::high_half(z.word[j])));
+          word = ptx::to_bf16x2(gated(value[0], ptx::low_half(word)),
+                                gated(value[1], ptx::high_half(word)));
         }
+        __syncwarp();
+        warpgroup::store_transposed(to, rounded, i);
       }
-      __syncwarp();  // y's columns of this warp are where z's were
     } else {
-      rounded = to_bf16(y);
       if (warp_ == 0) warp::wait_stores_read();
       sync();
+      warpgroup::store_transposed(to, to_bf16(y));
     }
-    warpgroup::store_transposed(to, rounded);
     ptx::fence_proxy_async();
     sync();
     if (warp_ == 0 && ptx::elect_lane()) {
-      const slice_place place(p_, range_, slice);
+      const slice_place place(p_, shared_.range, slice);
       if (place.is_own) {
         ptx::bulk_tensor_store(&p_.y, to.at(0, 0), place.col, chunk * chunk_tokens, place.head,
-                               range_.batch);
+                               shared_.range.batch);
       }
       ptx::bulk_commit_group();
     }
@@ -302,9 +302,9 @@ class state_role {
   /// Called by: one warpgroup
   template <int K>
   __device__ void load_state() {
-    const slice_place place(p_, range_, slice_of(K));
-    if (range_.segment > 0) {
-      const float4* const from = partial_state(place, range_.segment - 1);
+    const slice_place place(p_, shared_.range, slice_of(K));
+    if (shared_.range.segment > 0) {
+      const float4* const from = partial_state(place, shared_.range.segment - 1);
       for_each_four<K>([&](float* value, int unit) {
         const float4 four = __ldcg(from + unit);
         value[0] = four.x, value[1] = four.y, value[2] = four.z, value[3] = four.w;
@@ -322,7 +322,7 @@ class state_role {
   }
   /// Called by: one warpgroup
   __device__ void load_states() {
-    if (!StatesOnly && range_.segment > 0) ptx::wait_for_prior_grid();
+    if (!StatesOnly && shared_.range.segment > 0) ptx::wait_for_prior_grid();
     load_state<0>();
     if constexpr (Config::slices_of_group > 1) load_state<1>();
   }
@@ -330,14 +330,14 @@ class state_role {
   /// Called by: one warpgroup
   template <int K>
   __device__ void store_state() {
-    const slice_place place(p_, range_, slice_of(K));
+    const slice_place place(p_, shared_.range, slice_of(K));
     if (!place.is_own) return;
     if constexpr (StatesOnly) {
-      float4* const to = partial_state(place, range_.segment);
+      float4* const to = partial_state(place, shared_.range.segment);
       for_each_four<K>([&](const float* value, int unit) {
         to[unit] = {value[0], value[1], value[2], value[3]};
       });
-    } else if (p_.final_state != nullptr && range_.last == p_.chunks) {
+    } else if (p_.final_state != nullptr && shared_.range.last == p_.chunks) {
       float* const to = p_.final_state + place.index * slice_dim * Config::state_dim;
       for_each_pair<K>([&](const float* value, int at) {
         *reinterpret_cast<float2*>(to + at) = {value[0], value[1]};
@@ -352,13 +352,9 @@ class state_role {
 
   storage& shared_;
   const parameters& p_;
-  const block_range& range_;
   int group_, warp_;
   part state_[parts];
   ring_position<Config::stages> stage_;
-  ring_position<Config::x_stages> x_stage_;
-  ring_position<Config::weight_buffers> weights_;
-  ring_position<Config::decay_buffers> decays_;
 };
 
 }  // namespace based::ssd_sm90
