@@ -43,14 +43,9 @@ unsupported_reason unsupported(const ssd_problem& problem, const card& on) {
   if (!on.is_hopper) return "needs a Hopper GPU (compute capability 9.0)";
   if (problem.state_dim == 64) return "state dimensions 128 and 256 only";
   constexpr std::int64_t longest = std::numeric_limits<int>::max() / 2;
-  constexpr std::int64_t most_slices = 65535;  // of a grid's second dimension
   if (problem.seqlen > longest ||
       problem.batch * problem.groups > longest / slices_of_group(problem)) {
     return "more tokens or heads than 32-bit numbers count";
-  }
-  if (problem.variant == "split" &&
-      problem.batch * problem.groups * slices_of_group(problem) > most_slices) {
-    return "more heads than a split sequence's grid has room for";
   }
   return std::nullopt;
 }
