@@ -71,6 +71,7 @@ struct parameters {
   int seqlen;
   int chunks;
   int segments;
+  int cluster;  ///< CTAs that load B and C together: 1 or 2
   bool softplus;
 };
 

@@ -31,11 +31,11 @@ namespace based::ssd_sm90 {
 
 /// Called by: one thread
 template <class Config, bool StatesOnly>
-__device__ void init_barriers(shared_storage<Config>& shared) {
+__device__ void init_barriers(shared_storage<Config>& shared, int cluster) {
   constexpr int state_warps = Config::state_groups * warpgroup::warps;
   constexpr int score_warps = StatesOnly ? 0 : warpgroup::warps;
-  shared.b_ring.init(1, state_warps + score_warps);
-  shared.c_ring.init(1, state_warps + score_warps);
+  shared.b_ring.init(1, cluster * (state_warps + score_warps));
+  shared.c_ring.init(1, cluster * (state_warps + score_warps));
   shared.x_ring.init(1, state_warps);
   shared.weight_ring.init(warpgroup::warps, warpgroup::warps);
   shared.decay_ring.init(Config::decay_warps, state_warps + score_warps);
@@ -43,18 +43,29 @@ __device__ void init_barriers(shared_storage<Config>& shared) {
   ptx::fence_mbarrier_init();
 }
 
-/// Starts the copy of a chunk of B or C.
+/// Starts the copy of a chunk of B or C; in a cluster, of this CTA's share, to all of its CTAs.
 /// Called by: one warp
 template <class Tile, int Parts>
 __device__ void load_parts(Tile (&to)[Parts], const CUtensorMap& map, barrier& filled,
-                           tile_coordinates from) {
+                           tile_coordinates from, int cluster) {
+  constexpr int panels = Parts * Tile::panels;
   if (ptx::elect_lane()) {
     filled.arrive_expect(Parts * Tile::bytes);
+    const auto panel = [&](int i) {
+      return to[i / Tile::panels].at(0, i % Tile::panels * Tile::panel_cols);
+    };
+    if (cluster == 1) {
 #pragma unroll
-    for (int i = 0; i < Parts * Tile::panels; ++i) {
-      char* const panel = to[i / Tile::panels].at(0, i % Tile::panels * Tile::panel_cols);
-      ptx::bulk_tensor_load(panel, &map, filled.word(), i * Tile::panel_cols, from.token,
-                            from.head, from.batch);
+      for (int i = 0; i < panels; ++i) {
+        ptx::bulk_tensor_load(panel(i), &map, filled.word(), i * Tile::panel_cols, from.token,
+                              from.head, from.batch);
+      }
+    } else {
+      const auto all = static_cast<std::uint16_t>((1 << cluster) - 1);
+      for (int i = ptx::cluster_rank(); i < panels; i += cluster) {
+        ptx::bulk_tensor_multicast(panel(i), &map, filled.word(), all, i * Tile::panel_cols,
+                                   from.token, from.head, from.batch);
+      }
     }
   }
 }
@@ -70,10 +81,10 @@ __device__ void run_producer(shared_storage<Config>& shared, const parameters& p
     const tile_coordinates from = {range.batch, range.group, chunk * chunk_tokens};
     if constexpr (!StatesOnly) {
       shared.c_ring.wait_empty(at);
-      load_parts(shared.c[at.buffer], p.c, shared.c_ring.filled(at), from);
+      load_parts(shared.c[at.buffer], p.c, shared.c_ring.filled(at), from, p.cluster);
     }
     shared.b_ring.wait_empty(at);
-    load_parts(shared.b[at.buffer], p.b, shared.b_ring.filled(at), from);
+    load_parts(shared.b[at.buffer], p.b, shared.b_ring.filled(at), from, p.cluster);
     shared.x_ring.wait_empty(at);
     if (ptx::elect_lane()) {
       barrier& filled = shared.x_ring.filled(at);
@@ -110,9 +121,10 @@ __global__ void __launch_bounds__(roles::threads, 1)
   }
   if (threadIdx.x == 0) {
     shared.range = range;
-    init_barriers<Config, StatesOnly>(shared);
+    init_barriers<Config, StatesOnly>(shared, p.cluster);
   }
   __syncthreads();
+  if (p.cluster > 1) ptx::cluster_sync();
 
   const int warp = warp::uniform_index();
   const int of_group = warp % warpgroup::warps;
@@ -121,7 +133,7 @@ __global__ void __launch_bounds__(roles::threads, 1)
   };
   const auto weigh = [&](int) {
     if constexpr (!StatesOnly) {
-      score_role<Config>(shared, of_group).run(range.last - range.first);
+      score_role<Config>(shared, p, of_group).run(range.last - range.first);
     }
   };
   const auto provide = [&](int) {
@@ -134,6 +146,7 @@ __global__ void __launch_bounds__(roles::threads, 1)
     }
   };
   roles::run(warp, keep_states, weigh, provide);
+  if (p.cluster > 1) ptx::cluster_sync();  // others may still load to this CTA, and release there
 }
 
 /// Turns what segments add to the state into the states after them: in place, one element of a

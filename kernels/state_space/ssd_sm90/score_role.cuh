@@ -15,7 +15,8 @@ class score_role {
 
  public:
   /// Called by: one thread
-  __device__ score_role(storage& shared, int warp) : shared_(shared), warp_(warp) {}
+  __device__ score_role(storage& shared, const parameters& p, int warp)
+      : shared_(shared), p_(p), warp_(warp) {}
 
   /// Called by: one warpgroup
   __device__ void run(int chunks) {
@@ -50,8 +51,8 @@ class score_role {
     for (int i = 1; i < Config::parts_of_slice; ++i) warpgroup::mma_ABt(s, c[i], b[i]);
     warpgroup::mma_commit();
     warpgroup::mma_wait<0>(s);
-    shared_.c_ring.warp_release(stage_);
-    shared_.b_ring.warp_release(stage_);
+    shared_.c_ring.warp_release_of_all(stage_, p_.cluster);
+    shared_.b_ring.warp_release_of_all(stage_, p_.cluster);
   }
 
   /// W = mask(exp2(sum_i + pair_j) S_ij), plus D on the diagonal, of this warp's sixteen rows. What
@@ -98,6 +99,7 @@ class score_role {
   }
 
   storage& shared_;
+  const parameters& p_;
   int warp_;
   ring_position<Config::stages> stage_;
 };

@@ -1,9 +1,10 @@
 // A warpgroup that keeps states in its registers, and works out what is read from them.
 #pragma once
 
+#include "kernels/ptx/ldmatrix.cuh"
+#include "kernels/ptx/opaque.cuh"
 #include "kernels/ptx/tanh.cuh"
 #include "kernels/state_space/ssd_sm90/config.cuh"
-#include "kernels/tile/mma_sync.cuh"
 
 namespace based::ssd_sm90 {
 
@@ -62,11 +63,9 @@ class state_role {
     if constexpr (!StatesOnly) {
       if (K == 0) shared_.c_ring.wait_full(stage_);
       read_state<K>(y);
-      if constexpr (Gated) load_gate(slice, chunk);
-    }
-    if constexpr (!StatesOnly) {
       warpgroup::mma_wait<0>(y);
-      if (is_last) shared_.c_ring.warp_release(stage_);
+      if (is_last) shared_.c_ring.warp_release_of_all(stage_, p_.cluster);
+      if constexpr (Gated) load_gate(ptx::opaque(slice), chunk);
     }
     if (K == 0) shared_.x_ring.wait_full(stage_);
     token_operand added = load_tokens(x);
@@ -82,7 +81,7 @@ class state_role {
     }
     if constexpr (StatesOnly) wait_for_tokens<K>();
     if (is_last) {
-      shared_.b_ring.warp_release(stage_);
+      shared_.b_ring.warp_release_of_all(stage_, p_.cluster);
       shared_.x_ring.warp_release(stage_);
     }
     if constexpr (!StatesOnly) {
@@ -100,7 +99,7 @@ class state_role {
   /// Called by: one warpgroup
   template <int K>
   __device__ void read_state(output& y) {
-    constexpr int steps_of_part = part_cols / 16, batch = 4;
+    constexpr int steps_of_part = part_cols / 16, batch = 2;
 #pragma unroll
     for (int i = 0; i < parts_of_slice; ++i) {
       const auto& c = shared_.c[stage_.buffer][i];
@@ -159,15 +158,27 @@ class state_role {
     warpgroup::mma_wait<0>(state_[first_part<K>], state_[first_part<K> + parts_of_slice - 1]);
   }
 
+  /// Where this lane reads a tile for the transpose of this warp's columns. An address is not
+  /// worth a register.
+  /// Called by: one thread
+  __device__ const char* transposing(const token_tile& tile) const {
+    const int lane = warp::lane();
+    return tile.at(lane / 16 * 8 + lane % 8, ptx::opaque(16 * warp_) + lane / 8 % 2 * 8);
+  }
+  /// Tokens 16 step .. of what `from` reads: rows of the transpose as a left operand.
+  /// Called by: one warp
+  __device__ static operand_slice load_transposed(const char* from, int step) {
+    operand_slice slice;
+    ptx::ldmatrix_x4_trans(slice.word, from + token_tile::layout::offset(16 * step, 0));
+    return slice;
+  }
   /// This warp's rows of the transpose of a tile.
   /// Called by: one warpgroup
   __device__ token_operand load_tokens(const token_tile& tile) const {
-    const int col = ptx::opaque(16 * warp_);  // addresses are not worth registers
+    const char* const from = transposing(tile);
     token_operand loaded;
 #pragma unroll
-    for (int i = 0; i < loaded.slices; ++i) {
-      loaded.slice[i] = warp::load_transposed(tile, 16 * i, col);
-    }
+    for (int i = 0; i < loaded.slices; ++i) loaded.slice[i] = load_transposed(from, i);
     return loaded;
   }
 
@@ -231,11 +242,11 @@ class state_role {
     token_tile& to = shared_.y[slice];
     if constexpr (Gated) {
       static_assert(Config::stages == 2, "a chunk's buffer is then whether its number is odd");
-      shared_.z_loaded[slice].wait(stage_.buffer);
-      const int col = ptx::opaque(16 * warp_);
+      shared_.z_loaded[ptx::opaque(slice)].wait(stage_.buffer);
+      const char* const from = transposing(to);
 #pragma unroll
       for (int i = 0; i < chunk_tokens / 16; ++i) {  // y where the warp has read z
-        operand_slice rounded = warp::load_transposed(to, 16 * i, col);
+        operand_slice rounded = load_transposed(from, i);
 #pragma unroll
         for (int j = 0; j < 4; ++j) {
           std::uint32_t& word = rounded.word[j];
@@ -243,6 +254,7 @@ class state_role {
           word = ptx::to_bf16x2(gated(value[0], ptx::low_half(word)),
                                 gated(value[1], ptx::high_half(word)));
         }
+        __syncwarp();
         __syncwarp();
         warpgroup::store_transposed(to, rounded, i);
       }
