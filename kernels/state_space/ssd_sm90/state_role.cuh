@@ -315,13 +315,13 @@ class state_role {
   template <int K>
   __device__ void load_state() {
     const slice_place place(p_, shared_.range, slice_of(K));
-    if (shared_.range.segment > 0) {
+    if (!StatesOnly && shared_.range.segment > 0) {
       const float4* const from = partial_state(place, shared_.range.segment - 1);
       for_each_four<K>([&](float* value, int unit) {
         const float4 four = __ldcg(from + unit);
         value[0] = four.x, value[1] = four.y, value[2] = four.z, value[3] = four.w;
       });
-    } else if (p_.initial_state != nullptr) {
+    } else if (shared_.range.segment == 0 && p_.initial_state != nullptr) {
       const float* const from = p_.initial_state + place.index * slice_dim * Config::state_dim;
       for_each_pair<K>([&](float* value, int at) {
         const auto two = *reinterpret_cast<const float2*>(from + at);
