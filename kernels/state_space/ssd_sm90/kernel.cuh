@@ -149,20 +149,37 @@ __global__ void __launch_bounds__(roles::threads, 1)
   if (p.cluster > 1) ptx::cluster_sync();  // others may still load to this CTA, and release there
 }
 
-/// Turns what segments add to the state into the states after them: in place, one element of a
-/// slice a thread. Grid: (units of a slice / threads, slices of all batches).
 inline constexpr int pass_threads = 256;
+
+/// The unit of a slice's initial state in the order in which a warpgroup hands states on
+/// (state_role.cuh), or zeros.
+/// Called by: one thread
+template <int StateDim>
+__device__ float4 initial_unit(const parameters& p, int unit) {
+  if (p.initial_state == nullptr) return {};
+  const int thread = unit % warpgroup::threads;
+  const int row = thread / warp_size * 16 + thread % warp_size / 4;
+  const int col = unit / warpgroup::threads * 8 + thread % 4 * 2;
+  const float* const from =
+      p.initial_state + (std::int64_t{blockIdx.y} * slice_dim + row) * StateDim + col;
+  const auto upper = *reinterpret_cast<const float2*>(from);
+  const auto lower = *reinterpret_cast<const float2*>(from + 8 * StateDim);
+  return {upper.x, upper.y, lower.x, lower.y};
+}
+
+/// Turns what segments add to the state into the states after them: in place, one unit of a slice a
+/// thread. Grid: (units of a slice / threads, slices of all batches).
 
 template <int StateDim>
 __global__ void __launch_bounds__(pass_threads) pass_kernel(const __grid_constant__ parameters p) {
   constexpr std::int64_t units = slice_dim * StateDim / 4;
   ptx::launch_dependent_grid();
-  ptx::wait_for_prior_grid();
   const int unit = blockIdx.x * pass_threads + threadIdx.x;
   const std::int64_t first = std::int64_t{blockIdx.y} * (p.segments - 1);
   float4* const states = p.partial_states + first * units + unit;
   const float* const decays = p.partial_decays + first;
-  float4 sum = {};
+  float4 sum = initial_unit<StateDim>(p, unit);
+  ptx::wait_for_prior_grid();
 #pragma unroll 4
   for (int i = 0; i < p.segments - 1; ++i) {
     const float4 added = states[i * units];

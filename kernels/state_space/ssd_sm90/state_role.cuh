@@ -315,21 +315,21 @@ class state_role {
   template <int K>
   __device__ void load_state() {
     const slice_place place(p_, shared_.range, slice_of(K));
-    if (!StatesOnly && shared_.range.segment > 0) {
+#pragma unroll
+    for (int i = 0; i < parts_of_slice; ++i) clear(state_[first_part<K> + i]);
+    if constexpr (StatesOnly) return;  // the pass begins with the initial state
+    if (shared_.range.segment > 0) {
       const float4* const from = partial_state(place, shared_.range.segment - 1);
       for_each_four<K>([&](float* value, int unit) {
         const float4 four = __ldcg(from + unit);
         value[0] = four.x, value[1] = four.y, value[2] = four.z, value[3] = four.w;
       });
-    } else if (shared_.range.segment == 0 && p_.initial_state != nullptr) {
+    } else if (p_.initial_state != nullptr) {
       const float* const from = p_.initial_state + place.index * slice_dim * Config::state_dim;
       for_each_pair<K>([&](float* value, int at) {
         const auto two = *reinterpret_cast<const float2*>(from + at);
         value[0] = two.x, value[1] = two.y;
       });
-    } else {
-#pragma unroll
-      for (int i = 0; i < parts_of_slice; ++i) clear(state_[first_part<K> + i]);
     }
   }
   /// Called by: one warpgroup
