@@ -169,7 +169,6 @@ __device__ float4 initial_unit(const parameters& p, int unit) {
 
 /// Turns what segments add to the state into the states after them: in place, one unit of a slice a
 /// thread. Grid: (units of a slice / threads, slices of all batches).
-
 template <int StateDim>
 __global__ void __launch_bounds__(pass_threads) pass_kernel(const __grid_constant__ parameters p) {
   constexpr std::int64_t units = slice_dim * StateDim / 4;
@@ -180,13 +179,24 @@ __global__ void __launch_bounds__(pass_threads) pass_kernel(const __grid_constan
   const float* const decays = p.partial_decays + first;
   float4 sum = initial_unit<StateDim>(p, unit);
   ptx::wait_for_prior_grid();
-#pragma unroll 4
-  for (int i = 0; i < p.segments - 1; ++i) {
-    const float4 added = states[i * units];
-    const float decay = ptx::ex2(decays[i]);
-    sum = {fmaf(sum.x, decay, added.x), fmaf(sum.y, decay, added.y), fmaf(sum.z, decay, added.z),
-           fmaf(sum.w, decay, added.w)};
-    states[i * units] = sum;
+  constexpr int batch = 8;  // loads on their way at a time
+  for (int i = 0; i < p.segments - 1; i += batch) {
+    float4 added[batch];
+    float decay[batch];
+#pragma unroll
+    for (int j = 0; j < batch; ++j) {
+      if (i + j >= p.segments - 1) break;
+      added[j] = states[(i + j) * units];
+      decay[j] = decays[i + j];
+    }
+#pragma unroll
+    for (int j = 0; j < batch; ++j) {
+      if (i + j >= p.segments - 1) break;
+      const float factor = ptx::ex2(decay[j]);
+      sum = {fmaf(sum.x, factor, added[j].x), fmaf(sum.y, factor, added[j].y),
+             fmaf(sum.z, factor, added[j].z), fmaf(sum.w, factor, added[j].w)};
+      states[(i + j) * units] = sum;
+    }
   }
 }
 
