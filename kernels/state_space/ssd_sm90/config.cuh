@@ -19,8 +19,8 @@ inline constexpr int slice_dim = 64;   ///< rows of a state that a warpgroup hol
 inline constexpr int part_cols = 128;  ///< of a state: an accumulator
 inline constexpr int parts = 2;        ///< accumulators of a warpgroup, of one slice or of two
 
-/// How a CTA is cut. `slices`: what it works on, of heads that share B and C. `stages`: chunks whose
-/// B, C, x and decays are in the rings, which have a position in common.
+/// How a CTA is cut. `slices`: what it works on, of heads that share B and C. `stages`: chunks
+/// whose B, C, x and decays are in the rings, which have a position in common.
 template <int StateDim>
 struct config {
   static constexpr int state_dim = StateDim;
@@ -65,9 +65,9 @@ struct parameters {
   float4* partial_states;        ///< [B, slices of all heads, segments - 1] of partial_state
   float* partial_decays;         ///< [B, slices of all heads, segments - 1], base-2 logarithms
   int groups;
-  int slices_of_head;    ///< P / 64
-  int slices_of_group;   ///< of the heads that share B and C
-  int blocks_of_group;   ///< CTAs that these take
+  int slices_of_head;   ///< P / 64
+  int slices_of_group;  ///< of the heads that share B and C
+  int blocks_of_group;  ///< CTAs that these take
   int seqlen;
   int chunks;
   int segments;
@@ -79,11 +79,11 @@ struct parameters {
 /// first token.
 template <int Slices>
 struct chunk_decays {
-  float sum[Slices][chunk_tokens];       ///< of log2 exp(dt A), the token's own included
-  float pair[Slices][chunk_tokens];      ///< log2 dt - sum: exp2(sum_i + pair_j) is a pair's weight
-  float earlier[Slices][chunk_tokens];   ///< exp2(sum): what is left of the state before the chunk
-  float later[Slices][chunk_tokens];     ///< dt exp2(whole sum - sum): what a token adds to the next
-  float whole[Slices];                   ///< exp2(whole sum)
+  float sum[Slices][chunk_tokens];      ///< of log2 exp(dt A), the token's own included
+  float pair[Slices][chunk_tokens];     ///< log2 dt - sum: exp2(sum_i + pair_j) is a pair's weight
+  float earlier[Slices][chunk_tokens];  ///< exp2(sum): what is left of the state before the chunk
+  float later[Slices][chunk_tokens];    ///< dt exp2(whole sum - sum): what a token adds to the next
+  float whole[Slices];                  ///< exp2(whole sum)
 };
 
 /// What a CTA works on: slices of heads of a (batch, group), and chunks of theirs.
@@ -115,7 +115,7 @@ struct shared_storage {
 
   part_tile b[Config::stages][Config::parts_of_slice];  ///< [64 x S]
   part_tile c[Config::stages][Config::parts_of_slice];  ///< [64 x S]
-  token_tile x[Config::stages][Config::slices];       ///< [64 x 64]
+  token_tile x[Config::stages][Config::slices];         ///< [64 x 64]
   weight_tile weights[Config::weight_buffers];          ///< [64 x 64], zero above the diagonal
   token_tile y[Config::slices];                         ///< z, then y [64 x 64]
   chunk_decays<Config::slices> decays[Config::stages];

@@ -14,8 +14,7 @@ namespace {
 using ssd_variant = variant<ssd, card, ssd_plan>;
 
 void launch_any(const ssd_args<bf16>& args, const ssd_plan& plan, cuda_stream stream) {
-  args.problem.state_dim == 128 ? launch<128>(args, plan, stream)
-                                : launch<256>(args, plan, stream);
+  args.problem.state_dim == 128 ? launch<128>(args, plan, stream) : launch<256>(args, plan, stream);
 }
 
 struct ssd_dispatch {

@@ -93,8 +93,8 @@ __device__ void run_producer(shared_storage<Config>& shared, const parameters& p
 #pragma unroll
       for (int i = 0; i < Config::slices; ++i) {
         const slice_place place(p, range, i);
-        ptx::bulk_tensor_load(x[i].at(0, 0), &p.x, filled.word(), place.col, from.token,
-                              place.head, range.batch);
+        ptx::bulk_tensor_load(x[i].at(0, 0), &p.x, filled.word(), place.col, from.token, place.head,
+                              range.batch);
       }
     }
     at.advance();

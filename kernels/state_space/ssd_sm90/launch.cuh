@@ -46,8 +46,8 @@ parameters make_parameters(const ssd_args<bf16>& args, const ssd_plan& plan) {
     const std::int64_t partials =
         problem.batch * problem.groups * p.slices_of_group * (plan.segments - 1);
     p.partial_states = static_cast<float4*>(args.workspace);
-    p.partial_decays = static_cast<float*>(args.workspace) +
-                       partials * slice_dim * Config::state_dim;
+    p.partial_decays =
+        static_cast<float*>(args.workspace) + partials * slice_dim * Config::state_dim;
   }
   return p;
 }

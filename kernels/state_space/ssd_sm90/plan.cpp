@@ -17,8 +17,8 @@ struct ssd_costs {
   double chunk = 2.2;         ///< of a CTA among others
   double states_chunk = 0.9;  ///< where only states are wanted
   double states_launch = 6.0;
-  double pass = 4.0;          ///< from segment states to the states before segments
-  double pass_megabyte = 0.5; ///< that the pass reads and writes
+  double pass = 4.0;           ///< from segment states to the states before segments
+  double pass_megabyte = 0.5;  ///< that the pass reads and writes
 };
 constexpr ssd_costs costs;
 

@@ -14,8 +14,8 @@ class state_role {
   using storage = shared_storage<Config>;
   using token_tile = typename storage::token_tile;
   using part = accumulator_tile<part_cols>;
-  using output = accumulator_tile<chunk_tokens>;      // Y^T [64 x 64]
-  using token_operand = operand_tile<chunk_tokens>;   // x^T [64 x 64]
+  using output = accumulator_tile<chunk_tokens>;     // Y^T [64 x 64]
+  using token_operand = operand_tile<chunk_tokens>;  // x^T [64 x 64]
   static constexpr int parts_of_slice = Config::parts_of_slice;
 
  public:
@@ -41,7 +41,9 @@ class state_role {
 
  private:
   /// Called by: one thread
-  __device__ int slice_of(int k) const { return Config::state_groups * k + group_; }
+  __device__ int slice_of(int k) const {
+    return Config::state_groups * k + group_;
+  }
   /// Called by: one thread
   __device__ typename Config::weight_position weights_at(int slice) const {
     return Config::weights_at(stage_, ptx::opaque(slice));
