@@ -75,21 +75,16 @@ class state_role {
     const float whole = decays.whole[slice];
     if (K == 0) shared_.b_ring.wait_full(stage_);
     add_tokens<K>(added, whole);
+    if constexpr (!StatesOnly) scale(y, decays.earlier[slice]);
+    wait_for_tokens<K>();
+    if (is_last) shared_.b_ring.warp_release_of_all(stage_, p_.cluster);
     if constexpr (!StatesOnly) {
-      scale(y, decays.earlier[slice]);
-      wait_for_tokens<K>();
       shared_.weight_ring.wait_full(weights_at(slice));
       add_pairs(y, x, slice);
-    }
-    if constexpr (StatesOnly) wait_for_tokens<K>();
-    if (is_last) {
-      shared_.b_ring.warp_release_of_all(stage_, p_.cluster);
-      shared_.x_ring.warp_release(stage_);
-    }
-    if constexpr (!StatesOnly) {
       shared_.weight_ring.warp_release(weights_at(slice));
-      store_output(y, slice, chunk);
     }
+    if (is_last) shared_.x_ring.warp_release(stage_);
+    if constexpr (!StatesOnly) store_output(y, slice, chunk);
   }
 
   /// The first part of slice K's.
