@@ -11,7 +11,7 @@ constexpr int chunk_tokens = 64;
 constexpr int slice_dim = 64;
 constexpr int cta_state_columns = 512;  ///< of the states that a CTA keeps
 
-/// What CTAs take on an H200, microseconds.
+/// What CTAs take on an H200, microseconds: estimates (DESIGN_LOG.md), not yet fitted.
 struct ssd_costs {
   double launch = 8.0;        ///< of a grid, the first loads and the last stores
   double chunk = 2.2;         ///< of a CTA among others
