@@ -109,22 +109,28 @@ __device__ inline void wait_stores_read() {
   __syncwarp();
 }
 
-/// Stores this warp's sixteen rows of a warpgroup's tile to rows `first_row` .. of a shared tile.
+/// Stores columns 16 step .. of this warp's sixteen rows of a warpgroup's tile to rows `first_row`
+/// .. of a shared tile.
 /// Called by: one warp
-template <int Cols, class Tile>
-__device__ inline void store(Tile& to, const operand_tile<Cols>& from, int first_row = 0) {
+template <class Tile>
+__device__ inline void store(Tile& to, const operand_slice& from, int first_row, int step) {
   using layout = typename Tile::layout;
-  static_assert(Tile::rows % 16 == 0 && Tile::cols == Cols);
+  static_assert(Tile::rows % 16 == 0);
   // Within a panel a step of 16 columns flips address bits that the tile's alignment leaves to the
   // column.
   const std::uint32_t address =
       ptx::shared_address(to.at(first_row + lane() % 16, lane() / 16 * 8));
+  const int panel = 16 * step / layout::panel_cols * layout::panel_bytes;
+  const int within = layout::offset(0, 16 * step) - panel;
+  ptx::stmatrix_x4<false>((address ^ within) + panel, from.word);
+}
+/// All columns.
+/// Called by: one warp
+template <int Cols, class Tile>
+__device__ inline void store(Tile& to, const operand_tile<Cols>& from, int first_row = 0) {
+  static_assert(Tile::cols == Cols);
 #pragma unroll
-  for (int i = 0; i < from.slices; ++i) {
-    const int panel = 16 * i / layout::panel_cols * layout::panel_bytes;
-    const int within = layout::offset(0, 16 * i) - panel;
-    ptx::stmatrix_x4<false>((address ^ within) + panel, from.slice[i].word);
-  }
+  for (int i = 0; i < from.slices; ++i) store(to, from.slice[i], first_row, i);
 }
 
 /// The largest or the sum of the values of the four lanes that share a row, in all four.

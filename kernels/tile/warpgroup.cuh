@@ -46,9 +46,23 @@ __device__ inline void sync() {
 
 using ptx::mma_mode;
 
-/// Comes before the products that use registers written since the last fence.
+namespace detail {
+
+/// Called by: one thread
+template <int Cols>
+__device__ inline void is_written_by_now(accumulator_tile<Cols>& tile) {
+#pragma unroll
+  for (int i = 0; i < tile.size; ++i) ptx::is_written_by_now(tile.value[i]);
+}
+
+}  // namespace detail
+
+/// Comes before the products that use registers written since the last fence. `written`: what the
+/// compiler might otherwise write between the products.
 /// Called by: one warpgroup
-__device__ inline void mma_fence() {
+template <int... Cols>
+__device__ inline void mma_fence(accumulator_tile<Cols>&... written) {
+  (detail::is_written_by_now(written), ...);
   ptx::wgmma_fence();
 }
 /// Closes the group of the products since the last call.
@@ -62,11 +76,7 @@ __device__ inline void mma_commit() {
 template <int Pending, int... Cols>
 __device__ inline void mma_wait(accumulator_tile<Cols>&... results) {
   ptx::wgmma_wait_group<Pending>();
-  const auto use = [](auto& tile) {
-#pragma unroll
-    for (int i = 0; i < tile.size; ++i) ptx::is_written_by_now(tile.value[i]);
-  };
-  (use(results), ...);
+  (detail::is_written_by_now(results), ...);
 }
 
 namespace detail {
@@ -205,19 +215,24 @@ __device__ inline void store(Tile& to, const operand_tile<Cols>& from) {
   warp::store(to, from, 16 * warp());
 }
 
+/// Stores the transpose of columns 16 step .. of a tile [64 x .] to those rows of a tile [. x 64].
+/// Called by: one warpgroup
+template <class Tile>
+__device__ inline void store_transposed(Tile& to, const operand_slice& from, int step) {
+  static_assert(Tile::cols == rows);
+  const int at = thread();                               // of the warpgroup
+  const int row = at % warp_size / 16 * 8 + at % 8;      // of a slice's sixteen columns
+  const int col = at / warp_size * 16 + at / 8 % 2 * 8;  // the first of eight
+  ptx::stmatrix_x4<true>(ptx::shared_address(to.at(row, col)) + Tile::layout::offset(16 * step, 0),
+                         from.word);
+}
 /// Stores the transpose of a tile [64 x Cols] to a tile [Cols x 64].
 /// Called by: one warpgroup
 template <int Cols, class Tile>
 __device__ inline void store_transposed(Tile& to, const operand_tile<Cols>& from) {
-  static_assert(Tile::rows == Cols && Tile::cols == rows);
-  const int at = thread();                               // of the warpgroup
-  const int row = at % warp_size / 16 * 8 + at % 8;      // of a slice's sixteen columns
-  const int col = at / warp_size * 16 + at / 8 % 2 * 8;  // the first of eight
-  const std::uint32_t address = ptx::shared_address(to.at(row, col));
+  static_assert(Tile::rows == Cols);
 #pragma unroll
-  for (int i = 0; i < from.slices; ++i) {
-    ptx::stmatrix_x4<true>(address + Tile::layout::offset(16 * i, 0), from.slice[i].word);
-  }
+  for (int i = 0; i < from.slices; ++i) store_transposed(to, from.slice[i], i);
 }
 
 }  // namespace based::warpgroup

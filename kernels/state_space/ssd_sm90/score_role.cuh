@@ -1,0 +1,107 @@
+// The warpgroup that weighs the pairs within a chunk: the scores C B^T once, then the weights of
+// each slice's head.
+#pragma once
+
+#include "kernels/ptx/ex2.cuh"
+#include "kernels/state_space/ssd_sm90/config.cuh"
+
+namespace based::ssd_sm90 {
+
+template <class Config>
+class score_role {
+  using storage = shared_storage<Config>;
+  using weight_tile = typename storage::weight_tile;
+  using scores = accumulator_tile<chunk_tokens>;
+
+ public:
+  /// Called by: one thread
+  __device__ score_role(storage& shared, const parameters& p, int warp)
+      : shared_(shared), p_(p), warp_(warp) {}
+
+  /// Called by: one warpgroup
+  __device__ void run(int chunks) {
+#pragma unroll 1
+    for (; chunks > 0; --chunks) {
+      scores s;  // C B^T [64 x 64]
+      multiply(s);
+      shared_.decay_ring.wait_full(stage_);
+#pragma unroll 1
+      for (int slice = 0; slice < Config::slices; ++slice) {
+        const auto at = Config::weights_at(stage_, slice);
+        shared_.weight_ring.wait_empty(at);
+        weigh(shared_.weights[at.buffer], s, slice);
+        ptx::fence_proxy_async();
+        shared_.weight_ring.filled(at).warp_arrive();
+      }
+      shared_.decay_ring.warp_release(stage_);
+      stage_.advance();
+    }
+  }
+
+ private:
+  /// Called by: one warpgroup
+  __device__ void multiply(scores& s) {
+    shared_.c_ring.wait_full(stage_);
+    shared_.b_ring.wait_full(stage_);
+    const auto& c = shared_.c[stage_.buffer];
+    const auto& b = shared_.b[stage_.buffer];
+    warpgroup::mma_fence();
+    warpgroup::mma_ABt<warpgroup::mma_mode::overwrite>(s, c[0], b[0]);
+#pragma unroll
+    for (int i = 1; i < Config::parts_of_slice; ++i) warpgroup::mma_ABt(s, c[i], b[i]);
+    warpgroup::mma_commit();
+    warpgroup::mma_wait<0>(s);
+    shared_.c_ring.warp_release_of_all(stage_, p_.cluster);
+    shared_.b_ring.warp_release_of_all(stage_, p_.cluster);
+  }
+
+  /// W = mask(exp2(sum_i + pair_j) S_ij), plus D on the diagonal, of this warp's sixteen rows. What
+  /// is above the diagonal's blocks [16 x 16] stays zero.
+  /// Called by: one warp
+  __device__ void weigh(weight_tile& to, const scores& s, int slice) {
+    const chunk_decays<Config::slices>& decays = shared_.decays[stage_.buffer];
+    const int row = warp::lane() / 4, col = warp::lane() % 4 * 2;
+    const float sums[2] = {decays.sum[slice][16 * warp_ + row],
+                           decays.sum[slice][16 * warp_ + row + 8]};
+    const float skip = shared_.skip[slice];
+    const auto pair = [&](int block) {  // of eight columns
+      return *reinterpret_cast<const float2*>(&decays.pair[slice][8 * block + col]);
+    };
+#pragma unroll
+    for (int i = 0; i < chunk_tokens / 16; ++i) {
+      if (i > warp_) break;
+      accumulator_tile<16> block;
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const auto [low, high] = pair(2 * i + half);
+#pragma unroll
+        for (int e = 0; e < 4; ++e) {
+          const float decay = ptx::ex2(sums[e / 2] + (e % 2 == 0 ? low : high));
+          block.value[4 * half + e] = s.value[8 * i + 4 * half + e] * decay;
+        }
+      }
+      if (i == warp_) mask(block, skip, row, col);
+      warp::store(to, to_bf16(block, 0), 16 * warp_, i);
+    }
+  }
+
+  /// A block on the diagonal: nothing of its upper right, D added to the diagonal itself.
+  /// Called by: one thread
+  __device__ static void mask(accumulator_tile<16>& block, float skip, int row, int col) {
+#pragma unroll
+    for (int e = 0; e < 2; ++e) {
+      const float added = col + e == row ? skip : 0;
+      const bool is_past = col + e <= row;
+      block.value[e] = is_past ? block.value[e] + added : 0;
+      block.value[6 + e] = is_past ? block.value[6 + e] + added : 0;
+      block.value[4 + e] = 0;
+    }
+  }
+
+  storage& shared_;
+  const parameters& p_;
+  int warp_;
+  ring_position<Config::stages> stage_;
+};
+
+}  // namespace based::ssd_sm90
