@@ -176,7 +176,8 @@ row_spec spec_of(std::string_view operation, const implementation_info& implemen
                    .unsupported = solved.unsupported(),
                    .label = "",
                    .role = implementation.role,
-                   .reimplements = implementation.reimplements};
+                   .reimplements = implementation.reimplements,
+                   .version = std::string(implementation.version)};
   if (spec.unsupported) return spec;
   const operation_work work = solved.work();
   spec.work = {.nominal_flops = work.nominal_flops,

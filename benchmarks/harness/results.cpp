@@ -103,6 +103,7 @@ void row_log::add(const row_spec& spec, row_record record) {
                     {"role", to_string(spec.role)},
                     {"device", to_string(spec.device)}};
     if (!spec.reimplements.empty()) row.identity["reimplements"] = spec.reimplements;
+    if (!spec.version.empty()) row.identity["version"] = spec.version;
     ordered_json& params = row.identity["params"] = ordered_json::object();
     for (const auto& [key, value] : spec.parameters) {
       std::visit([&, k = key](const auto& v) { params[k] = v; }, value);

@@ -37,6 +37,7 @@ struct row_spec {
   std::string label;  ///< which variant runs; empty: there is one
   implementation_role role = implementation_role::ours;
   std::vector<std::string_view> reimplements = {};  ///< originals, by the names of their own rows
+  std::string version = {};                         ///< of an original; empty: none is known
 
   /// operation/implementation/device/B:16/H:16/N:8192
   std::string name() const;

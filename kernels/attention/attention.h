@@ -106,7 +106,7 @@ struct attention {
              .help = "Sequence lengths",
              .cpu = "256:4096:*2",
              .cuda = "1024:32768:*2",
-             .tested = "1,63,64,65,1000,4097"},
+             .tested = "1,63,64,65,640,1000,4097"},
             [](auto& p) -> auto& { return p.seqlen; }),
         choice_axis<problem, int>(
             {.flag = "head-dim", .label = "Dh", .help = "Head dimensions"},

@@ -86,7 +86,7 @@ struct based_prefill {
              .help = "Sequence lengths",
              .cpu = "256:4096:*2",
              .cuda = "1024:32768:*2",
-             .tested = "1,63,64,65,1000,4097"},
+             .tested = "1,63,64,65,640,1000,4097"},
             [](auto& p) -> auto& { return p.shape.seqlen; }),
         real_axis<problem>(
             {.flag = "scale",

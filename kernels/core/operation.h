@@ -301,6 +301,8 @@ struct implementation_info {
   std::vector<element_type> types;
   std::span<const std::string_view> variants;
   double tolerance;
+  std::string_view version;  ///< of an original; empty: none is known
+  bool packed_only;
 };
 
 /// One implementation on one problem, for elements of one type.
@@ -412,7 +414,8 @@ class typed_operation final : public operation {
     std::vector<implementation_info> all;
     for (const implementation<Op>& each : sorted()) {
       all.push_back({each.name, each.summary, each.role, each.reimplements, each.device(),
-                     each.run.types(), each.variants, each.tolerance});
+                     each.run.types(), each.variants, each.tolerance, each.version,
+                     each.packed_only});
     }
     return all;
   }
