@@ -95,17 +95,19 @@ TEST_F(foreign, has_rows_like_any_other) {
 }
 
 TEST_F(foreign, is_verified_by_what_it_delivers) {
-  const auto right = row_of("right", {}).prepare(*device_, 1);
+  const operation_row right_row = row_of("right", {}), wrong_row = row_of("wrong", {});
+  const auto right = right_row.prepare(*device_, 1);
   EXPECT_LT(right->verify().relative_error, 1e-6);
   EXPECT_EQ(right->own_bytes(), 640u);
   EXPECT_EQ(right->queued(), "by hand");
   EXPECT_FALSE(right->capturable());
-  const auto wrong = row_of("wrong", {}).prepare(*device_, 1);
+  const auto wrong = wrong_row.prepare(*device_, 1);
   EXPECT_NEAR(wrong->verify().relative_error, 0.5, 1e-3);
 }
 
 TEST_F(foreign, has_data_sets_of_its_own) {
-  const auto instance = row_of("right", {}).prepare(*device_, 1);
+  const operation_row row = row_of("right", {});
+  const auto instance = row.prepare(*device_, 1);
   ASSERT_TRUE(instance->replicate(3));
   instance->launch(2);
   EXPECT_LT(instance->verify().relative_error, 1e-6);
