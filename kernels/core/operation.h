@@ -386,8 +386,9 @@ class operation {
                                                     const axis_values& values,
                                                     std::string_view variant,
                                                     element_type type) const = 0;
-  /// Adds an implementation to implementations(), behind all others. Throws invalid_argument where
-  /// its device has one of its name, or no implementation of the name `form`.
+  /// Adds an implementation to implementations(), behind all others, or puts it in the place of one
+  /// of its name that was added before. Throws invalid_argument where its device has an
+  /// implementation of that name otherwise, or none of the name `form`.
   virtual void add(foreign_implementation added) = 0;
 };
 
@@ -556,12 +557,19 @@ class typed_operation final : public operation {
     return std::make_unique<typed_case<Op>>(all[implementation], problem, type);
   }
   void add(foreign_implementation added) override {
-    for (const implementation_info& each : implementations()) {
-      BASED_REQUIRE(each.name != added.name || each.device != added.device,
-                    std::string(name()) + " has an implementation '" + added.name + "' already");
+    for (const implementation<Op>& each : registry<Op>()) {
+      BASED_REQUIRE(each.name != added.name || each.device() != added.device,
+                    std::string(name()) + " has an implementation '" + added.name + "' of its own");
     }
     static_cast<void>(form_of(added));
-    foreign_.push_back(std::make_unique<const foreign_implementation>(std::move(added)));
+    auto kept = std::make_unique<const foreign_implementation>(std::move(added));
+    for (auto& each : foreign_) {
+      if (each->name == kept->name && each->device == kept->device) {
+        each = std::move(kept);
+        return;
+      }
+    }
+    foreign_.push_back(std::move(kept));
   }
 
  private:

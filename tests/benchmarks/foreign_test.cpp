@@ -113,6 +113,15 @@ TEST_F(foreign, has_data_sets_of_its_own) {
   EXPECT_LT(instance->verify().relative_error, 1e-6);
 }
 
+TEST_F(foreign, takes_the_place_of_its_namesake) {
+  const std::size_t before = leaky_sums().implementations().size();
+  foreign_implementation later = sums("right", 1.0f);
+  later.version = "7.2";
+  leaky_sums().add(later);
+  EXPECT_EQ(leaky_sums().implementations().size(), before);
+  EXPECT_EQ(row_of("right", {}).spec().version, "7.2");
+}
+
 TEST_F(foreign, is_asked_what_it_takes) {
   EXPECT_EQ(row_of("right", {{"decay", 0.5}}).spec().unsupported, std::nullopt);
   EXPECT_EQ(row_of("right", {{"decay", 0.25}}).spec().unsupported, "takes no decay");
@@ -120,8 +129,8 @@ TEST_F(foreign, is_asked_what_it_takes) {
 }
 
 TEST_F(foreign, has_a_name_of_its_own_and_a_known_form) {
-  EXPECT_THAT([] { leaky_sums().add(sums("right", 1.0f)); },
-              ThrowsMessage<invalid_argument>(HasSubstr("'right' already")));
+  EXPECT_THAT([] { leaky_sums().add(sums("step_by_step", 1.0f)); },
+              ThrowsMessage<invalid_argument>(HasSubstr("'step_by_step' of its own")));
   foreign_implementation formed = sums("formed", 1.0f);
   formed.form = "nobody";
   EXPECT_THAT([&] { leaky_sums().add(formed); },
