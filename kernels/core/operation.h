@@ -390,6 +390,8 @@ class operation {
   /// of its name that was added before. Throws invalid_argument where its device has an
   /// implementation of that name otherwise, or none of the name `form`.
   virtual void add(foreign_implementation added) = 0;
+  /// Drops what was added, as it must be before the language that it calls into ends.
+  virtual void forget_added() = 0;
 };
 
 /// All operations of this binary, by name.
@@ -571,6 +573,7 @@ class typed_operation final : public operation {
     }
     foreign_.push_back(std::move(kept));
   }
+  void forget_added() override { foreign_.clear(); }
 
  private:
   /// How a problem gets the form that a foreign implementation takes.

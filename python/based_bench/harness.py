@@ -11,6 +11,8 @@ alone. What cannot be captured is queued behind a kernel that spins for longer t
 the row says which, as "queued".
 """
 
+import atexit
+import functools
 import importlib
 import json
 import pathlib
@@ -147,7 +149,6 @@ def measure(
                 f"--implementation={name}",
                 f"--time-cap={time_cap}",
                 f"--seed={seed}",
-                "--benchmark_format=csv",
                 f"--benchmark_out={out}",
                 *(f"--{flag.replace('_', '-')}={value}" for flag, value in axes.items()),
             ]
@@ -157,6 +158,7 @@ def measure(
         return json.loads(out.read_text(encoding="utf-8"))["benchmarks"]
 
 
+@functools.cache
 def _library():
     library = _core.library()
     if not hasattr(library, "run_suite"):
@@ -164,6 +166,7 @@ def _library():
             "this build of based_bench has no harness: build it with "
             "-C cmake.define.BASED_BENCHMARKS=ON, which needs Google Benchmark (libbenchmark-dev)"
         )
+    atexit.register(library.forget_implementations)
     return library
 
 

@@ -181,6 +181,11 @@ void add_implementation(const ffi::String& operation, const object& about,
   }
 }
 
+/// Drops what was added: Python ends before this library does.
+void forget_implementations() {
+  for (const auto& entry : operations()) entry.second->forget_added();
+}
+
 /// The program based_bench, with these arguments; its exit status.
 std::int64_t run_based_bench(const ffi::Array<ffi::String>& arguments) {
   std::vector<std::string> texts = {"based_bench"};
@@ -192,6 +197,7 @@ std::int64_t run_based_bench(const ffi::Array<ffi::String>& arguments) {
 }
 
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(add_implementation, add_implementation);
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(forget_implementations, forget_implementations);
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(run_suite, run_based_bench);
 
 }  // namespace

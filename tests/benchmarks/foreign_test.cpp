@@ -76,6 +76,11 @@ class foreign : public ::testing::Test {
     leaky_sums().add(sums("right", 1.0f));
     leaky_sums().add(sums("wrong", 1.5f));
   }
+  static void TearDownTestSuite() {
+    leaky_sums().forget_added();
+    const auto left = leaky_sums().implementations();
+    EXPECT_EQ(std::ranges::count(left, "7.1", &implementation_info::version), 0);
+  }
   std::unique_ptr<backend> device_ = make_cpu_backend();
 };
 
