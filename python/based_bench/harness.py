@@ -84,12 +84,14 @@ def add(original: Original) -> None:
         "form": original.form,
     }
 
+    @_telling
     def unsupported(values, unusual):
         for flag in unusual:
             if str(flag) not in original.takes:
                 return f"the original takes no --{flag}"
         return original.cannot(_params(values))
 
+    @_telling
     def bind(values, names, roles, tensors, stream):
         framework = _Torch if original.device == "cuda" else _Numpy
         tensors = dict(zip(map(str, names), tensors, strict=True))
@@ -158,6 +160,22 @@ def measure(
         return json.loads(out.read_text(encoding="utf-8"))["benchmarks"]
 
 
+def _telling(function):
+    """The function, whose errors say of what kind they are: the C++ side sees their text alone."""
+
+    @functools.wraps(function)
+    def call(*arguments):
+        try:
+            return function(*arguments)
+        except Exception as error:
+            kind = type(error).__name__
+            if kind in ("OutOfMemoryError", "MemoryError"):
+                raise RuntimeError("out of memory") from error
+            raise RuntimeError(f"{kind}: {error}") from error
+
+    return call
+
+
 @functools.cache
 def _library():
     library = _core.library()
@@ -222,8 +240,8 @@ class _Call:
 
     def bound(self) -> dict:
         return {
-            "launch": self.launch,
-            "deliver": self.deliver,
+            "launch": _telling(self.launch),
+            "deliver": _telling(self.deliver),
             "release": self.release,
             "own_bytes": int(self.own_bytes),
             "queued": self.queued,
