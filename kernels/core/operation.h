@@ -219,10 +219,13 @@ struct placed_tensor {
 std::array<std::int64_t, most_dimensions> packed_strides(const tensor_spec& spec,
                                                          sequence_order order);
 
-/// The tensors of one call, by name.
+/// The tensors of one call, by name. A call has a dozen at most, so that a list is searched fastest.
 class placed_tensors {
  public:
-  void place(std::string_view name, const placed_tensor& tensor) { tensors_[name] = tensor; }
+  /// `name` must outlive the tensors; each is placed once.
+  void place(std::string_view name, const placed_tensor& tensor) {
+    tensors_.emplace_back(name, tensor);
+  }
 
   /// Null data if there is no such tensor.
   template <class T>
@@ -238,12 +241,14 @@ class placed_tensors {
   }
 
   placed_tensor find(std::string_view name) const {
-    const auto found = tensors_.find(name);
-    return found == tensors_.end() ? placed_tensor{} : found->second;
+    for (const auto& [placed_name, tensor] : tensors_) {
+      if (placed_name == name) return tensor;
+    }
+    return {};
   }
 
  private:
-  std::map<std::string_view, placed_tensor> tensors_;
+  std::vector<std::pair<std::string_view, placed_tensor>> tensors_;
 };
 
 /// Reads and writes parts of a call's tensors, as fp32, elements in the order of the shape.
