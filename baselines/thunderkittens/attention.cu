@@ -1,4 +1,5 @@
-// ThunderKittens' kernel of softmax attention on Hopper (its kernels/attention/mha_h100/mha_h100.cu).
+// ThunderKittens' kernel of softmax attention on Hopper (its
+// kernels/attention/mha_h100/mha_h100.cu).
 //
 //   grid (ceil(N / 192), H, B), 512 threads: a block has 3 x 64 queries, key tiles of 128
 //   q, o [B, H, N, Dh], k, v [B, Hkv, N, Dh], Dh = 64 or 128, bf16, without gaps

@@ -1,6 +1,6 @@
 // The two functions of the CUDA driver that ThunderKittens' headers call, by way of the runtime: so
-// that a binary with its kernels starts where there is no driver, as it does without them. Hidden, for
-// a shared library of this project must not take the place of the driver's own.
+// that a binary with its kernels starts where there is no driver, as it does without them. Hidden,
+// for a shared library of this project must not take the place of the driver's own.
 #include <cuda.h>
 #include <cuda_runtime_api.h>
 

@@ -1,5 +1,5 @@
-// ThunderKittens' kernel of Based's prefill (its kernels/based/linear_attn.cu), the original that the
-// papers time.
+// ThunderKittens' kernel of Based's prefill (its kernels/based/linear_attn.cu), the original that
+// the papers time.
 //
 //   grid (H, B), 128 threads: a block a head, 64 tokens a step
 //   q, k [B, H, N, 16], v, o [B, H, N, 64], bf16, without gaps
@@ -64,9 +64,9 @@ void run(const prefill_args<bf16>& args, cuda_stream stream) {
   element* const a1 = a2 + shape.batch_heads() * a2_elements;
   element* const a0 = a1 + shape.batch_heads() * a1_elements;
   const based_globals globals =
-      based_init(theirs(args.q.data), theirs(args.k.data), theirs(args.v.data),
-                 theirs(args.o.data), a2, a1, a0, static_cast<int>(shape.batch),
-                 static_cast<int>(shape.heads), static_cast<int>(shape.seqlen));
+      based_init(theirs(args.q.data), theirs(args.k.data), theirs(args.v.data), theirs(args.o.data),
+                 a2, a1, a0, static_cast<int>(shape.batch), static_cast<int>(shape.heads),
+                 static_cast<int>(shape.seqlen));
   allow_shared_bytes(based_linear_attention, shared_bytes);
   const dim3 grid(static_cast<unsigned>(shape.heads), static_cast<unsigned>(shape.batch));
   based_linear_attention<<<grid, NUM_THREADS, shared_bytes, stream>>>(globals);

@@ -1,7 +1,8 @@
 // What the launchers of ThunderKittens' kernels share. The kernels are the files of a checkout of
-// https://github.com/HazyResearch/ThunderKittens, compiled as they are with the flags of its Makefile
-// (CMakeLists.txt); only the launchers are this project's: they run on the caller's stream, take
-// their outputs from the caller, and neither allocate nor wait, as the checkout's own bindings do.
+// https://github.com/HazyResearch/ThunderKittens, compiled as they are with the flags of its
+// Makefile (CMakeLists.txt); only the launchers are this project's: they run on the caller's
+// stream, take their outputs from the caller, and neither allocate nor wait, as the checkout's own
+// bindings do.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -22,8 +23,8 @@ namespace based::thunderkittens {
 /// The commit of the checkout that this binary was built from.
 inline constexpr const char* commit = BASED_THUNDERKITTENS_COMMIT;
 
-/// Why the current device or the kernels' grid cannot run this many heads and sequences; empty: they
-/// can.
+/// Why the current device or the kernels' grid cannot run this many heads and sequences; empty:
+/// they can.
 inline std::optional<std::string> unsupported_grid(std::int64_t batch, std::int64_t heads,
                                                    std::int64_t seqlen) {
   constexpr int hopper = 9;
@@ -42,10 +43,11 @@ template <class T>
 void require_packed(const char* name, const sequence_view<T>& view, std::int64_t heads,
                     std::int64_t seqlen, int dim) {
   const auto packed = sequence_view<T>::bhnd(view.data, heads, seqlen, dim);
-  BASED_REQUIRE(view.token_stride == packed.token_stride &&
-                    (heads == 1 || view.head_stride == packed.head_stride) &&
-                    view.batch_stride == packed.batch_stride,
-                std::string(name) + " must be [B, H, N, D] without gaps: the original knows no strides");
+  BASED_REQUIRE(
+      view.token_stride == packed.token_stride &&
+          (heads == 1 || view.head_stride == packed.head_stride) &&
+          view.batch_stride == packed.batch_stride,
+      std::string(name) + " must be [B, H, N, D] without gaps: the original knows no strides");
 }
 
 /// Allows `kernel` its shared memory on the current device.

@@ -381,9 +381,7 @@ class cuda_backend final : public backend {
   }
 
   /// Keeps the GPU busy until two calls are queued that take the host as long as the last one did.
-  void block() {
-    launch_spin(std::clamp(4 * queueing_s_, block_s, longest_block_s), stream());
-  }
+  void block() { launch_spin(std::clamp(4 * queueing_s_, block_s, longest_block_s), stream()); }
 
   /// Writes over the whole L2, several times its size.
   void flush(int value) {

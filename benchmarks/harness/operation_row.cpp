@@ -166,8 +166,8 @@ class operation_instance final : public row_instance {
                                     packed_strides(specs_[i], sequence_order::bhnd)});
     }
     device_.synchronize();
-    set.call = case_.bind_timed(placed, set.workspace.data(), case_.workspace_bytes(),
-                                device_.stream());
+    set.call =
+        case_.bind_timed(placed, set.workspace.data(), case_.workspace_bytes(), device_.stream());
   }
 
   const operation_case& case_;

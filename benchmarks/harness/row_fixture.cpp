@@ -133,12 +133,11 @@ row_record row_fixture::measure_row(benchmark::State& state) {
     device.start_telemetry();
     {
       const nvtx_range measuring("measure");
-      timed = measure(
-          device,
-          {.launch = launch,
-           .replicate = [&](int sets) { return instance->replicate(sets); },
-           .capturable = instance->capturable()},
-          run_.rule);
+      timed = measure(device,
+                      {.launch = launch,
+                       .replicate = [&](int sets) { return instance->replicate(sets); },
+                       .capturable = instance->capturable()},
+                      run_.rule);
     }
     // The readings are of the steady state alone: neither the rest nor the burst is in them.
     const telemetry readings = device.stop_telemetry();

@@ -27,7 +27,7 @@ from based_bench import _core
 TOLERANCE = 2e-2
 
 
-class Unavailable(Exception):
+class UnavailableError(Exception):
     """This build of the package has no harness."""
 
 
@@ -180,7 +180,7 @@ def _telling(function):
 def _library():
     library = _core.library()
     if not hasattr(library, "run_suite"):
-        raise Unavailable(
+        raise UnavailableError(
             "this build of based_bench has no harness: build it with "
             "-C cmake.define.BASED_BENCHMARKS=ON, which needs Google Benchmark (libbenchmark-dev)"
         )
@@ -189,8 +189,10 @@ def _library():
 
 
 def _params(values) -> dict:
-    return {str(flag): value if isinstance(value, (int, float)) else str(value)
-            for flag, value in values.items()}
+    return {
+        str(flag): value if isinstance(value, (int, float)) else str(value)
+        for flag, value in values.items()
+    }
 
 
 class _Call:
@@ -317,9 +319,7 @@ class _Torch(_Call):
             return
         graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(
-                graph, stream=self._stream, capture_error_mode="thread_local"
-            ):
+            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
                 result = self._call()
         except Exception as error:
             torch.cuda.synchronize()

@@ -61,11 +61,10 @@ struct lent_memory {
 };
 
 ffi::Tensor lent(const foreign_tensor& given, device_kind device) {
-  const DLDataType type = given.spec.type == element_type::f32
-                              ? DLDataType{kDLFloat, 32, 1}
-                              : DLDataType{given.spec.type == element_type::bf16 ? kDLBfloat
-                                                                                 : kDLFloat,
-                                           16, 1};
+  const DLDataType type =
+      given.spec.type == element_type::f32
+          ? DLDataType{kDLFloat, 32, 1}
+          : DLDataType{given.spec.type == element_type::bf16 ? kDLBfloat : kDLFloat, 16, 1};
   const DLDevice place = {device == device_kind::cuda ? kDLCUDA : kDLCPU, current_device(device)};
   return ffi::Tensor::FromNDAlloc(lent_memory{given.place.data},
                                   ffi::ShapeView(given.spec.shape.data(), given.spec.shape.size()),
@@ -161,8 +160,8 @@ void add_implementation(const ffi::String& operation, const object& about,
            });
          },
          .bind =
-             [bind, device](const foreign_problem& asked,
-                            const std::vector<foreign_tensor>& given, cuda_stream stream) {
+             [bind, device](const foreign_problem& asked, const std::vector<foreign_tensor>& given,
+                            cuda_stream stream) {
                return from_python([&] {
                  ffi::Array<ffi::String> names, roles;
                  ffi::Array<ffi::Tensor> tensors;
@@ -171,10 +170,10 @@ void add_implementation(const ffi::String& operation, const object& about,
                    roles.push_back(ffi::String(std::string(to_string(each.spec.role))));
                    tensors.push_back(lent(each, device));
                  }
-                 const auto made = std::make_shared<python_call>(
-                     bind(values_of(asked), names, roles, tensors,
-                          reinterpret_cast<std::int64_t>(stream))
-                         .cast<object>());
+                 const auto made =
+                     std::make_shared<python_call>(bind(values_of(asked), names, roles, tensors,
+                                                        reinterpret_cast<std::int64_t>(stream))
+                                                       .cast<object>());
                  return made->bound(made);
                });
              }});

@@ -2,6 +2,7 @@
 the papers have them, and the 153 distinct ones, for which it has a faster kernel."""
 
 from based_bench.harness import Original
+
 from originals import version_of
 
 _SCALE = 16**-0.5

@@ -1,6 +1,7 @@
 """FlashAttention-2, from its own package."""
 
 from based_bench.harness import Original
+
 from originals import heads_last, o_of_heads_last, version_of
 
 

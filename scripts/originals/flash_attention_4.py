@@ -1,6 +1,7 @@
 """FlashAttention-4, whose kernel for Hopper is compiled at its first call."""
 
 from based_bench.harness import Original
+
 from originals import heads_last, o_of_heads_last, version_of
 
 

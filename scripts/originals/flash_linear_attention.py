@@ -4,6 +4,7 @@ import importlib
 import inspect
 
 from based_bench.harness import Original
+
 from originals import o_of_heads_last, version_of
 
 

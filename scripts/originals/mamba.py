@@ -1,6 +1,7 @@
 """mamba-ssm's selective scan (Mamba), its CUDA kernel."""
 
 from based_bench.harness import Original
+
 from originals import version_of
 
 

@@ -1,6 +1,7 @@
 """mamba-ssm's state-space duality (Mamba-2), its Triton kernels."""
 
 from based_bench.harness import Original
+
 from originals import version_of
 
 # Its default of 256 makes illegal accesses at heads of 128 and states of 256.

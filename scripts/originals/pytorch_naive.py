@@ -1,6 +1,7 @@
-"""Based's prefill as its papers' code has it without a kernel: features in memory, a running sum."""
+"""Based's prefill as the papers' code has it without a kernel: features in memory, a running sum."""
 
 from based_bench.harness import Original
+
 from originals import version_of
 
 _SCALE = 16**-0.5

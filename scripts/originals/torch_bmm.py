@@ -1,6 +1,7 @@
 """Based's decode step as two batched products of PyTorch, on the padded state of 320 rows."""
 
 from based_bench.harness import Original
+
 from originals import version_of
 
 

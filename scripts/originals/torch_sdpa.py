@@ -1,6 +1,7 @@
 """PyTorch's scaled_dot_product_attention, by FlashAttention-2 and by cuDNN."""
 
 from based_bench.harness import Original
+
 from originals import version_of
 
 

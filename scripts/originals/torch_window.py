@@ -1,6 +1,7 @@
 """A step of sliding-window attention in PyTorch: the append, then einsum or its own attention."""
 
 from based_bench.harness import Original
+
 from originals import version_of
 
 

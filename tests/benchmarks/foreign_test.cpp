@@ -15,11 +15,14 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::ThrowsMessage;
 
-operation& leaky_sums() { return *operations().at("leaky_sum"); }
+operation& leaky_sums() {
+  return *operations().at("leaky_sum");
+}
 
 /// Of a foreign call: its tensor of this name.
 std::span<float> tensor(const std::vector<foreign_tensor>& tensors, std::string_view name) {
-  const auto found = std::ranges::find(tensors, name, [](const auto& each) { return each.spec.name; });
+  const auto found =
+      std::ranges::find(tensors, name, [](const auto& each) { return each.spec.name; });
   if (found == tensors.end()) return {};
   return {static_cast<float*>(found->place.data), found->place.bytes / sizeof(float)};
 }
@@ -42,18 +45,18 @@ foreign_implementation sums(std::string name, float factor) {
                 const auto length =
                     static_cast<std::size_t>(std::get<std::int64_t>(asked.values.at("length")));
                 const auto own = std::make_shared<std::vector<float>>(x.size());
-                return bound_call{.launch =
-                                      [=](cuda_stream) {
-                                        for (std::size_t i = 0; i < x.size(); ++i) {
-                                          const float before =
-                                              i % length == 0 ? 0.0f : (*own)[i - 1] / factor;
-                                          (*own)[i] = factor * (0.5f * before + x[i]);
-                                        }
-                                      },
-                                  .deliver = [=](cuda_stream) { std::ranges::copy(*own, y.begin()); },
-                                  .own_bytes = 640,
-                                  .queued = "by hand",
-                                  .capturable = false};
+                return bound_call{
+                    .launch =
+                        [=](cuda_stream) {
+                          for (std::size_t i = 0; i < x.size(); ++i) {
+                            const float before = i % length == 0 ? 0.0f : (*own)[i - 1] / factor;
+                            (*own)[i] = factor * (0.5f * before + x[i]);
+                          }
+                        },
+                    .deliver = [=](cuda_stream) { std::ranges::copy(*own, y.begin()); },
+                    .own_bytes = 640,
+                    .queued = "by hand",
+                    .capturable = false};
               }};
 }
 
@@ -130,7 +133,8 @@ TEST_F(foreign, takes_the_place_of_its_namesake) {
 TEST_F(foreign, is_asked_what_it_takes) {
   EXPECT_EQ(row_of("right", {{"decay", 0.5}}).spec().unsupported, std::nullopt);
   EXPECT_EQ(row_of("right", {{"decay", 0.25}}).spec().unsupported, "takes no decay");
-  EXPECT_EQ(row_of("right", {{"terms", std::string("start")}}).spec().unsupported, "takes no terms");
+  EXPECT_EQ(row_of("right", {{"terms", std::string("start")}}).spec().unsupported,
+            "takes no terms");
 }
 
 TEST_F(foreign, has_a_name_of_its_own_and_a_known_form) {

@@ -9,7 +9,7 @@ based_bench = pytest.importorskip("based_bench")
 harness = pytest.importorskip("based_bench.harness")
 try:
     harness.run(["--describe"])
-except harness.Unavailable as error:
+except harness.UnavailableError as error:
     pytest.skip(str(error), allow_module_level=True)
 
 SHAPE = {"batch": 1, "heads": 2, "seqlen": 65}
@@ -60,24 +60,25 @@ def test_it_is_called_with_the_inputs_of_its_operation_alone():
 
     (row,) = measure(call, "attention", head_dim=64, causal=1)
     assert row["status"] == "ok"
-    assert seen == {name: ((1, 2, 65, 64), np.float32) for name in "qkv"}
+    assert seen == dict.fromkeys("qkv", ((1, 2, 65, 64), np.float32))
 
 
 def test_inputs_are_those_of_the_implementations():
     """The same bits for the same seed, and others for another."""
-    seen = []
+    seen = [[], [], []]
 
-    def call(q, k, v):
-        seen.append(q.copy())
-        return based(q, k, v)
+    def recorder(kept):
+        def call(q, k, v):
+            kept.append(q.copy())
+            return based(q, k, v)
 
-    for seed in (1, 1, 2):
-        measure(call, seed=seed)
-    first, again, other = (seen[i * len(seen) // 3] for i in range(3))
-    assert np.array_equal(first, seen[1])
-    assert np.abs(first).max() > 0
-    assert any(np.array_equal(first, each) for each in seen[1:])
-    assert not np.array_equal(first, seen[-1])
+        return call
+
+    for seed, kept in zip((1, 1, 2), seen, strict=True):
+        measure(recorder(kept), seed=seed)
+    assert np.abs(seen[0][0]).max() > 0
+    assert np.array_equal(seen[0][0], seen[1][0])
+    assert not np.array_equal(seen[0][0], seen[2][0])
 
 
 @pytest.mark.parametrize(
@@ -149,7 +150,9 @@ def test_an_original_takes_only_what_it_says(tmp_path):
         ]
     )
     assert status == 0
-    rows = {row["row"].partition("cpu/")[2]: row for row in json.loads(out.read_text())["benchmarks"]}
+    rows = {
+        row["row"].partition("cpu/")[2]: row for row in json.loads(out.read_text())["benchmarks"]
+    }
     assert rows["B:1/H:1/N:64"]["status"] == "ok"
     assert rows["B:1/H:1/N:64"]["version"] == "picky 3.1"
     assert rows["B:1/H:1/N:65"]["reason"] == "takes even lengths"
@@ -159,15 +162,17 @@ def test_an_original_takes_only_what_it_says(tmp_path):
 def test_a_second_run_keeps_the_rows_of_the_first(tmp_path):
     harness.add(
         harness.Original(
-            "numpy", "prefill", lambda given, params: lambda: based(**given), device="cpu", type="f32"
+            "numpy",
+            "prefill",
+            lambda given, params: lambda: based(**given),
+            device="cpu",
+            type="f32",
         )
     )
     out = tmp_path / "rows.json"
     common = ["--device=cpu", "--batch=1", "--heads=1", "--time-cap=0.1", f"--benchmark_out={out}"]
     assert harness.run([*common, "--implementation=naive", "--seqlen=64"]) == 0
-    assert (
-        harness.run([*common, "--implementation=numpy", "--seqlen=64", f"--resume={out}"]) == 0
-    )
+    assert harness.run([*common, "--implementation=numpy", "--seqlen=64", f"--resume={out}"]) == 0
     rows = [row["row"] for row in json.loads(out.read_text())["benchmarks"]]
     assert rows == ["prefill/naive/cpu/B:1/H:1/N:64", "prefill/numpy/cpu/B:1/H:1/N:64"]
 

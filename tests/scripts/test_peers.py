@@ -89,7 +89,9 @@ def test_lists_every_original_once(peers):
     assert "run" not in done.stdout
     names = [line.split(":")[0] for line in done.stderr.splitlines()]
     assert len(set(names)) == len(names)
-    assert {"fast_transformers_273", "flash_attention_4", "fla_parallel_based", "mamba"} <= set(names)
+    assert {"fast_transformers_273", "flash_attention_4", "fla_parallel_based", "mamba"} <= set(
+        names
+    )
 
 
 def test_a_missing_original_is_named_and_not_fatal(peers):

@@ -1,5 +1,6 @@
 """scripts/reproduce from end to end, with stubs for CMake, Python, based_bench and peers."""
 
+import itertools
 import json
 
 import pytest
@@ -134,7 +135,7 @@ def test_originals_follow_the_suites_own_rows_of_a_sweep(gpu_suite):
     log = [line.split() for line in gpu_suite.logged() if line.split()[0] in ("bench", "peers")]
     files = ("--resume=", "--benchmark_out=")
     own = [[o for o in call if not o.startswith(files)] for call in log]
-    for before, call in zip(own, own[1:], strict=False):
+    for before, call in itertools.pairwise(own):
         if call[0] == "peers":
             assert before == ["bench", *call[1:]]
     for call in own:
