@@ -1,4 +1,4 @@
-"""Based's prefill as the papers' code has it without a kernel: features in memory, a running sum."""
+"""Based's prefill as the papers have it without a kernel: features in memory, a running sum."""
 
 from based_bench.harness import Original
 
