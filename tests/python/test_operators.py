@@ -100,7 +100,7 @@ def test_any_operation_by_its_description():
 
 
 def test_views_are_taken_as_they_are():
-    """Slices of one fused projection, a reversed order of dimensions, one sequence for all heads."""
+    """Slices of one fused projection, and one sequence for all heads."""
     fused = 0.25 * np.random.default_rng(3).standard_normal((2, 40, 3, 96), np.float32)
     q, k, v = fused[..., :16], fused[..., 16:32], fused[..., 32:]
     wanted = taylor(*(array.swapaxes(1, 2) for array in (q, k, v)))
