@@ -12,8 +12,8 @@ from based_bench.operators import decode, prefill
 
 
 def parallel_based(q, k, v, scale=None, use_norm=True, head_first=False):
-    """q, k: [B, T, H, 16], v and the result: [B, T, H, 64]; [B, H, T, D] with head_first. scale: 1/4
-    unless given. use_norm: divide by the sum of weights + 1e-6.
+    """q, k: [B, T, H, 16], v and the result: [B, T, H, 64]; [B, H, T, D] with head_first. scale:
+    1/4 unless given. use_norm: divide by the sum of weights + 1e-6.
     """
     layout = "bhnd" if head_first else "bnhd"
     return prefill(q, k, v, scale=scale, normalize=use_norm, eps=1e-6, layout=layout)
@@ -47,8 +47,8 @@ def _source_features(device):
 
 
 class BasedLinearAttention(torch.nn.Module):
-    """A layer of Based's linear attention: projections of [B, N, hidden_size] to `num_heads` heads of
-    queries and keys of 16 and values of 64, attention, and a projection back.
+    """A layer of Based's linear attention: projections of [B, N, hidden_size] to `num_heads` heads
+    of queries and keys of 16 and values of 64, attention, and a projection back.
 
     layer(x) stands alone. layer(x, keep_state=True) continues after what it was given with
     keep_state before, as one longer sequence, until reset().
