@@ -7,6 +7,9 @@ ValueError or TypeError, raised before anything runs. A call that would write no
 of a batch of 0, returns its empty result.
 """
 
+import importlib
+import sys
+
 from based_bench._core import describe
 from based_bench.harness import measure
 from based_bench.operators import (
@@ -18,6 +21,9 @@ from based_bench.operators import (
     prefill,
     sliding_window_decode,
 )
+
+if "torch" in sys.modules:  # TVM-FFI imports it where it is: its operators are there from now on
+    importlib.import_module("based_bench._torch")
 
 __all__ = [
     "State",

@@ -17,12 +17,17 @@ def framework_of(array, name):
     return found if found is not None else _find(array, name)
 
 
+def register(kind, framework):
+    """Makes framework_of() know the arrays of a type."""
+    _by_type[kind] = framework
+
+
 def _find(array, name):
     for each in type(array).__mro__:
         module = _MODULES.get(each.__module__.split(".")[0])
         if module is not None and hasattr(array, "shape"):
             found = importlib.import_module(f"based_bench.{module}").framework
-            _by_type[type(array)] = found
+            register(type(array), found)
             return found
     raise TypeError(
         f"{name} is of type {type(array).__name__}; want an array of NumPy, PyTorch, CuPy or JAX"

@@ -8,7 +8,7 @@ mode), the call goes through the operator: (Tensor[] read, Tensor(a!)[] written,
 import torch
 
 from based_bench import _core
-from based_bench._frameworks import Framework
+from based_bench._frameworks import Framework, register
 
 
 def _require_no_grad(tensors):
@@ -45,6 +45,8 @@ class _Torch(Framework):
 
 
 framework = _Torch()
+register(torch.Tensor, framework)
+register(torch.nn.Parameter, framework)
 
 _operators = torch.library.Library("based_bench", "DEF")
 

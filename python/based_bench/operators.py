@@ -82,8 +82,9 @@ def prefill(
     implementation=None,
     variant=None,
 ):
-    """Based's causal linear attention (arXiv 2402.18668, eq. 4): o_i = sum_{j <= i} (1 + s + s^2/2)
-    v_j with s = scale q_i . k_j, divided by the sum of these weights + eps where `normalize`.
+    """Based's causal linear attention (arXiv 2402.18668, eq. 4):
+    o_i = sum_{j <= i} (1 + s + s^2/2) v_j with s = scale q_i . k_j, divided by the sum of these
+    weights + eps where `normalize`.
 
     q, k: [B, H, N, 16]. v and the result: [B, H, N, 64]. scale: 1/4 unless given.
     initial_state: a State, or its kv alone. Returns o, and with return_state (o, State).
@@ -128,11 +129,11 @@ def decode(
     implementation=None,
     variant=None,
 ):
-    """One token after those of `state`, which is updated in place: what prefill() gives for the last
-    token of the longer sequence.
+    """One token after those of `state`, which is updated in place: what prefill() gives for the
+    last token of the longer sequence.
 
-    q, k: [B, H, 1, 16]. v and the result: [B, H, 1, 64]. state: a State, or its kv alone, float32 or
-    bfloat16.
+    q, k: [B, H, 1, 16]. v and the result: [B, H, 1, 64]. state: a State, or its kv alone, float32
+    or bfloat16.
     """
     framework = framework_of(q, "q")
     framework.require_mutable("state")
@@ -166,12 +167,12 @@ def sliding_window_decode(
     implementation=None,
     variant=None,
 ):
-    """Softmax attention of one token over the last W of its sequence, itself included, whose keys and
-    values lie in rings: token n in slot n mod W. The scale is 1/sqrt(Dh).
+    """Softmax attention of one token over the last W of its sequence, itself included, whose keys
+    and values lie in rings: token n in slot n mod W. The scale is 1/sqrt(Dh).
 
-    q, k, v and the result: [B, H, 1, Dh], Dh 64 or 128. k_cache, v_cache: [B, H, W, Dh]. position: of
-    the token in its sequence, from 0. The call writes k and v to the token's slot; where k and v are
-    None the caller has done so.
+    q, k, v and the result: [B, H, 1, Dh], Dh 64 or 128. k_cache, v_cache: [B, H, W, Dh]. position:
+    of the token in its sequence, from 0. The call writes k and v to the token's slot; where k and v
+    are None the caller has done so.
     """
     framework = framework_of(q, "q")
     o = framework.empty_like(q) if out is None else out
@@ -213,10 +214,10 @@ def attention(
 ):
     """Softmax attention.
 
-    q and the result: [B, H, N, Dh], Dh 64 or 128. k, v: [B, Hkv, Nkv, Dh], H a multiple of Hkv. With
-    `causal` the last query sees all keys, the one before it one fewer, and so on; with `window` each
-    sees the last so many of these. scale: 1/sqrt(Dh) unless given. Returns o, and with return_lse
-    (o, the log-sum-exp of each query's scores [B, H, N] in float32).
+    q and the result: [B, H, N, Dh], Dh 64 or 128. k, v: [B, Hkv, Nkv, Dh], H a multiple of Hkv.
+    With `causal` the last query sees all keys, the one before it one fewer, and so on; with
+    `window` each sees the last so many of these. scale: 1/sqrt(Dh) unless given. Returns o, and
+    with return_lse (o, the log-sum-exp of each query's scores [B, H, N] in float32).
     """
     framework = framework_of(q, "q")
     o = framework.empty_like(q) if out is None else out

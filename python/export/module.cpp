@@ -1,5 +1,5 @@
-// What Python sees, through TVM-FFI: describe() and make_plan(). Tensors are DLPack's, of whatever framework; C++ errors arrive as
-// Python's: ValueError, TypeError, MemoryError, RuntimeError.
+// What Python sees, through TVM-FFI: describe() and make_plan(). Tensors are DLPack's, of whatever
+// framework; C++ errors arrive as Python's: ValueError, TypeError, MemoryError, RuntimeError.
 #include <tvm/ffi/container/array.h>
 #include <tvm/ffi/container/map.h>
 #include <tvm/ffi/container/tensor.h>
@@ -119,7 +119,7 @@ struct planned_call {
     if (resolved->empty()) return;
     const auto stream = static_cast<cuda_stream>(
         stream_number.has_value() ? reinterpret_cast<void*>(stream_number.value())
-                      : TVMFFIEnvGetStream(device.device_type, device.device_id));
+                                  : TVMFFIEnvGetStream(device.device_type, device.device_id));
     if (const auto memory = framework_memory(resolved->workspace_bytes(), device)) {
       return resolved->run(given, memory->data_ptr(), stream);
     }

@@ -140,9 +140,8 @@ void resolved_case::require(given_tensors tensors) const {
     const expected_tensor& wanted = expected_[i];
     if (given.device.device_type != tensors[0]->device.device_type ||
         given.device.device_id != tensors[0]->device.device_id) {
-      throw invalid_argument(fmt::format("{}; want it on {}, as {} is",
-                                         text_of(wanted.name, given), device_name(*tensors[0]),
-                                         expected_[0].name));
+      throw invalid_argument(fmt::format("{}; want it on {}, as {} is", text_of(wanted.name, given),
+                                         device_name(*tensors[0]), expected_[0].name));
     }
     if (element_type_of(given.dtype) != wanted.type) {
       throw wrong_type(
@@ -162,7 +161,7 @@ void resolved_case::require(given_tensors tensors) const {
     }
     ranges[i] = range_of(given, wanted);
     const bool empty_tensor = ranges[i].begin == ranges[i].end;
-    if (wanted.is_sequence ? strides[dimensions - 1] != 1 : !contiguous && !empty_tensor) {
+    if (!empty_tensor && !(wanted.is_sequence ? strides[dimensions - 1] == 1 : contiguous)) {
       throw invalid_argument(
           fmt::format("{}; want {} (a copy is not made in secret)", text_of(wanted.name, given),
                       wanted.is_sequence ? "a last dimension of stride 1" : "it contiguous"));
@@ -248,8 +247,7 @@ std::vector<tensor_spec> plan::specs(const axis_values& values, element_type io)
     std::vector<std::string_view> names;
     for (const tensor_spec& each : all) names.push_back(each.name);
     throw invalid_argument(fmt::format("{} has the tensors {}; given were {}", request_.operation,
-                                       fmt::join(names, ", "),
-                                       fmt::join(request_.tensors, ", ")));
+                                       fmt::join(names, ", "), fmt::join(request_.tensors, ", ")));
   }
   return ordered;
 }
@@ -389,9 +387,9 @@ std::shared_ptr<const resolved_case> plan::make(given_tensors tensors) const {
   auto made = std::make_shared<resolved_case>();
   made->expected_ = expect(specs(values, *io));
   for (const bound_axis& each : bound_) {
-    made->sizes_ += fmt::format("{}{} {} of {}", made->sizes_.empty() ? ", for " : ", ",
-                                each.axis.flag, tensors[each.tensor]->shape[each.dimension],
-                                request_.tensors[each.tensor]);
+    made->sizes_ +=
+        fmt::format("{}{} {} of {}", made->sizes_.empty() ? ", for " : ", ", each.axis.flag,
+                    tensors[each.tensor]->shape[each.dimension], request_.tensors[each.tensor]);
   }
   bool written = false, no_size = false;
   for (const expected_tensor& each : made->expected_) {
@@ -432,8 +430,7 @@ void plan::choose_implementation(const axis_values& values, device_kind device, 
       }
       continue;
     }
-    std::unique_ptr<operation_case> solved =
-        operation_.make_case(i, values, request_.variant, io);
+    std::unique_ptr<operation_case> solved = operation_.make_case(i, values, request_.variant, io);
     if (const unsupported_reason reason = solved->unsupported()) {
       reasons.push_back(fmt::format("{}: {}", info.name, *reason));
       continue;
