@@ -7,6 +7,7 @@
 #include <tvm/ffi/optional.h>
 #include <tvm/ffi/string.h>
 
+#include <cstdint>
 #include <memory>
 #include <new>
 #include <stdexcept>
@@ -56,15 +57,16 @@ int current_device(device_kind device) {
 /// Memory of the harness's as a tensor, which owns nothing.
 struct lent_memory {
   void* data;
-  void AllocData(DLTensor* tensor) const { tensor->data = data; }
-  void FreeData(DLTensor* /*tensor*/) const {}
+  // TVM-FFI calls them by these names.
+  void AllocData(DLTensor* tensor) const { tensor->data = data; }  // NOLINT
+  void FreeData(DLTensor* /*tensor*/) const {}                     // NOLINT
 };
 
 ffi::Tensor lent(const foreign_tensor& given, device_kind device) {
-  const DLDataType type =
-      given.spec.type == element_type::f32
-          ? DLDataType{kDLFloat, 32, 1}
-          : DLDataType{given.spec.type == element_type::bf16 ? kDLBfloat : kDLFloat, 16, 1};
+  const auto code =
+      static_cast<std::uint8_t>(given.spec.type == element_type::bf16 ? kDLBfloat : kDLFloat);
+  const auto bits = static_cast<std::uint8_t>(8 * bytes_of(given.spec.type));
+  const DLDataType type = {code, bits, 1};
   const DLDevice place = {device == device_kind::cuda ? kDLCUDA : kDLCPU, current_device(device)};
   return ffi::Tensor::FromNDAlloc(lent_memory{given.place.data},
                                   ffi::ShapeView(given.spec.shape.data(), given.spec.shape.size()),
