@@ -219,8 +219,7 @@ struct placed_tensor {
 std::array<std::int64_t, most_dimensions> packed_strides(const tensor_spec& spec,
                                                          sequence_order order);
 
-/// The tensors of one call, by name. A call has a dozen at most, so that a list is searched
-/// fastest.
+/// The tensors of one call, by name. A call has few, so that a list is searched fastest.
 class placed_tensors {
  public:
   /// `name` must outlive the tensors; each is placed once.

@@ -80,7 +80,7 @@ struct window_decode {
         {.flag = "position",
          .label = "position",
          .help = "Tokens before the current one; -1: one and a half windows",
-         .tested = "0,5",
+         .tested = "1,5",
          .usual = std::int64_t{-1},
          .domain = {.least = -1}},
         [](auto& p) -> auto& { return p.position; });

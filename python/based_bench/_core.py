@@ -37,16 +37,21 @@ def settings(operation, read, written, layout, implementation, variant, axes):
     return f"{operation}|{read}|{written}|{layout}|{implementation or ''}|{variant or ''}|{axes}"
 
 
+def names(text):
+    """The names of the tensors of settings(), in the order of the call."""
+    _, read, written, *_ = text.split("|")
+    return [name for name in f"{read},{written}".split(",") if name]
+
+
 def plan(text):
     """The function of settings(): called with a stream (a number; None: the framework's current
     one) and the tensors, it enqueues the operation. It allocates no output and never waits.
     """
     found = _plans.get(text)
     if found is None:
-        operation, read, written, layout, implementation, variant, axes = text.split("|")
-        names = [name for name in f"{read},{written}".split(",") if name]
+        operation, _, _, layout, implementation, variant, axes = text.split("|")
         values = dict(axis.split("=", 1) for axis in axes.split(",") if axis)
-        found = _library.make_plan(operation, implementation, variant, values, names, layout)
+        found = _library.make_plan(operation, implementation, variant, values, names(text), layout)
         if len(_plans) >= MOST_PLANS:
             _plans.clear()
         _plans[text] = found

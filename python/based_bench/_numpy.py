@@ -22,9 +22,10 @@ class _Numpy(Framework):
         return numpy.empty(shape, numpy.float32)
 
     def run(self, settings, read, written):
-        for array in written:
+        for i, array in enumerate(written, len(read)):
             if isinstance(array, numpy.ndarray) and not array.flags.writeable:
-                raise ValueError(f"an array of shape {array.shape} is to be written, but read-only")
+                name = _core.names(settings)[i]
+                raise ValueError(f"{name}, of shape {array.shape}, is written, but read-only")
         _core.plan(settings)(None, *map(_importable, read), *written)
         return written
 

@@ -11,12 +11,13 @@ from based_bench import _core
 from based_bench._frameworks import Framework, register
 
 
-def _require_no_grad(tensors):
-    for tensor in tensors:
+def _require_no_grad(settings, tensors):
+    for i, tensor in enumerate(tensors):
         if tensor.requires_grad:
             raise ValueError(
-                f"a tensor of shape {tuple(tensor.shape)} requires grad, and there is no backward; "
-                "detach it, or call under torch.no_grad() or torch.inference_mode()"
+                f"{_core.names(settings)[i]} is of shape {tuple(tensor.shape)} and requires grad, "
+                "but there is no backward; detach it, or call under torch.no_grad() or "
+                "torch.inference_mode()"
             )
 
 
@@ -29,8 +30,7 @@ class _Torch(Framework):
 
     def run(self, settings, read, written):
         if torch.is_grad_enabled():
-            _require_no_grad(read)
-            _require_no_grad(written)
+            _require_no_grad(settings, (*read, *written))
         first = type(read[0])
         if (
             torch.compiler.is_compiling()
@@ -57,8 +57,7 @@ def _define(name):
 
     def refuse_grad(keys, read, written, settings):
         if torch.is_grad_enabled():
-            _require_no_grad(read)
-            _require_no_grad(written)
+            _require_no_grad(settings, (*read, *written))
         operator = getattr(torch.ops.based_bench, name).default
         operator.redispatch(keys & torch._C._after_autograd_keyset, read, written, settings)
 

@@ -179,7 +179,7 @@ def sliding_window_decode(
     if (k is None) != (v is None):
         raise TypeError("one of k and v is None; want both, or neither")
     # What counts is the slot, and how many slots are filled: the positions of one ring suffice.
-    window = k_cache.shape[2]
+    window = k_cache.shape[2] if len(k_cache.shape) == 4 else 0
     if position >= 2 * window > 0:
         position = window + position % window
     append = k is not None

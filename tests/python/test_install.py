@@ -17,12 +17,19 @@ def readme_lines():
 
 
 def other_pythons():
-    """Interpreters of other versions than this one, 3.11 or later."""
+    """Interpreters of other versions than this one, 3.11 or later, that start."""
     names = [f"python3.{minor}" for minor in range(11, 15) if minor != sys.version_info.minor]
-    installed = [shutil.which(name) for name in names]
     folders = list(pathlib.Path.home().glob(".pyenv/versions/*/bin"))
-    installed += [str(folder / name) for name in names for folder in folders]
-    return [path for path in installed if path and pathlib.Path(path).exists()]
+    found = [shutil.which(name) for name in names]
+    found += [str(folder / name) for name in names for folder in folders]
+    return [path for path in found if path and starts(path)]
+
+
+def starts(path):
+    try:
+        return subprocess.run([path, "-c", ""], capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
 
 
 def run(*command):
