@@ -122,6 +122,9 @@ struct tested_implementation {
 /// Why an implementation cannot make the runs of a part; empty: it can.
 unsupported_reason cannot_make(const tested_implementation& tested, const case_part& part,
                                const case_file& given) {
+  if (tested.info.packed_only && given.order != sequence_order::bhnd) {
+    return "takes [B, H, N, D] without gaps alone";
+  }
   for (const case_run& each : part.runs) {
     const auto solved = tested.solve(each.values);
     if (auto reason = solved->unsupported()) return reason;

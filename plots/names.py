@@ -20,6 +20,7 @@ _WORDS = {
     "tile": ("the Based authors' kernel", ""),
     "naive": ("one operation after another", ""),
     "softmax_attention": ("FlashAttention-2", ""),
+    "thunderkittens": ("ThunderKittens", ""),
     "thunderkittens_based": ("ThunderKittens", ""),
     "thunderkittens_mha_h100": ("ThunderKittens", ""),
     "based_2024_kernel": ("the authors' kernel of 2024", ""),

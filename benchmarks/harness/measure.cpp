@@ -50,8 +50,8 @@ timing measure(backend& device, const measured_call& call, const sampling_rule& 
   device.restart_telemetry();
 
   timing result;
-  result.rotated =
-      device.has_rotations() && warm_s < rotation_below_s && call.replicate(rotation_calls);
+  result.rotated = call.capturable && device.has_rotations() && warm_s < rotation_below_s &&
+                   call.replicate(rotation_calls);
   result.floor = result.rotated ? device.rotation_floor() : device.call_floor();
 
   const auto sample = [&](cache_state cache, double until) {

@@ -52,6 +52,7 @@ struct measured_call {
   backend::launch launch;
   /// Makes data sets 1 .. sets-1, equal to set 0; false: they do not fit.
   std::function<bool(int sets)> replicate;
+  bool capturable = true;  ///< into a graph, as a rotation is
 };
 
 /// Calls shorter than this, as timed one by one, are timed by rotation where the backend can.

@@ -15,7 +15,7 @@ namespace {
 struct data_set {
   std::vector<memory> tensors;
   memory workspace;
-  std::function<void(cuda_stream)> call;
+  bound_call call;
 };
 
 /// The tensors of a data set, and what they held before the first call.
@@ -90,8 +90,7 @@ class operation_instance final : public row_instance {
  public:
   operation_instance(const operation_case& solved, backend& device, std::uint64_t seed)
       : case_(solved), device_(device), specs_(solved.tensors()), seed_(seed) {
-    sets_.reserve(1);
-    const data_set& first = add_set();
+    data_set& first = add_set();
     for (std::size_t i = 0; i < specs_.size(); ++i) {
       if (specs_[i].role == tensor_role::output) continue;
       device.fill(first.tensors[i].data(), specs_[i].type, specs_[i].count(),
@@ -99,22 +98,30 @@ class operation_instance final : public row_instance {
     }
     access_ = std::make_unique<data_set_access>(device, specs_, first_tensors(), seed);
     case_.arrange(*access_);
+    bind(first);
   }
 
-  void launch(int set) override { sets_[static_cast<std::size_t>(set)]->call(device_.stream()); }
+  void launch(int set) override {
+    sets_[static_cast<std::size_t>(set)]->call.launch(device_.stream());
+  }
+  std::size_t own_bytes() const override { return sets_.front()->call.own_bytes; }
+  std::string queued() const override { return sets_.front()->call.queued; }
+  bool capturable() const override { return sets_.front()->call.capturable; }
 
   bool replicate(int sets) override {
     auto each = static_cast<double>(sets_.front()->workspace.bytes());
     for (const tensor_spec& spec : specs_) each += spec.real_bytes();
+    each += static_cast<double>(own_bytes());
     if (each * (sets - 1) > static_cast<double>(device_.free_bytes())) {
       return false;
     }
     while (static_cast<int>(sets_.size()) < sets) {
-      const data_set& next = add_set();
+      data_set& next = add_set();
       for (std::size_t i = 0; i < specs_.size(); ++i) {
         if (specs_[i].role == tensor_role::output) continue;
         device_.copy(next.tensors[i].data(), first_tensors()[i].data(), specs_[i].bytes());
       }
+      bind(next);
     }
     return true;
   }
@@ -129,6 +136,7 @@ class operation_instance final : public row_instance {
     }
     case_.take_counts();
     launch(0);
+    if (const auto& deliver = sets_.front()->call.deliver) deliver(device_.stream());
     device_.synchronize();
     const std::vector<named_count> counts = case_.take_counts();
     for (std::size_t i = 0; i < specs_.size(); ++i) {
@@ -146,19 +154,24 @@ class operation_instance final : public row_instance {
  private:
   const std::vector<memory>& first_tensors() const { return sets_.front()->tensors; }
 
-  const data_set& add_set() {
+  data_set& add_set() {
     auto set = std::make_unique<data_set>();
-    const std::size_t workspace = case_.workspace_bytes();
-    set->workspace = device_.allocate(workspace);
-    placed_tensors placed;
-    for (const tensor_spec& spec : specs_) {
-      set->tensors.push_back(device_.allocate(spec.bytes()));
-      placed.place(spec.name, {set->tensors.back().data(), spec.bytes(),
-                               packed_strides(spec, sequence_order::bhnd)});
-    }
-    set->call = case_.bind(placed, set->workspace.data(), workspace);
+    set->workspace = device_.allocate(case_.workspace_bytes());
+    for (const tensor_spec& spec : specs_) set->tensors.push_back(device_.allocate(spec.bytes()));
     sets_.push_back(std::move(set));
     return *sets_.back();
+  }
+
+  /// Once the set's tensors are filled.
+  void bind(data_set& set) {
+    placed_tensors placed;
+    for (std::size_t i = 0; i < specs_.size(); ++i) {
+      placed.place(specs_[i].name, {set.tensors[i].data(), specs_[i].bytes(),
+                                    packed_strides(specs_[i], sequence_order::bhnd)});
+    }
+    device_.synchronize();
+    set.call =
+        case_.bind_timed(placed, set.workspace.data(), case_.workspace_bytes(), device_.stream());
   }
 
   const operation_case& case_;
@@ -180,7 +193,8 @@ row_spec spec_of(std::string_view operation, const implementation_info& implemen
                    .unsupported = solved.unsupported(),
                    .label = "",
                    .role = implementation.role,
-                   .reimplements = implementation.reimplements};
+                   .reimplements = implementation.reimplements,
+                   .version = std::string(implementation.version)};
   if (spec.unsupported) return spec;
   const operation_work work = solved.work();
   spec.work = {.nominal_flops = work.nominal_flops,

@@ -103,6 +103,7 @@ void row_log::add(const row_spec& spec, row_record record) {
                     {"role", to_string(spec.role)},
                     {"device", to_string(spec.device)}};
     if (!spec.reimplements.empty()) row.identity["reimplements"] = spec.reimplements;
+    if (!spec.version.empty()) row.identity["version"] = spec.version;
     ordered_json& params = row.identity["params"] = ordered_json::object();
     for (const auto& [key, value] : spec.parameters) {
       std::visit([&, k = key](const auto& v) { params[k] = v; }, value);
@@ -144,6 +145,7 @@ ordered_json row_log::fields(const std::string& row_name, std::int64_t index) co
     fields["timing"] = record.rotated ? "rotation" : "calls";
     if (!record.throttle_reasons.empty()) fields["throttle_reasons"] = record.throttle_reasons;
     if (!record.noise.empty()) fields["noise"] = record.noise;
+    if (!record.queued.empty()) fields["queued"] = record.queued;
     if (!record.energy_absent.empty()) fields["energy_absent"] = record.energy_absent;
     fields["samples_us"] = microseconds(record.samples);
     if (!record.burst_samples.empty()) {

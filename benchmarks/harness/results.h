@@ -36,6 +36,7 @@ struct row_record {
   double needs_bytes = 0;  ///< of a row out of memory
   std::string throttle_reasons;
   std::string noise;          ///< what else ran while it was sampled
+  std::string queued;         ///< as bound_call has it
   std::string energy_absent;  ///< why there is no energy, where it was asked for
 };
 

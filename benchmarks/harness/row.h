@@ -17,7 +17,7 @@ namespace based {
 /// The work of a row, functions of its problem alone unless said otherwise.
 struct row_work {
   double nominal_flops;     ///< the sources' formula
-  double executed_flops;    ///< what this implementation executes
+  double executed_flops;    ///< what this implementation executes; 0: nobody knows
   double least_flops;       ///< the fewest known to suffice
   double compulsory_bytes;  ///< every input read once, every output written once
   double tokens;            ///< B * N, the tokens that a model would count
@@ -37,6 +37,7 @@ struct row_spec {
   std::string label;  ///< which variant runs; empty: there is one
   implementation_role role = implementation_role::ours;
   std::vector<std::string_view> reimplements = {};  ///< originals, by the names of their own rows
+  std::string version = {};                         ///< of an original; empty: none is known
 
   /// operation/implementation/device/B:16/H:16/N:8192
   std::string name() const;
@@ -51,6 +52,10 @@ class row_instance {
   virtual verification verify() = 0;
   /// Makes data sets 1 .. sets-1, equal to set 0 (uncounted memory); false: they do not fit.
   virtual bool replicate(int sets) = 0;
+  // As bound_call has them.
+  virtual std::size_t own_bytes() const { return 0; }
+  virtual std::string queued() const { return {}; }
+  virtual bool capturable() const { return true; }
 };
 
 class row {

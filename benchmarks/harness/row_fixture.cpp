@@ -26,7 +26,7 @@ row_record ended(row_status status, std::string reason) {
 /// What a row does, timed or profiled: what its time and a profiler's counts are set against.
 void count_work(benchmark::State& state, const row_work& work) {
   state.counters["nominal_GFLOP"] = work.nominal_flops / 1e9;
-  state.counters["executed_GFLOP"] = work.executed_flops / 1e9;
+  if (work.executed_flops > 0) state.counters["executed_GFLOP"] = work.executed_flops / 1e9;
   state.counters["compulsory_MB"] = work.compulsory_bytes / 1e6;
 }
 
@@ -104,7 +104,7 @@ row_record row_fixture::measure_row(benchmark::State& state) {
       instance = row_->prepare(device, run_.seed);
       device.synchronize();
     }
-    const std::size_t peak_bytes = device.usage().peak - before;
+    const std::size_t peak_bytes = device.usage().peak - before + instance->own_bytes();
     {
       const nvtx_range verify("verify");
       verified = instance->verify();
@@ -133,10 +133,11 @@ row_record row_fixture::measure_row(benchmark::State& state) {
     device.start_telemetry();
     {
       const nvtx_range measuring("measure");
-      timed = measure(
-          device,
-          {.launch = launch, .replicate = [&](int sets) { return instance->replicate(sets); }},
-          run_.rule);
+      timed = measure(device,
+                      {.launch = launch,
+                       .replicate = [&](int sets) { return instance->replicate(sets); },
+                       .capturable = instance->capturable()},
+                      run_.rule);
     }
     // The readings are of the steady state alone: neither the rest nor the burst is in them.
     const telemetry readings = device.stop_telemetry();
@@ -161,6 +162,7 @@ row_record row_fixture::measure_row(benchmark::State& state) {
             .rotated = timed.rotated,
             .throttle_reasons = readings.throttle_reasons.value_or(""),
             .noise = readings.noise,
+            .queued = instance->queued(),
             .energy_absent = energy_absent};
   } catch (const std::bad_alloc&) {
     return out_of_memory();
@@ -194,7 +196,7 @@ void row_fixture::count(benchmark::State& state, backend& device, const timing& 
   auto& counters = state.counters;
 
   counters["TFLOPs"] = work.nominal_flops / seconds / 1e12;
-  counters["exec_TFLOPs"] = work.executed_flops / seconds / 1e12;
+  if (work.executed_flops > 0) counters["exec_TFLOPs"] = work.executed_flops / seconds / 1e12;
   counters["GBps"] = work.compulsory_bytes / seconds / 1e9;
   if (most.copy_bytes_per_s > 0 && most.flops_per_s > 0) {
     const double floor = std::max(work.compulsory_bytes / most.copy_bytes_per_s,

@@ -145,8 +145,8 @@ void run_registered(std::vector<std::unique_ptr<row>> rows, run_state& run,
   }
   run.shown->clear();
   benchmark::RegisterMemoryManager(nullptr);
+  // No Shutdown(): a later run in this process would find the context that it deletes.
   benchmark::ClearRegisteredBenchmarks();
-  benchmark::Shutdown();
 }
 
 int run_rows(int argc, char** argv) {

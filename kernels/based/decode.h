@@ -98,6 +98,12 @@ struct based_decode {
               .help = "Scale of q.k",
               .usual = double{decode_problem{}.scale}},
              [](auto& p) -> auto& { return p.scale; }),
+         real_axis<problem>(
+             {.flag = "eps",
+              .label = "eps",
+              .help = "What is added to the sum of weights",
+              .usual = double{decode_problem{}.eps}},
+             [](auto& p) -> auto& { return p.eps; }),
          options_axis<problem>(
              {.flag = "options", .label = "options", .help = "What is asked for beyond o"},
              {{"normalize", [](problem& p) -> bool& { return p.normalize; }}})});

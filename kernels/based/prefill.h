@@ -82,6 +82,12 @@ struct based_prefill {
               .tested = "0.5,-0.25,0",
               .usual = double{prefill_options{}.scale}},
              [](auto& p) -> auto& { return p.options.scale; }),
+         real_axis<problem>(
+             {.flag = "eps",
+              .label = "eps",
+              .help = "What is added to the sum of weights",
+              .usual = double{prefill_options{}.eps}},
+             [](auto& p) -> auto& { return p.options.eps; }),
          options_axis<problem>(
              {.flag = "options", .label = "options", .help = "What is asked for beyond o"},
              {{"final_state", [](problem& p) -> bool& { return p.options.final_state; }},

@@ -117,6 +117,10 @@ struct implementation {
   implementation_role role;
   /// The originals that it stands for, by the names of their own rows.
   std::vector<std::string_view> reimplements = {};
+  /// Of an original: which one it is, as its commit or its package's version.
+  std::string_view version = {};
+  /// It takes sequences [B, H, N, D] without gaps alone, and throws where the strides are others.
+  bool packed_only = false;
   double tolerance;  ///< largest relative error accepted against the float64 reference
   /// Whether two calls on the same inputs give the same bits: it does not add atomically.
   bool deterministic = true;

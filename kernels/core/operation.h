@@ -222,10 +222,13 @@ struct placed_tensor {
 std::array<std::int64_t, most_dimensions> packed_strides(const tensor_spec& spec,
                                                          sequence_order order);
 
-/// The tensors of one call, by name.
+/// The tensors of one call, by name. A call has few, so that a list is searched fastest.
 class placed_tensors {
  public:
-  void place(std::string_view name, const placed_tensor& tensor) { tensors_[name] = tensor; }
+  /// `name` must outlive the tensors; each is placed once.
+  void place(std::string_view name, const placed_tensor& tensor) {
+    tensors_.emplace_back(name, tensor);
+  }
 
   /// Null data if there is no such tensor.
   template <class T>
@@ -240,12 +243,15 @@ class placed_tensors {
     return {static_cast<T*>(tensor.data), tensor.bytes / sizeof(T)};
   }
 
- private:
   placed_tensor find(std::string_view name) const {
-    const auto found = tensors_.find(name);
-    return found == tensors_.end() ? placed_tensor{} : found->second;
+    for (const auto& [placed_name, tensor] : tensors_) {
+      if (placed_name == name) return tensor;
+    }
+    return {};
   }
-  std::map<std::string_view, placed_tensor> tensors_;
+
+ private:
+  std::vector<std::pair<std::string_view, placed_tensor>> tensors_;
 };
 
 /// Reads and writes parts of a call's tensors, as fp32, elements in the order of the shape.
@@ -306,6 +312,21 @@ struct implementation_info {
   std::span<const std::string_view> variants;
   double tolerance;
   bool deterministic;
+  std::string_view version;  ///< of an original; empty: none is known
+  bool packed_only;
+};
+
+/// A call on tensors of its own, as it is timed.
+struct bound_call {
+  std::function<void(cuda_stream)> launch;
+  /// Of code that keeps its outputs to itself: copies those of the last launch into the case's
+  /// tensors. Empty: a launch writes them.
+  std::function<void(cuda_stream)> deliver = {};
+  /// Device memory that it takes beyond the case's tensors and workspace.
+  std::size_t own_bytes = 0;
+  /// How the host's time for a launch is kept out of the call's time; empty: a launch is short.
+  std::string queued = {};
+  bool capturable = true;  ///< into a graph
 };
 
 /// One implementation on one problem, for elements of one type.
@@ -328,6 +349,38 @@ class operation_case {
                                                 std::size_t workspace_bytes) const = 0;
   /// implementation::take_counts; empty where there is none.
   virtual std::vector<named_count> take_counts() const { return {}; }
+  /// bind() for timing, on tensors that are filled already and whose contents stay as they are.
+  virtual bound_call bind_timed(const placed_tensors& tensors, void* workspace,
+                                std::size_t workspace_bytes, cuda_stream /*stream*/) const {
+    return {.launch = bind(tensors, workspace, workspace_bytes)};
+  }
+};
+
+/// A problem as code in another language sees it.
+struct foreign_problem {
+  std::map<std::string, axis_value> values;  ///< of all axes, by flag
+  std::vector<std::string> unusual;          ///< flags whose values a row's name does not leave out
+};
+struct foreign_tensor {
+  tensor_spec spec;
+  placed_tensor place;
+};
+
+/// An implementation that is added while the program runs, as an original that another language
+/// calls: functions of a problem whose type they do not know.
+struct foreign_implementation {
+  std::string name, summary, version;
+  implementation_role role = implementation_role::original;
+  device_kind device = device_kind::cpu;
+  element_type type = element_type::f32;
+  double tolerance = 0;
+  /// The implementation whose form of a problem it takes, where there are several; empty: it takes
+  /// problems as they are described.
+  std::string form;
+  std::function<unsupported_reason(const foreign_problem&)> unsupported;
+  /// bind_timed() of its cases; null stream on the CPU.
+  std::function<bound_call(const foreign_problem&, const std::vector<foreign_tensor>&, cuda_stream)>
+      bind;
 };
 
 class operation {
@@ -345,6 +398,12 @@ class operation {
                                                     const axis_values& values,
                                                     std::string_view variant,
                                                     element_type type) const = 0;
+  /// Adds an implementation to implementations(), behind all others, or puts it in the place of one
+  /// of its name that was added before. Throws invalid_argument where its device has an
+  /// implementation of that name otherwise, or none of the name `form`.
+  virtual void add(foreign_implementation added) = 0;
+  /// Drops what was added, as it must be before the language that it calls into ends.
+  virtual void forget_added() = 0;
 };
 
 /// All operations of this binary, by name.
@@ -353,12 +412,20 @@ std::map<std::string_view, std::unique_ptr<operation>>& operations();
 namespace detail {
 
 template <class Op>
-class typed_case final : public operation_case {
+class typed_case : public operation_case {
  public:
-  typed_case(implementation<Op> called, typename Op::problem problem, element_type type)
-      : called_(std::move(called)), problem_(std::move(problem)), type_(type) {
+  /// `usual_type`: the element type that a row's name leaves out.
+  typed_case(implementation<Op> called, typename Op::problem problem, element_type type,
+             element_type usual_type)
+      : called_(std::move(called)),
+        problem_(std::move(problem)),
+        type_(type),
+        usual_type_(usual_type) {
     called_.adapt(problem_);
   }
+  /// A row's name leaves out the implementation's first element type.
+  typed_case(const implementation<Op>& called, typename Op::problem problem, element_type type)
+      : typed_case(called, std::move(problem), type, called.run.types().front()) {}
 
   operation_parameters parameters() const override {
     operation_parameters all;
@@ -369,7 +436,7 @@ class typed_case final : public operation_case {
     if constexpr (requires { problem_.variant; }) {
       if (!problem_.variant.empty()) all.emplace_back("variant", std::string(problem_.variant));
     }
-    if (type_ != called_.run.types().front()) {
+    if (type_ != usual_type_) {
       all.emplace_back("type", std::string(to_string(type_)));
     }
     return all;
@@ -400,10 +467,62 @@ class typed_case final : public operation_case {
     });
   }
 
+ protected:
+  const typename Op::problem& problem() const { return problem_; }
+
  private:
   implementation<Op> called_;
   typename Op::problem problem_;
   element_type type_;
+  element_type usual_type_;
+};
+
+/// Of an implementation that was added while the program runs.
+template <class Op>
+class foreign_case final : public typed_case<Op> {
+ public:
+  foreign_case(const foreign_implementation& called, void (*adapt)(typename Op::problem&),
+               typename Op::problem problem)
+      : typed_case<Op>({.name = called.name,
+                        .summary = called.summary,
+                        .role = called.role,
+                        .tolerance = called.tolerance,
+                        .adapt = adapt,
+                        .executed_flops = [](const typename Op::problem&) { return 0.0; },
+                        .run = {}},
+                       std::move(problem), called.type, called.type),
+        foreign_(called) {}
+
+  unsupported_reason unsupported() const override { return foreign_.unsupported(described()); }
+  std::function<void(cuda_stream)> bind(const placed_tensors& tensors, void* workspace,
+                                        std::size_t workspace_bytes) const override {
+    const bound_call call = bind_timed(tensors, workspace, workspace_bytes, nullptr);
+    return [call](cuda_stream stream) {
+      call.launch(stream);
+      if (call.deliver) call.deliver(stream);
+    };
+  }
+  bound_call bind_timed(const placed_tensors& tensors, void* /*workspace*/,
+                        std::size_t /*workspace_bytes*/, cuda_stream stream) const override {
+    std::vector<foreign_tensor> placed;
+    for (const tensor_spec& spec : this->tensors()) {
+      placed.push_back({spec, tensors.find(spec.name)});
+    }
+    return foreign_.bind(described(), placed, stream);
+  }
+
+ private:
+  foreign_problem described() const {
+    foreign_problem all;
+    for (const auto& each : Op::axes()) {
+      const axis_value value = each.get(this->problem());
+      all.values[std::string(each.flag)] = value;
+      if (each.usual && value != each.usual) all.unusual.emplace_back(each.flag);
+    }
+    return all;
+  }
+
+  const foreign_implementation& foreign_;
 };
 
 template <class Op>
@@ -422,7 +541,21 @@ class typed_operation final : public operation {
     std::vector<implementation_info> all;
     for (const implementation<Op>& each : sorted()) {
       all.push_back({each.name, each.summary, each.role, each.reimplements, each.device(),
-                     each.run.types(), each.variants, each.tolerance, each.deterministic});
+                     each.run.types(), each.variants, each.tolerance, each.version,
+                     each.packed_only});
+    }
+    for (const auto& each : foreign_) {
+      all.push_back({.name = each->name,
+                     .summary = each->summary,
+                     .role = each->role,
+                     .reimplements = {},
+                     .device = each->device,
+                     .types = {each->type},
+                     .variants = {},
+                     .tolerance = each->tolerance,
+                      .deterministic = false,
+                     .version = each->version,
+                     .packed_only = true});
     }
     return all;
   }
@@ -434,10 +567,40 @@ class typed_operation final : public operation {
                                             element_type type) const override {
     typename Op::problem problem = problem_of(values);
     if constexpr (requires { problem.variant; }) problem.variant = variant;
-    return std::make_unique<typed_case<Op>>(sorted().at(implementation), problem, type);
+    const std::vector<based::implementation<Op>> all = sorted();
+    if (implementation >= all.size()) {
+      const foreign_implementation& called = *foreign_.at(implementation - all.size());
+      return std::make_unique<foreign_case<Op>>(called, form_of(called), problem);
+    }
+    return std::make_unique<typed_case<Op>>(all[implementation], problem, type);
   }
+  void add(foreign_implementation added) override {
+    for (const implementation<Op>& each : registry<Op>()) {
+      BASED_REQUIRE(each.name != added.name || each.device() != added.device,
+                    std::string(name()) + " has an implementation '" + added.name + "' of its own");
+    }
+    static_cast<void>(form_of(added));
+    auto kept = std::make_unique<const foreign_implementation>(std::move(added));
+    for (auto& each : foreign_) {
+      if (each->name == kept->name && each->device == kept->device) {
+        each = std::move(kept);
+        return;
+      }
+    }
+    foreign_.push_back(std::move(kept));
+  }
+  void forget_added() override { foreign_.clear(); }
 
  private:
+  /// How a problem gets the form that a foreign implementation takes.
+  static void (*form_of(const foreign_implementation& called))(typename Op::problem&) {
+    if (called.form.empty()) return [](typename Op::problem&) {};
+    for (const implementation<Op>& each : registry<Op>()) {
+      if (each.name == called.form && each.device() == called.device) return each.adapt;
+    }
+    throw invalid_argument(std::string(Op::name) + " has no implementation '" + called.form +
+                           "' on " + std::string(to_string(called.device)));
+  }
   static typename Op::problem problem_of(const axis_values& values) {
     typename Op::problem problem = {};
     for (const auto& each : Op::axes()) {
@@ -453,6 +616,8 @@ class typed_operation final : public operation {
         all, {}, [](const implementation<Op>& each) { return std::pair(each.role, each.name); });
     return all;
   }
+
+  std::vector<std::unique_ptr<const foreign_implementation>> foreign_;
 };
 
 }  // namespace detail

@@ -75,8 +75,26 @@ struct window_decode {
       p.window = static_cast<int>(std::get<std::int64_t>(value));
       p.position = std::int64_t{p.window} + p.window / 2;
     };
+    // -1 stands for the position that the window has set, after `window` in the list.
+    axis<problem> position = number_axis<problem>(
+        {.flag = "position",
+         .label = "position",
+         .help = "Tokens before the current one; -1: one and a half windows",
+         .tested = "1,5",
+         .usual = std::int64_t{-1},
+         .domain = {.least = -1}},
+        [](auto& p) -> auto& { return p.position; });
+    position.set = [](problem& p, const axis_value& value) {
+      const std::int64_t asked = std::get<std::int64_t>(value);
+      if (asked >= 0) p.position = asked;
+    };
+    position.get = [](const problem& p) {
+      const bool usual = p.position == std::int64_t{p.window} + p.window / 2;
+      return axis_value(usual ? std::int64_t{-1} : p.position);
+    };
     return token_axes<problem>(
         {window,
+         position,
          head_dim_axis<problem>({.flag = "head-dim",
                                  .label = "Dh",
                                  .help = "Head dimensions",

@@ -12,25 +12,30 @@ function(based_require package debian_name)
   endif()
 endfunction()
 
-find_package(benchmark QUIET)
-if(NOT benchmark_FOUND)
-  if(NOT BASED_BENCHMARK_REPOSITORY)
-    message(FATAL_ERROR "Google Benchmark was not found: install libbenchmark-dev, or set "
-                        "BASED_BENCHMARK_REPOSITORY to a git repository of it (${BASED_BENCHMARK_TAG} "
-                        "is fetched)")
+if(BASED_BENCHMARKS)
+  find_package(benchmark QUIET)
+  if(NOT benchmark_FOUND)
+    if(NOT BASED_BENCHMARK_REPOSITORY)
+      message(FATAL_ERROR "Google Benchmark was not found: install libbenchmark-dev, or set "
+                          "BASED_BENCHMARK_REPOSITORY to a git repository of it (${BASED_BENCHMARK_TAG} "
+                          "is fetched)")
+    endif()
+    include(FetchContent)
+    set(BENCHMARK_ENABLE_TESTING OFF)
+    set(BENCHMARK_ENABLE_WERROR OFF)
+    FetchContent_Declare(benchmark GIT_REPOSITORY ${BASED_BENCHMARK_REPOSITORY}
+                         GIT_TAG ${BASED_BENCHMARK_TAG} GIT_SHALLOW TRUE SYSTEM)
+    FetchContent_MakeAvailable(benchmark)
+    string(SUBSTRING ${BASED_BENCHMARK_TAG} 1 -1 benchmark_VERSION)
   endif()
-  include(FetchContent)
-  set(BENCHMARK_ENABLE_TESTING OFF)
-  set(BENCHMARK_ENABLE_WERROR OFF)
-  FetchContent_Declare(benchmark GIT_REPOSITORY ${BASED_BENCHMARK_REPOSITORY}
-                       GIT_TAG ${BASED_BENCHMARK_TAG} GIT_SHALLOW TRUE SYSTEM)
-  FetchContent_MakeAvailable(benchmark)
-  string(SUBSTRING ${BASED_BENCHMARK_TAG} 1 -1 benchmark_VERSION)
+  based_require(CLI11 libcli11-dev)
+  based_require(nlohmann_json nlohmann-json3-dev)
 endif()
 
-based_require(CLI11 libcli11-dev)
 based_require(fmt libfmt-dev)
-based_require(nlohmann_json nlohmann-json3-dev)
+if(BASED_PYTHON)  # a wheel brings no library of the system's
+  set_property(TARGET fmt::fmt PROPERTY INTERFACE_COMPILE_DEFINITIONS FMT_HEADER_ONLY=1)
+endif()
 based_require(OpenMP "a compiler with OpenMP (g++ has it)" COMPONENTS CXX)
 find_package(Threads REQUIRED)
 if(BASED_TESTS)

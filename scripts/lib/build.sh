@@ -34,7 +34,11 @@ configure() {
   else
     say "no nvcc: building the CPU implementations alone (scripts/bench --install-cuda brings one)"
   fi
-  [[ -f $folder/build.ninja && $(cached "$folder" CMAKE_CUDA_COMPILER) == "${nvcc:-NOTFOUND}" ]] &&
+  # A checkout that an earlier call named stays.
+  : "${thunderkittens:=$(cached "$folder" BASED_THUNDERKITTENS)}"
+  [[ -z $thunderkittens ]] || options+=("-DBASED_THUNDERKITTENS=$thunderkittens")
+  [[ -f $folder/build.ninja && $(cached "$folder" CMAKE_CUDA_COMPILER) == "${nvcc:-NOTFOUND}" &&
+    $(cached "$folder" BASED_THUNDERKITTENS) == "$thunderkittens" ]] &&
     return
   if have ccache; then
     options+=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache -DCMAKE_CUDA_COMPILER_LAUNCHER=ccache)
@@ -80,6 +84,19 @@ use_cuda_libraries() {
 build_dir_option() {
   [[ -x $1/based_bench ]] || die_usage "--build-dir: '$1' holds no based_bench"
   (cd "$1" && pwd)
+}
+
+# The value $1 of --thunderkittens as an absolute path.
+thunderkittens_option() {
+  [[ -f $1/kernels/based/linear_attn.cu ]] ||
+    die_usage "--thunderkittens: '$1' is no checkout of ThunderKittens:" \
+      "it has no kernels/based/linear_attn.cu"
+  (cd "$1" && pwd)
+}
+# Ends where there is such a checkout and a folder $1, of --build-dir, too.
+refuse_thunderkittens_with() {
+  [[ -z $1 || -z ${thunderkittens:-} ]] ||
+    die_usage "--build-dir builds nothing: --thunderkittens does not go with it"
 }
 
 # Ends where neither a folder $1, of --build-dir, nor a compiler can bring CUDA rows.

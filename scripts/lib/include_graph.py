@@ -27,6 +27,7 @@ ALLOWED = {
     "baselines": {"core", "ptx", "description"},
     "harness": {"core", "ptx"},
     "benchmarks": {"core", "ptx", "harness", "description", "baselines"},
+    "python": {"core", "harness"},
     "tests": {"core", "ptx", "tile", "harness", "description", "operation", "baselines"}
     | {"benchmarks"},
 }
@@ -39,7 +40,7 @@ def layer_of(path):
         return rest[0] if rest[0] in FOUNDATIONS else "operation"
     if top == "benchmarks" and rest[0] == "harness":
         return "harness"
-    return top if top in ("baselines", "benchmarks", "tests") else None
+    return top if top in ("baselines", "benchmarks", "python", "tests") else None
 
 
 def folder_of(path):
@@ -81,7 +82,7 @@ def problem(path, included, described):
 
 def check(root):
     """One line for each bad #include, in the order of the files."""
-    folders = ("kernels", "baselines", "benchmarks", "tests")
+    folders = ("kernels", "baselines", "benchmarks", "python", "tests")
     files = [
         file
         for folder in folders

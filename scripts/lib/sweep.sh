@@ -29,9 +29,12 @@ new_run() {
   require_writable "$1"
 }
 
+readonly exit_crashed=3
+
 # run_sweeps RESULTS RESUMING [OPTION...]: runs each sweep that standard input names, a line of
 # options, into file RESULTS; the caller's OPTIONs replace a sweep's own. RESUMING is the command
-# that goes on after an interruption. Status: 0, or 1 where a row failed or based_bench crashed.
+# that goes on after an interruption. Status: 0, 1 where a row failed, or exit_crashed where
+# based_bench did not end by itself.
 run_sweeps() {
   local results=$1 resuming=$2 sweep options ended failed=0
   shift 2
@@ -49,8 +52,7 @@ run_sweeps() {
       *)
         say "based_bench ended with status $ended"
         say "$kept"
-        failed=$exit_failed
-        break
+        return "$exit_crashed"
         ;;
     esac
   done

@@ -271,7 +271,7 @@ TEST_F(Suite, ProfileCallsEachRowOnceAndTimesNothing) {
   // What the profiler's counts are set against.
   EXPECT_GT(row["nominal_GFLOP"], 0);
   EXPECT_GT(row["compulsory_MB"], 0);
-  EXPECT_EQ(row.at("executed_GFLOP"), 0);  // `right` declares none
+  EXPECT_FALSE(row.contains("executed_GFLOP"));  // `right` declares none
   // It has no time, so that --resume measures it.
   EXPECT_EQ(run(std::string("--implementation=right --resume=") + file() + small).exit_status, 0);
   ASSERT_EQ(read()["benchmarks"].size(), 1u);

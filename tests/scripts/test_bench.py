@@ -229,3 +229,46 @@ def test_resume_repeats_the_sweep_on_the_rows_there(suite):
     resumed = calls(suite, "bench")[0]
     assert f"--resume={results}" in resumed
     assert set(resumed) - {f"--resume={results}"} == set(asked)
+
+
+def test_a_checkout_of_thunderkittens_is_compiled_and_stays(suite):
+    kernels = suite.path / "their checkout" / "kernels" / "based"
+    kernels.mkdir(parents=True)
+    (kernels / "linear_attn.cu").write_text("")
+    checkout = suite.path / "their checkout"
+    suite.nvcc("/usr/bin/nvcc")
+    cache = suite.path / "build/CMakeCache.txt"
+    suite.stub(
+        "cmake",
+        f"""[[ $1 != --version ]] || {{ echo cmake version 3.30.0; exit; }}
+echo "cmake $*" >>{suite.calls}
+touch build/build.ninja
+[[ $1 != --fresh ]] || {{
+  echo "CMAKE_CUDA_COMPILER:STRING=/usr/bin/nvcc"
+  for each; do [[ $each != -DBASED_* ]] || echo "BASED_THUNDERKITTENS:PATH=${{each#*=}}"; done
+}} >{cache}""",
+    )
+
+    def configured(out, *arguments):
+        """Whether CMake was told of the checkout; None where it was not asked."""
+        suite.calls.write_text("")
+        done = suite.run("scripts/bench", "--quick", "--out", out, *arguments)
+        assert done.returncode == 0, done.stderr
+        fresh = [line for line in suite.logged() if line.startswith("cmake --fresh")]
+        return f"-DBASED_THUNDERKITTENS={checkout}" in fresh[0] if fresh else None
+
+    assert configured("a") is False
+    assert configured("b", "--thunderkittens", checkout) is True
+    assert configured("c", "--thunderkittens", checkout) is None
+    assert configured("d") is None
+    assert str(checkout) in cache.read_text()
+    suite.nvcc("/other/nvcc")
+    assert configured("e") is True  # another compiler: the checkout stays
+
+
+def test_a_folder_of_binaries_takes_no_checkout(suite):
+    (suite.path / "kernels/based").mkdir(parents=True)
+    (suite.path / "kernels/based/linear_attn.cu").write_text("")
+    done = suite.run("scripts/bench", "--build-dir", "build", "--thunderkittens", suite.path)
+    assert done.returncode == 2
+    assert "--build-dir builds nothing: --thunderkittens does not go with it" in done.stderr

@@ -22,7 +22,7 @@ def includes(path, *included):
 @pytest.fixture
 def layers(tmp_path):
     """A small tree in order: each layer with what it may include."""
-    for folder in ("kernels", "baselines", "benchmarks", "tests"):
+    for folder in ("kernels", "baselines", "benchmarks", "python", "tests"):
         (tmp_path / folder).mkdir()
     includes(tmp_path / "kernels/core/view.h", "kernels/core/error.h")
     includes(tmp_path / "kernels/ptx/tma.cuh", "kernels/core/view.h")
@@ -37,6 +37,7 @@ def layers(tmp_path):
     includes(tmp_path / "baselines/slow.cu", "kernels/mine/mine.h", "kernels/mine/options.h")
     includes(tmp_path / "benchmarks/harness/row.h", "kernels/core/view.h")
     includes(tmp_path / "benchmarks/check.cpp", "benchmarks/harness/row.h", "kernels/mine/mine.h")
+    includes(tmp_path / "python/export/plan.h", "kernels/core/view.h", "benchmarks/harness/row.h")
     includes(tmp_path / "tests/mine_test.cu", "kernels/mine/fast.cuh", "benchmarks/check.h")
     return tmp_path
 
@@ -61,6 +62,7 @@ def test_layers_in_order_are_clean(library, layers):
         ("benchmarks/harness/row.h", "kernels/mine/mine.h", "not operation"),
         ("benchmarks/harness/row.h", "benchmarks/check.h", "not benchmarks"),
         ("benchmarks/check.cpp", "tests/support/help.h", "not tests"),
+        ("python/export/plan.h", "kernels/mine/mine.h", "not operation"),
     ],
 )
 def test_an_arrow_upwards_is_named(library, layers, run, root, path, included, said):

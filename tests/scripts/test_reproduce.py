@@ -1,5 +1,6 @@
 """scripts/reproduce from end to end, with stubs for CMake, Python, based_bench and peers."""
 
+import itertools
 import json
 
 import pytest
@@ -40,9 +41,7 @@ touch build/build.ninja
     )
     tree.stub(
         "scripts/peers",
-        f"""echo "peers $*" >>{tree.calls}
-while [[ $1 != --out ]]; do shift; done
-echo '{{}}' >"$2" """,
+        f'echo "peers $*" >>{tree.calls}',
     )
     return tree
 
@@ -135,9 +134,10 @@ def test_originals_go_into_the_pictures(gpu_suite):
     done = gpu_suite.run("scripts/reproduce", "--quick", "--out", "out")
     assert done.returncode == 0, done.stderr
     out = gpu_suite.path / "out"
+    results = f"{out}/results.json"
     for peers in calls(gpu_suite, "peers"):
-        assert peers[-3:] == ["--out", f"{out}/peers.json", "--resume"]
-    files = [f"{out}/results.json", f"{out}/peers.json"]
+        assert peers[-2:] == [f"--resume={results}", f"--benchmark_out={results}"]
+    files = [results]
     plots = [call[2:] for call in calls(gpu_suite, "python") if call[:2] == ["-m", "plots"]]
     assert plots == [
         ["table", *files],
@@ -145,6 +145,20 @@ def test_originals_go_into_the_pictures(gpu_suite):
         ["report", "--published", *files, "--out", str(out)],
     ]
     assert f"{out}/report.html" in done.stdout
+
+
+def test_originals_follow_the_suites_own_rows_of_a_sweep(gpu_suite):
+    done = gpu_suite.run("scripts/reproduce", "--out", "out")
+    assert done.returncode == 0, done.stderr
+    log = [line.split() for line in gpu_suite.logged() if line.split()[0] in ("bench", "peers")]
+    files = ("--resume=", "--benchmark_out=")
+    own = [[o for o in call if not o.startswith(files)] for call in log]
+    for before, call in itertools.pairwise(own):
+        if call[0] == "peers":
+            assert before == ["bench", *call[1:]]
+    for call in own:
+        ours_alone = any("=^prefill/based" in o or o.startswith("--implementation") for o in call)
+        assert (["peers", *call[1:]] in own) != ours_alone
 
 
 def test_the_binaries_of_another_folder_are_taken_as_they_are(gpu_suite):

@@ -46,6 +46,8 @@ def test_is_executable(root, path):
         ("bench", ["--out", "/proc/nowhere"], "cannot write to '/proc/nowhere'"),
         ("bench", ["--resume", "/nonexistent"], "'/nonexistent' is no interrupted run"),
         ("bench", ["--build-dir", "/nonexistent"], "'/nonexistent' holds no based_bench"),
+        ("bench", ["--thunderkittens", "/proc"], "'/proc' is no checkout of ThunderKittens"),
+        ("reproduce", ["--thunderkittens", "/proc"], "it has no kernels/based/linear_attn.cu"),
         ("compare", [], "the following arguments are required: A"),
         ("compare", ["HEAD", "--nonsense"], "unrecognized arguments: --nonsense"),
         ("compare", ["no_such_thing"], "'no_such_thing' is neither a folder"),
