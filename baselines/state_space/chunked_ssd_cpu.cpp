@@ -29,21 +29,21 @@ constexpr auto log2e = std::numbers::log2e_v<float>;
 constexpr int largest_head_dim = 128;
 
 /// What a task keeps: 256 KB at P = 128, S = 256.
-template <int state_dim>
+template <int StateDim>
 struct scratch {
-  alignas(64) float state[state_dim][largest_head_dim];  // rows of head_dim
-  alignas(64) float c[state_dim][chunk];                 // transposed
-  alignas(64) float weights[chunk][chunk];               // [m][l]
-  alignas(64) float x[chunk][largest_head_dim];          // weighted for the state
+  alignas(64) float state[StateDim][largest_head_dim];  // rows of head_dim
+  alignas(64) float c[StateDim][chunk];                 // transposed
+  alignas(64) float weights[chunk][chunk];              // [m][l]
+  alignas(64) float x[chunk][largest_head_dim];         // weighted for the state
   alignas(64) float y[chunk][largest_head_dim];
   float steps[chunk];
   double sums[chunk];  // of dt' a log2(e), the token's own included
 };
 
 /// The sum of all `count` tokens; later ones are as the last.
-template <int state_dim>
+template <int StateDim>
 double sum_steps(const ssd_args<float>& args, std::int64_t b, std::int64_t h, std::int64_t first,
-                 std::int64_t count, scratch<state_dim>& s) {
+                 std::int64_t count, scratch<StateDim>& s) {
   const double rate = args.a[static_cast<std::size_t>(h)] * std::numbers::log2e;
   double sum = 0;
   for (std::int64_t l = 0; l < chunk; ++l) {
@@ -55,8 +55,8 @@ double sum_steps(const ssd_args<float>& args, std::int64_t b, std::int64_t h, st
 }
 
 /// The chunk's scores c_l . b_m become weights: with their decay and step, none before m.
-template <int state_dim>
-void weigh(std::int64_t count, scratch<state_dim>& s) {
+template <int StateDim>
+void weigh(std::int64_t count, scratch<StateDim>& s) {
   for (std::int64_t m = 0; m < count; ++m) {
     alignas(64) float exponents[chunk];
     for (int l = 0; l < chunk; ++l) exponents[l] = static_cast<float>(s.sums[l] - s.sums[m]);
@@ -77,9 +77,9 @@ vec silu(vec z) {
 }
 
 /// Tokens [first, first + count) of one head.
-template <int state_dim>
+template <int StateDim>
 void add_chunk(const ssd_args<float>& args, std::int64_t b, std::int64_t h, std::int64_t first,
-               std::int64_t count, scratch<state_dim>& s) {
+               std::int64_t count, scratch<StateDim>& s) {
   const ssd_problem& problem = args.problem;
   const int dim = problem.head_dim;
   const std::int64_t group = problem.group_of(h);
@@ -88,10 +88,10 @@ void add_chunk(const ssd_args<float>& args, std::int64_t b, std::int64_t h, std:
   const double end = sum_steps(args, b, h, first, count, s);
 
   cpu::load_transposed(out, args.c.token_stride, count, 1.0f, s.c);
-  cpu::multiply(count, chunk, state_dim, {in, args.b.token_stride, 1}, s.c[0], chunk, s.weights[0],
+  cpu::multiply(count, chunk, StateDim, {in, args.b.token_stride, 1}, s.c[0], chunk, s.weights[0],
                 chunk, false);
   weigh(count, s);
-  cpu::multiply(count, dim, state_dim, {out, args.c.token_stride, 1}, s.state[0], largest_head_dim,
+  cpu::multiply(count, dim, StateDim, {out, args.c.token_stride, 1}, s.state[0], largest_head_dim,
                 s.y[0], largest_head_dim, false);
   for (std::int64_t l = 0; l < count; ++l) {
     const auto decay = static_cast<float>(std::exp2(s.sums[l]));
@@ -116,23 +116,23 @@ void add_chunk(const ssd_args<float>& args, std::int64_t b, std::int64_t h, std:
   for (auto& row : s.state) {
     for (int p = 0; p < dim; ++p) row[p] *= decay;
   }
-  cpu::multiply(state_dim, dim, count, {in, 1, args.b.token_stride}, s.x[0], largest_head_dim,
+  cpu::multiply(StateDim, dim, count, {in, 1, args.b.token_stride}, s.x[0], largest_head_dim,
                 s.state[0], largest_head_dim, true);
 }
 
-template <int state_dim>
+template <int StateDim>
 void run_heads(const ssd_args<float>& args) {
   const ssd_problem& problem = args.problem;
   const int dim = problem.head_dim;
 #pragma omp parallel for collapse(2) schedule(dynamic)
   for (std::int64_t b = 0; b < problem.batch; ++b) {
     for (std::int64_t h = 0; h < problem.heads; ++h) {
-      const auto s = std::make_unique<scratch<state_dim>>();
-      const std::int64_t of_state = (b * problem.heads + h) * dim * state_dim;
+      const auto s = std::make_unique<scratch<StateDim>>();
+      const std::int64_t of_state = (b * problem.heads + h) * dim * StateDim;
       const auto for_each_element = [&](auto f) {
         for (int p = 0; p < dim; ++p) {
-          for (int k = 0; k < state_dim; ++k) {
-            f(s->state[k][p], static_cast<std::size_t>(of_state + p * state_dim + k));
+          for (int k = 0; k < StateDim; ++k) {
+            f(s->state[k][p], static_cast<std::size_t>(of_state + p * StateDim + k));
           }
         }
       };

@@ -51,7 +51,7 @@ struct kernel_params {
   }
   /// Where the state of a chunk begins.
   __device__ std::int64_t state(std::int64_t b, std::int64_t h, std::int64_t which) const {
-    return (batch_head(b, h) * chunks + which) * head_dim * state_dim;
+    return (batch_head(b, h) * chunks + which) * head_dim * StateDim;
   }
 };
 
@@ -128,22 +128,22 @@ __global__ __launch_bounds__(sum_warps* warp_size) void sums_kernel(
 // Pass 2: what each chunk adds to the state. A warp makes [64 of P x 32 of S].
 
 /// Blocks of a multiprocessor (the other kernels have theirs), as many as registers allow.
-template <int state_dim>
-constexpr int states_residents = 512 / state_dim;
+template <int StateDim>
+constexpr int states_residents = 512 / StateDim;
 
-template <int state_dim>
+template <int StateDim>
 struct states_storage {
   staged_rows<slice, columns> x[stages];
-  staged_rows<slice, state_dim> b[stages];
+  staged_rows<slice, StateDim> b[stages];
   float weights[chunk];  // exp(cs_e - cs_l) dt'_l
 };
 
 /// tile[l, :] *= weights[l], rounded again.
 /// Called by: one block
-template <int threads>
+template <int Threads>
 __device__ void weigh_rows(staged_rows<slice, columns>& tile, const float* weights) {
   constexpr int unit = vector16<bf16>;
-  for (int at = threadIdx.x; at < slice * columns / unit; at += threads) {
+  for (int at = threadIdx.x; at < slice * columns / unit; at += Threads) {
     const int row = at / (columns / unit), column = at % (columns / unit) * unit;
     float values[unit];
     unpack(tile.template load<uint4>(row, column), values);
@@ -153,14 +153,14 @@ __device__ void weigh_rows(staged_rows<slice, columns>& tile, const float* weigh
   }
 }
 
-template <int state_dim>
-__global__ __launch_bounds__(state_dim, states_residents<state_dim>) void states_kernel(
+template <int StateDim>
+__global__ __launch_bounds__(StateDim, states_residents<StateDim>) void states_kernel(
     const __grid_constant__ kernel_params p) {
-  constexpr int threads = state_dim;
+  constexpr int threads = StateDim;
   constexpr int width = 32;  // of S, a warp's
   constexpr int p_blocks = columns / 16, s_blocks = width / 16;
   extern __shared__ __align__(16) unsigned char dynamic_shared[];
-  auto& shared = *reinterpret_cast<states_storage<state_dim>*>(dynamic_shared);
+  auto& shared = *reinterpret_cast<states_storage<StateDim>*>(dynamic_shared);
   const block_place at(p, p.chunks);
   const std::int64_t first = at.tile * chunk, group = at.head / p.heads_a_group;
   const std::int64_t left = p.seqlen - first;
@@ -214,14 +214,14 @@ __global__ __launch_bounds__(state_dim, states_residents<state_dim>) void states
   }
 
   float* const state =
-      p.states + p.state(at.batch, at.head, at.tile) + std::int64_t{at.first_column} * state_dim;
+      p.states + p.state(at.batch, at.head, at.tile) + std::int64_t{at.first_column} * StateDim;
 #pragma unroll
   for (int m = 0; m < p_blocks; ++m) {
 #pragma unroll
     for (int n = 0; n < 2 * s_blocks; ++n) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        const int of_row = (m * 16 + half * 8 + lane / 4) * state_dim;
+        const int of_row = (m * 16 + half * 8 + lane / 4) * StateDim;
         *reinterpret_cast<float2*>(state + of_row + warp_column + n * 8 + lane % 4 * 2) = {
             sum[m][n][2 * half], sum[m][n][2 * half + 1]};
       }
@@ -617,10 +617,10 @@ void run(const ssd_args<bf16>& args, cuda_stream stream) {
   const std::int64_t all_chunks = problem.batch_heads() * p.chunks;
   launch_kernel(sums_kernel, {blocks(ceil_div(all_chunks, sum_warps)), sum_warps * warp_size},
                 stream, p, all_chunks);
-  const auto launch_states = [&]<int state_dim>() {
-    launch_kernel(states_kernel<state_dim>,
-                  {blocks(all_chunks * (problem.head_dim / columns)), state_dim,
-                   sizeof(states_storage<state_dim>)},
+  const auto launch_states = [&]<int StateDim>() {
+    launch_kernel(states_kernel<StateDim>,
+                  {blocks(all_chunks * (problem.head_dim / columns)), StateDim,
+                   sizeof(states_storage<StateDim>)},
                   stream, p);
   };
   if (problem.state_dim == 64) launch_states.operator()<64>();

@@ -56,9 +56,9 @@ double executed_flops(const attention_problem& problem) {
          key_tile * problem.head_dim;
 }
 
-template <int head_dim, bool causal>
+template <int HeadDim, bool Causal>
 void launch(const attention_args<bf16>& args, cuda_stream stream) {
-  using globals = fwd_globals<head_dim>;
+  using globals = fwd_globals<HeadDim>;
   using element = kittens::bf16;
   const attention_problem& problem = args.problem;
   const auto batch = static_cast<unsigned>(problem.batch);
@@ -68,7 +68,7 @@ void launch(const attention_args<bf16>& args, cuda_stream stream) {
   const auto theirs = [](const bf16* data) {
     return reinterpret_cast<element*>(const_cast<bf16*>(data));
   };
-  constexpr auto dim = static_cast<unsigned>(head_dim);
+  constexpr auto dim = static_cast<unsigned>(HeadDim);
   const globals given = {
       typename globals::q_gl(theirs(args.q.data), batch, heads, seqlen, dim),
       typename globals::k_gl(theirs(args.k.data), batch, key_heads, seqlen, dim),
@@ -77,9 +77,9 @@ void launch(const attention_args<bf16>& args, cuda_stream stream) {
       typename globals::o_gl(theirs(args.o.data), batch, heads, seqlen, dim),
       static_cast<int>(seqlen),
       static_cast<int>(heads / key_heads)};
-  allow_shared_bytes(fwd_attend_ker<head_dim, causal>, shared_bytes);
+  allow_shared_bytes(fwd_attend_ker<HeadDim, Causal>, shared_bytes);
   const dim3 grid(static_cast<unsigned>(blocks_of(problem.seqlen)), heads, batch);
-  fwd_attend_ker<head_dim, causal>
+  fwd_attend_ker<HeadDim, Causal>
       <<<grid, NUM_WORKERS * kittens::WARP_THREADS, shared_bytes, stream>>>(given);
   BASED_CUDA_LAUNCHED();
 }

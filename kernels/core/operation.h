@@ -541,8 +541,8 @@ class typed_operation final : public operation {
     std::vector<implementation_info> all;
     for (const implementation<Op>& each : sorted()) {
       all.push_back({each.name, each.summary, each.role, each.reimplements, each.device(),
-                     each.run.types(), each.variants, each.tolerance, each.version,
-                     each.packed_only});
+                     each.run.types(), each.variants, each.tolerance, each.deterministic,
+                     each.version, each.packed_only});
     }
     for (const auto& each : foreign_) {
       all.push_back({.name = each->name,
@@ -553,7 +553,7 @@ class typed_operation final : public operation {
                      .types = {each->type},
                      .variants = {},
                      .tolerance = each->tolerance,
-                      .deterministic = false,
+                     .deterministic = false,
                      .version = each->version,
                      .packed_only = true});
     }

@@ -93,8 +93,7 @@ struct window_decode {
       return axis_value(usual ? std::int64_t{-1} : p.position);
     };
     return token_axes<problem>(
-        {window,
-         position,
+        {window, position,
          head_dim_axis<problem>({.flag = "head-dim",
                                  .label = "Dh",
                                  .help = "Head dimensions",

@@ -40,42 +40,42 @@ __device__ float activated(float sum, bool silu) {
 
 /// The word of the kept input k of a sequence, 0 the earliest.
 /// Called by: one thread
-template <int taps>
+template <int Taps>
 __device__ uint4 initial_word(const conv_args<bf16>& args, std::int64_t b, int k,
                               std::int64_t channel) {
   if (!args.problem.initial_state) return {};
-  return load_word(args.initial_state.data() + (b * (taps - 1) + k) * args.problem.channels +
+  return load_word(args.initial_state.data() + (b * (Taps - 1) + k) * args.problem.channels +
                    channel);
 }
 
 /// Called by: one thread
-template <int taps>
+template <int Taps>
 __device__ void write_final_state(const conv_args<bf16>& args, std::int64_t b,
                                   std::int64_t channel) {
-  constexpr int kept = taps - 1;
+  constexpr int kept = Taps - 1;
   const std::int64_t seqlen = args.problem.seqlen;
 #pragma unroll
   for (int k = 0; k < kept; ++k) {  // each slot's input is its own or a later one
     const std::int64_t n = seqlen - kept + k;
     const uint4 word = n >= 0 ? load_word(args.x.token(b, 0, n) + channel)
-                              : initial_word<taps>(args, b, static_cast<int>(n) + kept, channel);
+                              : initial_word<Taps>(args, b, static_cast<int>(n) + kept, channel);
     store_word(args.final_state.data() + (b * kept + k) * args.problem.channels + channel, word);
   }
 }
 
-template <int taps>
+template <int Taps>
 __global__ __launch_bounds__(threads) void causal_conv_kernel(
     const __grid_constant__ kernel_params p) {
   const conv_args<bf16>& args = p.given;
   const conv_problem& problem = args.problem;
-  constexpr int kept = taps - 1;
+  constexpr int kept = Taps - 1;
   const std::int64_t words = problem.channels / width;
   const std::int64_t at = std::int64_t{blockIdx.x} * threads + threadIdx.x;
   const std::int64_t channel = at % words * width, run = at / words % p.runs;
   const std::int64_t b = at / words / p.runs, first = run * p.run;
   if (b >= problem.batch) return;
 
-  float weight[taps][width], bias[width] = {};
+  float weight[Taps][width], bias[width] = {};
   const auto read = [&](const float* from, float(&to)[width]) {
 #pragma unroll
     for (int i = 0; i < width; i += 4) {
@@ -84,16 +84,16 @@ __global__ __launch_bounds__(threads) void causal_conv_kernel(
     }
   };
 #pragma unroll
-  for (int k = 0; k < taps; ++k) read(args.weight.data() + k * problem.channels, weight[k]);
+  for (int k = 0; k < Taps; ++k) read(args.weight.data() + k * problem.channels, weight[k]);
   if (problem.bias) read(args.bias.data(), bias);
 
   uint4 before[kept];  // the inputs of the tokens before the next one, the latest last
 #pragma unroll
   for (int k = 0; k < kept; ++k) {
-    before[k] = first == 0 ? initial_word<taps>(args, b, k, channel)
+    before[k] = first == 0 ? initial_word<Taps>(args, b, k, channel)
                            : load_word(args.x.token(b, 0, first - kept + k) + channel);
   }
-  if (first == 0 && problem.final_state) write_final_state<taps>(args, b, channel);
+  if (first == 0 && problem.final_state) write_final_state<Taps>(args, b, channel);
 
   const std::int64_t end = min(first + p.run, problem.seqlen);
   for (std::int64_t n = first; n < end; n += ahead) {
@@ -104,19 +104,19 @@ __global__ __launch_bounds__(threads) void causal_conv_kernel(
     for (int i = 0; i < ahead; ++i) {
       if (n + i < end) word[kept + i] = load_word(args.x.token(b, 0, n + i) + channel);
     }
-    float window[taps][width];  // input i of the run's in place i % taps
+    float window[Taps][width];  // input i of the run's in place i % Taps
 #pragma unroll
     for (int k = 0; k < kept; ++k) unpack(word[k], window[k]);
 #pragma unroll
     for (int i = 0; i < ahead; ++i) {
       if (n + i >= end) break;
-      unpack(word[kept + i], window[(kept + i) % taps]);
+      unpack(word[kept + i], window[(kept + i) % Taps]);
       float y[width];
 #pragma unroll
       for (int c = 0; c < width; ++c) {
         y[c] = bias[c];
 #pragma unroll
-        for (int k = 0; k < taps; ++k) y[c] += weight[k][c] * window[(i + k) % taps][c];
+        for (int k = 0; k < Taps; ++k) y[c] += weight[k][c] * window[(i + k) % Taps][c];
         y[c] = activated(y[c], problem.silu);
       }
       store_word(args.y.token(b, 0, n + i) + channel, pack(y));

@@ -16,8 +16,8 @@
 
 namespace based::support {
 
-/// The tensors of a case on its device. Inputs are random, those that are sequences of vectors times
-/// `factor`; all else is poisoned.
+/// The tensors of a case on its device. Inputs are random, those that are sequences of vectors
+/// times `factor`; all else is poisoned.
 class checked_case final : public tensor_access {
  public:
   /// `solved` is supported and outlives this.

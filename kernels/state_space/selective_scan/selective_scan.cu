@@ -86,7 +86,7 @@ const card& current_card() {
 
 struct dispatch {
   using operation = selective_scan;
-  using entry = variant<selective_scan, card, scan_plan>;
+  using entry = variant<selective_scan, card, scan_plan, bf16>;
   static const card& current_device() { return current_card(); }
   static std::span<const entry> table() {
     static const std::vector<entry> all = [] {
@@ -109,7 +109,7 @@ const registration<selective_scan> registered{{
     .unsupported = dispatched::unsupported,
     .workspace_bytes = dispatched::workspace_bytes,
     .executed_flops = dispatched::executed_flops,
-    .run = dispatched::run,
+    .run = dispatched::run<bf16>,
     .variant = dispatched::label,
     .variants = dispatched::names(),
 }};
