@@ -51,7 +51,7 @@ struct kernel_params {
   }
   /// Where the state of a chunk begins.
   __device__ std::int64_t state(std::int64_t b, std::int64_t h, std::int64_t which) const {
-    return (batch_head(b, h) * chunks + which) * head_dim * StateDim;
+    return (batch_head(b, h) * chunks + which) * head_dim * state_dim;
   }
 };
 
