@@ -199,7 +199,7 @@ TEST_F(Files, CsvHasAColumnForEachCounter) {
   const json row = read()["benchmarks"].at(0);
   const std::string heading =
       lines_of(shell(fake_bench() + " --device=cpu --benchmark_format=csv" + right).output).front();
-  for (const char* counter : {"TFLOPs", "GBps", "samples", "rel_err", "executed_GFLOP"}) {
+  for (const char* counter : {"TFLOPs", "GBps", "samples", "rel_err", "nominal_GFLOP"}) {
     EXPECT_TRUE(row.contains(counter)) << counter;
     EXPECT_THAT(heading, HasSubstr(std::string("\"") + counter + "\""));
   }
