@@ -63,7 +63,7 @@ class decay_role {
       shared_.decay_ring.wait_empty(at);
 #pragma unroll
       for (int i = 0; i < slices; ++i) whole_[i] += put(shared_.decays[at.buffer], i, dt[i]);
-      shared_.decay_ring.filled(at).warp_arrive();
+      shared_.decay_ring.filled(at).arrive();
       at.advance();
     }
   }
@@ -102,11 +102,17 @@ class decay_role {
     }
   }
 
+  /// Not fmaxf: a NaN stays one.
+  /// Called by: one thread
+  __device__ float log2_decay(float dt, int i) const {
+    const float wanted = dt * log2_rate_[i];
+    return wanted < least_log2_decay ? least_log2_decay : wanted;
+  }
+
   /// Returns the sum of the logarithms of the chunk's decays.
   /// Called by: one warp
   __device__ float put(chunk_decays<Config::slices>& to, int i, const float (&dt)[2]) {
-    const float first = fmaxf(dt[0] * log2_rate_[i], least_log2_decay);
-    const float second = fmaxf(dt[1] * log2_rate_[i], least_log2_decay);
+    const float first = log2_decay(dt[0], i), second = log2_decay(dt[1], i);
     const float through = inclusive_sum(first + second);
     const float before = __shfl_up_sync(~0u, through, 1);
     const float sum = (warp::lane() == 0 ? 0 : before) + first;

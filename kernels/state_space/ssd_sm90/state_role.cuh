@@ -30,12 +30,11 @@ class state_role {
 #pragma unroll 1
     for (int chunk = shared_.range.first; chunk < ptx::opaque(shared_.range.last); ++chunk) {
       shared_.decay_ring.wait_full(stage_);
-      work_on<0>(chunk);
-      if constexpr (Config::slices_of_group > 1) work_on<1>(chunk);
-      shared_.decay_ring.warp_release(stage_);
+      work_on<0>();
+      if constexpr (Config::slices_of_group > 1) work_on<1>();
+      shared_.decay_ring.release(stage_);
       stage_.advance();
     }
-    if (!StatesOnly && warp_ == 0) warp::wait_stores_read();
     store_states();
   }
 
@@ -48,26 +47,21 @@ class state_role {
   __device__ typename Config::weight_position weights_at(int slice) const {
     return Config::weights_at(stage_, ptx::opaque(slice));
   }
-  /// Called by: one warpgroup
-  __device__ void sync() const {
-    ptx::named_barrier_sync<warpgroup::threads>(first_group_barrier + group_);
-  }
 
   /// One slice's tokens of a chunk.
   /// Called by: one warpgroup
   template <int K>
-  __device__ void work_on(int chunk) {
+  __device__ void work_on() {
     constexpr bool is_last = K == Config::slices_of_group - 1;
     const int slice = slice_of(K);
     const chunk_decays<Config::slices>& decays = shared_.decays[stage_.buffer];
-    const token_tile& x = shared_.x[stage_.buffer][slice];
+    token_tile& x = shared_.x[stage_.buffer][slice];
     output y;
     if constexpr (!StatesOnly) {
       if (K == 0) shared_.c_ring.wait_full(stage_);
       read_state<K>(y);
       warpgroup::mma_wait<0>(y);
-      if (is_last) shared_.c_ring.warp_release_of_all(stage_, p_.cluster);
-      if constexpr (Gated) load_gate(ptx::opaque(slice), chunk);
+      if (is_last) shared_.c_ring.warp_release(stage_);
     }
     if (K == 0) shared_.x_ring.wait_full(stage_);
     token_operand added = load_tokens(x);
@@ -77,14 +71,23 @@ class state_role {
     add_tokens<K>(added, whole);
     if constexpr (!StatesOnly) scale(y, decays.earlier[slice]);
     wait_for_tokens<K>();
-    if (is_last) shared_.b_ring.warp_release_of_all(stage_, p_.cluster);
+    if (is_last) shared_.b_ring.warp_release(stage_);
     if constexpr (!StatesOnly) {
       shared_.weight_ring.wait_full(weights_at(slice));
+      if (p_.chunks == 1) scale(y, shared_.inverse_divisors[slice]);
       add_pairs(y, x, slice);
+      if (p_.chunks == 1) scale(y, shared_.divisors[slice]);
       shared_.weight_ring.warp_release(weights_at(slice));
     }
-    if (is_last) shared_.x_ring.warp_release(stage_);
-    if constexpr (!StatesOnly) store_output(y, slice, chunk);
+    if constexpr (StatesOnly) {
+      if (is_last) shared_.x_ring.warp_release(stage_);
+    } else {
+      if constexpr (Gated) gate(y, ptx::opaque(slice));
+      __syncwarp();  // all lanes have read x
+      warpgroup::store_transposed(x, to_bf16(y));  // in columns that no other warp reads
+      ptx::fence_proxy_async();
+      shared_.y_written[stage_.buffer][slice].warp_arrive();
+    }
   }
 
   /// The first part of slice K's.
@@ -211,22 +214,6 @@ class state_role {
     }
   }
 
-  /// Starts the load of z to where y will be.
-  /// Called by: one warpgroup
-  __device__ void load_gate(int slice, int chunk) {
-    if (warp_ != 0) return;
-    warp::wait_stores_read();
-    if (ptx::elect_lane()) {
-      const slice_place place(p_, shared_.range, slice);
-      token_tile& z = shared_.y[slice];
-      barrier& loaded = shared_.z_loaded[slice];
-      loaded.arrive_expect(z.bytes);
-      ptx::bulk_tensor_load(z.at(0, 0), &p_.z, loaded.word(), place.col, chunk * chunk_tokens,
-                            place.head, shared_.range.batch);
-    }
-    __syncwarp();
-  }
-
   /// x silu(z).
   /// Called by: one thread
   __device__ static float gated(float x, float z) {
@@ -234,41 +221,20 @@ class state_role {
     return x * fmaf(half, ptx::tanh(half), half);
   }
 
+  /// Y^T = Y^T silu(Z^T).
   /// Called by: one warpgroup
-  __device__ void store_output(const output& y, int slice, int chunk) {
-    token_tile& to = shared_.y[slice];
-    if constexpr (Gated) {
-      static_assert(Config::stages == 2, "a chunk's buffer is then whether its number is odd");
-      shared_.z_loaded[ptx::opaque(slice)].wait(stage_.buffer);
-      const char* const from = transposing(to);
+  __device__ void gate(output& y, int slice) {
+    shared_.z_loaded[slice].wait(Config::parity_of(stage_));
+    const char* const from = transposing(shared_.z[slice]);
 #pragma unroll
-      for (int i = 0; i < chunk_tokens / 16; ++i) {  // y where the warp has read z
-        operand_slice rounded = load_transposed(from, i);
+    for (int i = 0; i < chunk_tokens / 16; ++i) {
+      const operand_slice z = load_transposed(from, i);
 #pragma unroll
-        for (int j = 0; j < 4; ++j) {
-          std::uint32_t& word = rounded.word[j];
-          const float* const value = y.value + 8 * i + 2 * j;
-          word = ptx::to_bf16x2(gated(value[0], ptx::low_half(word)),
-                                gated(value[1], ptx::high_half(word)));
-        }
-        __syncwarp();
-        __syncwarp();
-        warpgroup::store_transposed(to, rounded, i);
+      for (int j = 0; j < 4; ++j) {
+        float* const value = y.value + 8 * i + 2 * j;
+        value[0] = gated(value[0], ptx::low_half(z.word[j]));
+        value[1] = gated(value[1], ptx::high_half(z.word[j]));
       }
-    } else {
-      if (warp_ == 0) warp::wait_stores_read();
-      sync();
-      warpgroup::store_transposed(to, to_bf16(y));
-    }
-    ptx::fence_proxy_async();
-    sync();
-    if (warp_ == 0 && ptx::elect_lane()) {
-      const slice_place place(p_, shared_.range, slice);
-      if (place.is_own) {
-        ptx::bulk_tensor_store(&p_.y, to.at(0, 0), place.col, chunk * chunk_tokens, place.head,
-                               shared_.range.batch);
-      }
-      ptx::bulk_commit_group();
     }
   }
 
