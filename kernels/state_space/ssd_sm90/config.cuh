@@ -77,14 +77,17 @@ struct parameters {
 };
 
 /// What a CTA keeps of the decays of a chunk. Logarithms are base 2, sums run from the chunk's
-/// first token.
+/// first token. The state is kept without the decays since it was last multiplied by them all, which
+/// it is before they are less than `least_log2_scale`: this saves most of the multiplications, and
+/// no number overflows.
 template <int Slices>
 struct chunk_decays {
   float sum[Slices][chunk_tokens];      ///< of log2 exp(dt A), the token's own included
   float pair[Slices][chunk_tokens];     ///< log2 dt - sum: exp2(sum_i + pair_j) is a pair's weight
-  float earlier[Slices][chunk_tokens];  ///< exp2(sum): what is left of the state before the chunk
-  float later[Slices][chunk_tokens];    ///< dt exp2(whole sum - sum): what a token adds to the next
-  float whole[Slices];                  ///< exp2(whole sum)
+  float earlier[Slices][chunk_tokens];  ///< what is left of the kept state before the chunk
+  float later[Slices][chunk_tokens];    ///< what a token adds to the kept state, dt included
+  float kept[Slices];                   ///< factor of the kept state; mostly 1
+  float after[Slices];                  ///< the state after the chunk is this times the kept one
 };
 
 /// What a CTA works on: slices of heads of a (batch, group), and chunks of theirs.

@@ -3,6 +3,7 @@
 
 #include "kernels/ptx/ldmatrix.cuh"
 #include "kernels/ptx/opaque.cuh"
+#include "kernels/ptx/stmatrix.cuh"
 #include "kernels/ptx/tanh.cuh"
 #include "kernels/state_space/ssd_sm90/config.cuh"
 
@@ -66,9 +67,9 @@ class state_role {
     if (K == 0) shared_.x_ring.wait_full(stage_);
     token_operand added = load_tokens(x);
     scale(added, decays.later[slice]);
-    const float whole = decays.whole[slice];
+    const float kept = decays.kept[slice];
     if (K == 0) shared_.b_ring.wait_full(stage_);
-    add_tokens<K>(added, whole);
+    add_tokens<K>(added, kept);
     if constexpr (!StatesOnly) scale(y, decays.earlier[slice]);
     wait_for_tokens<K>();
     if (is_last) shared_.b_ring.warp_release(stage_);
@@ -83,9 +84,7 @@ class state_role {
       if (is_last) shared_.x_ring.warp_release(stage_);
     } else {
       if constexpr (Gated) gate(y, ptx::opaque(slice));
-      __syncwarp();  // all lanes have read x
-      warpgroup::store_transposed(x, to_bf16(y));  // in columns that no other warp reads
-      ptx::fence_proxy_async();
+      store_output(y, x);
       shared_.y_written[stage_.buffer][slice].warp_arrive();
     }
   }
@@ -125,15 +124,20 @@ class state_role {
     }
   }
 
-  /// Starts S = whole S + (x later)^T B.
-  /// Called by: one warpgroup
+  /// Called by: one thread
   template <int K>
-  __device__ void add_tokens(const token_operand& added, float whole) {
+  __device__ void scale_state(float factor) {
 #pragma unroll
     for (int i = 0; i < parts_of_slice; ++i) {
-      part& s = state_[first_part<K> + i];
-      scale_rows(s, {whole, whole});
+      scale_rows(state_[first_part<K> + i], {factor, factor});
     }
+  }
+
+  /// Starts S = kept S + (x later)^T B.
+  /// Called by: one warpgroup
+  template <int K>
+  __device__ void add_tokens(const token_operand& added, float kept) {
+    if (kept != 1) scale_state<K>(kept);
     warpgroup::mma_fence(state_[first_part<K>], state_[first_part<K> + parts_of_slice - 1]);
 #pragma unroll
     for (int i = 0; i < parts_of_slice; ++i) {
@@ -158,8 +162,8 @@ class state_role {
     warpgroup::mma_wait<0>(state_[first_part<K>], state_[first_part<K> + parts_of_slice - 1]);
   }
 
-  /// Where this lane reads a tile for the transpose of this warp's columns. An address is not
-  /// worth a register.
+  /// Where this lane reads or writes a tile for the transpose of this warp's columns. An address is
+  /// not worth a register.
   /// Called by: one thread
   __device__ const char* transposing(const token_tile& tile) const {
     const int lane = warp::lane();
@@ -219,6 +223,18 @@ class state_role {
   __device__ static float gated(float x, float z) {
     const float half = 0.5f * z;
     return x * fmaf(half, ptx::tanh(half), half);
+  }
+
+  /// Puts Y, rounded, in the place of x: in columns that no other warp reads.
+  /// Called by: one warp
+  __device__ void store_output(const output& y, token_tile& to) const {
+    const std::uint32_t at = ptx::shared_address(transposing(to));
+    __syncwarp();  // all lanes have read x
+#pragma unroll
+    for (int i = 0; i < chunk_tokens / 16; ++i) {
+      ptx::stmatrix_x4<true>(at + token_tile::layout::offset(16 * i, 0), to_bf16(y, i).word);
+    }
+    ptx::fence_proxy_async();
   }
 
   /// Y^T = Y^T silu(Z^T).
@@ -307,6 +323,8 @@ class state_role {
   __device__ void store_state() {
     const slice_place place(p_, shared_.range, slice_of(K));
     if (!place.is_own) return;
+    const int last_buffer = stage_.next(Config::stages - 1).buffer;
+    scale_state<K>(shared_.decays[last_buffer].after[slice_of(K)]);
     if constexpr (StatesOnly) {
       float4* const to = partial_state(place, shared_.range.segment);
       for_each_four<K>([&](const float* value, int unit) {
