@@ -166,8 +166,11 @@ class state_role {
   /// not worth a register.
   /// Called by: one thread
   __device__ const char* transposing(const token_tile& tile) const {
-    const int lane = warp::lane();
-    return tile.at(lane / 16 * 8 + lane % 8, ptx::opaque(16 * warp_) + lane / 8 % 2 * 8);
+    const int lane = ptx::opaque<int>(threadIdx.x) % warp_size;
+    const int row = token_tile::layout::offset(lane / 16 * 8 + lane % 8, 0);
+    // The columns' bytes flip bits of the row's.
+    return reinterpret_cast<const char*>(tile.elements) +
+           (row ^ (32 * warp_ + lane / 8 % 2 * 16));
   }
   /// Tokens 16 step .. of what `from` reads: rows of the transpose as a left operand.
   /// Called by: one warp
