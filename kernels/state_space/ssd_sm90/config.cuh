@@ -77,9 +77,9 @@ struct parameters {
 };
 
 /// What a CTA keeps of the decays of a chunk. Logarithms are base 2, sums run from the chunk's
-/// first token. The state is kept without the decays since it was last multiplied by them all, which
-/// it is before they are less than `least_log2_scale`: this saves most of the multiplications, and
-/// no number overflows.
+/// first token. The state is kept without the decays since it was last multiplied by them all,
+/// which it is before they are less than `least_log2_scale`: this saves most of the
+/// multiplications, and no number overflows.
 template <int Slices>
 struct chunk_decays {
   float sum[Slices][chunk_tokens];      ///< of log2 exp(dt A), the token's own included

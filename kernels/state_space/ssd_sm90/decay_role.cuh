@@ -126,7 +126,8 @@ class decay_role {
     const bool is_small = decayed < least_log2_scale;
     scale = is_small ? 0 : decayed;
     const float remaining = all - scale;
-    store(to.later[slice], dt[0] * ptx::ex2(remaining - sum), dt[1] * ptx::ex2(remaining - through));
+    store(to.later[slice], dt[0] * ptx::ex2(remaining - sum),
+          dt[1] * ptx::ex2(remaining - through));
     if (warp::lane() == 0) {
       to.kept[slice] = is_small ? ptx::ex2(decayed) : 1;
       to.after[slice] = ptx::ex2(scale);

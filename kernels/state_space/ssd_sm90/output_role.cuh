@@ -26,7 +26,8 @@ class output_role {
 #pragma unroll 1
       for (int slice = 0; slice < Config::slices; ++slice) {
         shared_.y_written[at.buffer][slice].wait(at.parity);
-        if (Gated && chunk + 1 < range_.last) load_gate(slice, chunk + 1);  // y is written: z is read
+        if (Gated && chunk + 1 < range_.last)
+          load_gate(slice, chunk + 1);  // y is written: z is read
         store(slice, chunk, at.buffer);
       }
       warp::wait_stores_read();

@@ -66,10 +66,14 @@ class score_role {
     row_values skips = {shared_.skip[slice], shared_.skip[slice]};
     if (p_.chunks == 1) divide_rows(s, slice, sums, skips);
     switch (warp_) {
-      case 0: return weigh_rows<0>(to, s, slice, sums, skips);
-      case 1: return weigh_rows<1>(to, s, slice, sums, skips);
-      case 2: return weigh_rows<2>(to, s, slice, sums, skips);
-      default: return weigh_rows<3>(to, s, slice, sums, skips);
+      case 0:
+        return weigh_rows<0>(to, s, slice, sums, skips);
+      case 1:
+        return weigh_rows<1>(to, s, slice, sums, skips);
+      case 2:
+        return weigh_rows<2>(to, s, slice, sums, skips);
+      default:
+        return weigh_rows<3>(to, s, slice, sums, skips);
     }
   }
 

@@ -77,13 +77,19 @@ class state_role {
       shared_.weight_ring.wait_full(weights_at(slice));
       if (p_.chunks == 1) scale(y, shared_.inverse_divisors[slice]);
       add_pairs(y, x, slice);
+      token_operand z;
+      if constexpr (Gated) {  // behind the products of W
+        shared_.z_loaded[slice].wait(Config::parity_of(stage_));
+        z = load_tokens(shared_.z[slice]);
+      }
+      warpgroup::mma_wait<0>(y);
       if (p_.chunks == 1) scale(y, shared_.divisors[slice]);
+      if constexpr (Gated) gate(y, z);
       shared_.weight_ring.warp_release(weights_at(slice));
     }
     if constexpr (StatesOnly) {
       if (is_last) shared_.x_ring.warp_release(stage_);
     } else {
-      if constexpr (Gated) gate(y, ptx::opaque(slice));
       store_output(y, x);
       shared_.y_written[stage_.buffer][slice].warp_arrive();
     }
@@ -146,14 +152,13 @@ class state_role {
     warpgroup::mma_commit();
   }
 
-  /// Y^T += x^T W^T.
+  /// Starts Y^T += x^T W^T.
   /// Called by: one warpgroup
   __device__ void add_pairs(output& y, const token_tile& x, int slice) {
     const token_operand tokens = load_tokens(x);
     warpgroup::mma_fence(y);
     warpgroup::mma_ABt(y, tokens, shared_.weights[weights_at(slice).buffer]);
     warpgroup::mma_commit();
-    warpgroup::mma_wait<0>(y);
   }
 
   /// Called by: one warpgroup
@@ -169,8 +174,7 @@ class state_role {
     const int lane = ptx::opaque<int>(threadIdx.x) % warp_size;
     const int row = token_tile::layout::offset(lane / 16 * 8 + lane % 8, 0);
     // The columns' bytes flip bits of the row's.
-    return reinterpret_cast<const char*>(tile.elements) +
-           (row ^ (32 * warp_ + lane / 8 % 2 * 16));
+    return reinterpret_cast<const char*>(tile.elements) + (row ^ (32 * warp_ + lane / 8 % 2 * 16));
   }
   /// Tokens 16 step .. of what `from` reads: rows of the transpose as a left operand.
   /// Called by: one warp
@@ -241,19 +245,13 @@ class state_role {
   }
 
   /// Y^T = Y^T silu(Z^T).
-  /// Called by: one warpgroup
-  __device__ void gate(output& y, int slice) {
-    shared_.z_loaded[slice].wait(Config::parity_of(stage_));
-    const char* const from = transposing(shared_.z[slice]);
+  /// Called by: one thread
+  __device__ static void gate(output& y, const token_operand& z) {
 #pragma unroll
-    for (int i = 0; i < chunk_tokens / 16; ++i) {
-      const operand_slice z = load_transposed(from, i);
-#pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        float* const value = y.value + 8 * i + 2 * j;
-        value[0] = gated(value[0], ptx::low_half(z.word[j]));
-        value[1] = gated(value[1], ptx::high_half(z.word[j]));
-      }
+    for (int i = 0; i < output::size; i += 2) {
+      const std::uint32_t word = z.slice[i / 8].word[i % 8 / 2];
+      y.value[i] = gated(y.value[i], ptx::low_half(word));
+      y.value[i + 1] = gated(y.value[i + 1], ptx::high_half(word));
     }
   }
 
