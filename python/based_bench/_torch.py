@@ -22,8 +22,7 @@ def _require_no_grad(settings, tensors):
 
 
 class _Torch(Framework):
-    def empty_like(self, tensor):
-        return torch.empty_like(tensor, requires_grad=False)
+    empty_like = staticmethod(torch.empty_like)
 
     def empty(self, like, shape):
         return torch.empty(shape, dtype=torch.float32, device=like.device)
@@ -37,10 +36,10 @@ class _Torch(Framework):
             or (first is not torch.Tensor and first is not torch.nn.Parameter)
             or torch._C._len_torch_dispatch_stack() > 0
         ):
-            name = settings.split("|", 1)[0]
-            getattr(torch.ops.based_bench, name)(list(read), list(written), settings)
+            operator = getattr(torch.ops.based_bench, settings[0])
+            operator(list(read), list(written), _core.text_of(settings))
         else:
-            _core.plan(settings)(None, *read, *written)
+            _core.plan(settings)(*read, *written)
         return written
 
 
@@ -53,11 +52,11 @@ _operators = torch.library.Library("based_bench", "DEF")
 
 def _define(name):
     def run(read, written, settings):
-        _core.plan(settings)(None, *read, *written)
+        _core.plan(_core.settings_of(settings))(*read, *written)
 
     def refuse_grad(keys, read, written, settings):
         if torch.is_grad_enabled():
-            _require_no_grad(settings, (*read, *written))
+            _require_no_grad(_core.settings_of(settings), (*read, *written))
         operator = getattr(torch.ops.based_bench, name).default
         operator.redispatch(keys & torch._C._after_autograd_keyset, read, written, settings)
 
