@@ -33,8 +33,8 @@ def _target(settings):
 
 @functools.lru_cache(maxsize=_core.MOST_PLANS)
 def _require(settings, device, tensors):
-    """Raises what a call would raise on tensors of these shapes and types; what a call raises inside
-    XLA arrives as one exception for all mistakes.
+    """Raises what a call would raise on tensors of these shapes and types; what is raised in XLA
+    arrives as one exception for all mistakes.
     """
     made = [_core.library().abstract(shape, str(dtype), device) for shape, dtype in tensors]
     _core.plan(settings)(*made)
