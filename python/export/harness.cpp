@@ -70,8 +70,9 @@ bool added_to_capture(std::int64_t number, cuda_stream stream) {
       cudaStreamGetCaptureInfo(stream, &status, nullptr, &captured, &before, nullptr, &count));
   if (status != cudaStreamCaptureStatusActive) return false;
   cudaGraphNode_t node = nullptr;
-  BASED_CUDA(cudaGraphAddChildGraphNode(&node, captured, before, count,
-                                        reinterpret_cast<cudaGraph_t>(number)));
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): Python knows a graph by its number
+  auto* const graph = reinterpret_cast<cudaGraph_t>(number);
+  BASED_CUDA(cudaGraphAddChildGraphNode(&node, captured, before, count, graph));
   BASED_CUDA(cudaStreamUpdateCaptureDependencies(stream, &node, nullptr, 1,
                                                  cudaStreamSetCaptureDependencies));
   return true;

@@ -8,7 +8,6 @@
 #include <tvm/ffi/dtype.h>
 #include <tvm/ffi/extra/c_env_api.h>
 #include <tvm/ffi/function.h>
-#include <tvm/ffi/optional.h>
 #include <tvm/ffi/string.h>
 
 #include <array>
@@ -136,6 +135,7 @@ struct planned_call {
     resolved->require(given);
     if (resolved->empty() || given[0]->data == nullptr) return;
     const auto stream = static_cast<cuda_stream>(
+        // NOLINTNEXTLINE(performance-no-int-to-ptr): Python knows a stream by its number
         stream_number ? reinterpret_cast<void*>(*stream_number)
                       : TVMFFIEnvGetStream(device.device_type, device.device_id));
     if (const auto memory = framework_memory(resolved->workspace_bytes(), device)) {
