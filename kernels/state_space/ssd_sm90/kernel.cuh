@@ -18,10 +18,11 @@
 // of buffers only:
 //
 //   b_ring, c_ring   [64 x N] of a chunk           copy engine -> scores, state
-//   x_ring           [64 x 64] of each slice       copy engine -> state; y takes x's place ->
-//   output decay_ring       of a chunk, all slices        decays -> scores, state weight_ring W [64
-//   x 64] of one slice      scores -> state z_loaded         [64 x 64] of one slice        copy
-//   engine -> state; y_written tells its end
+//   x_ring           [64 x 64] of each slice       copy engine -> state -> output, as y
+//   decay_ring       of a chunk, all slices        decays -> scores, state
+//   weight_ring      W [64 x 64] of one slice      scores -> state
+//   z_loaded         [64 x 64] of one slice        copy engine -> state
+//   y_written        y [64 x 64] in x's place      state -> output, which reloads z
 #pragma once
 
 #include "kernels/state_space/ssd_sm90/decay_role.cuh"

@@ -116,9 +116,9 @@ class score_role {
     }
   }
 
-  /// Divides rows of weights, by what makes them, by what leaves a bf16 on the diagonal; y is
-  /// multiplied by it (state_role.cuh). In a short sequence one weight can be all of an output,
-  /// whose elements its rounding changes by up to 0.4 %, all of them alike.
+  /// Changes what rows of weights are made from such that they come out divided by what leaves a
+  /// bf16 on the diagonal; y is multiplied by it (state_role.cuh). In a short sequence one weight
+  /// can be all of an output, whose elements its rounding changes by up to 0.4 %, all alike.
   /// Called by: one warp
   __device__ void divide_rows(const scores& s, int slice, row_values& sums, row_values& skips) {
     const chunk_decays<Config::slices>& decays = shared_.decays[stage_.buffer];
