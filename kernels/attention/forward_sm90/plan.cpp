@@ -73,12 +73,14 @@ struct ordered_plan {
   double imbalance;
 };
 
-/// Blocks that differ in length are taken longest first, of as many heads together as the cache
-/// holds; CTAs that have many to do take tickets, for their sums would drift apart.
+/// Blocks that differ in length are taken longest first. Where CTAs have few, each has its own: of
+/// one head after the other, or of as many heads together as leaves several CTAs to share a head's
+/// keys, whichever balances better. CTAs that have many to do take tickets, for their sums would
+/// drift apart, and heads together as the cache holds them.
 ordered_plan order_blocks(const attention_problem& problem, const card& on, int queries,
                           const std::vector<std::int64_t>& tiles) {
   constexpr int rounds_without_tickets = 16;
-  constexpr int sharing_ctas = 4;  // so many of a head's keep its keys in the cache, in any order
+  constexpr int sharing_ctas = 4;  // so many of a head's keep its keys in the cache
   constexpr double good_balance = 1.04;
   const int heads = static_cast<int>(problem.heads);
   const int all_heads = static_cast<int>(problem.batch) * heads;
@@ -89,12 +91,14 @@ ordered_plan order_blocks(const attention_problem& problem, const card& on, int 
   if (!problem.causal || problem.window != 0) {  // all are alike
     return {plan, static_cast<double>(rounds) * plan.ctas / plan.order.items()};
   }
-  const bool few = rounds <= rounds_without_tickets;
-  const double by_head = few ? imbalance(plan.order, plan.ctas, tiles) : 0;
-  if (few && by_head <= good_balance) return {plan, by_head};
-  if (few && all_heads * sharing_ctas <= plan.ctas) {
-    plan.order.head_group = all_heads;
-    return {plan, imbalance(plan.order, plan.ctas, tiles)};
+  if (rounds <= rounds_without_tickets) {
+    forward_plan together = plan;
+    together.order.head_group = std::clamp(plan.ctas / sharing_ctas, 1, all_heads);
+    const double by_head = imbalance(plan.order, plan.ctas, tiles);
+    const double by_group = imbalance(together.order, plan.ctas, tiles);
+    const ordered_plan best =
+        by_group < by_head ? ordered_plan{together, by_group} : ordered_plan{plan, by_head};
+    if (best.imbalance <= good_balance || together.order.head_group == all_heads) return best;
   }
   plan.by_tickets = true;
   plan.order.head_group = std::min(all_heads, heads_in_cache(problem));

@@ -166,6 +166,8 @@ TEST(attention_plan, balances_causal_blocks) {
   EXPECT_TRUE(plan_of({16, 16, 8192, 64, true}).by_tickets);
   EXPECT_FALSE(plan_of({16, 16, 8192, 64, false}).by_tickets);
   EXPECT_FALSE(plan_of({1, 16, 2048, 64, true}).by_tickets);
+  // 64 heads of 16 blocks: head by head 128 of 132 CTAs would do as much as each can, and four more.
+  EXPECT_EQ(plan_of({4, 16, 2048, 128, true}).order.head_group, 33);
   EXPECT_EQ(plan_of({1, 1, 64, 64, true}).ctas, 1);
 }
 
