@@ -50,6 +50,7 @@ class producer {
     if (round == 0 || p_.tickets == nullptr) {
       return position_in_round(round, blockIdx.x, gridDim.x);
     }
+    if (round == 1) ptx::wait_for_prior_grid();  // which clears the tickets
     int ticket = 0;
     if (warp::lane() == 0) ticket = atomicAdd(p_.tickets, 1);
     return gridDim.x + __shfl_sync(~0u, ticket, 0);
