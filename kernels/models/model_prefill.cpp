@@ -79,7 +79,7 @@ std::vector<axis<model_prefill_problem>> model_prefill::axes() {
                .help = "Sequence lengths",
                .cpu = "256,1024",
                .cuda = "8000",
-               .tested = "1,2,3,7,63,64,65,300,1000"},
+               .tested = "1,3,7,63,64,65,300,1000,4097"},
               [](auto& p) -> auto& { return p.seqlen; })};
 }
 
