@@ -92,14 +92,17 @@ void gated_conv(const gated_conv_args<T>& args, cuda_stream stream);
 /// Mamba's short convolution on channels whose tokens lie one after the other:
 ///
 ///   out[c, b, n] = silu(bias[c] + sum_k weight[k, c] x[c, b, n - taps + 1 + k]),  0 before token 0
+///
+/// A channel's row starts at a multiple of 8 elements; inside it a sequence starts anywhere.
 template <class T>
 struct conv_along_time_args {
-  const T* x;           ///< [channels, batch, seqlen]; seqlen is any number
-  const float* weight;  ///< [taps, channels]
-  const float* bias;    ///< [channels]
+  const T* x;  ///< [channels, batch, seqlen], a channel every channel_stride elements
+  std::int64_t channel_stride;  ///< of x and out
+  const float* weight;          ///< [taps, channels]
+  const float* bias;            ///< [channels]
   std::int64_t batch, seqlen, channels;
   int taps;  ///< 4
-  T* out;    ///< [channels, batch, seqlen]
+  T* out;    ///< as x
   T* final_state =
       nullptr;  ///< the last taps - 1 inputs, [batch, taps - 1, channels]; null: unwanted
 };
