@@ -8,9 +8,9 @@
 //   normed   [tokens, width]     what a layer reads, and then an attention's output
 //   wide     [tokens, ...]       of the first product of a mixer or MLP
 //   narrow   [tokens, ...]       what the last product reads
-//   third    [tokens, inner]     of state spaces: steps, or the mixer's output
+//   third    [tokens, inner]     of state spaces: steps, or the mixer's output, or in a step both
 //   low      [tokens, ...]       of Mamba: the low-rank steps, B and C
-//   last     [batch, width]      the normalised tokens whose logits are wanted
+//   cache    attention over a cache counts here, from zeros on, which every call leaves behind
 //
 // Mamba's activations are channel-major: its scan runs along a channel's tokens. In a step, of one
 // token a sequence, they are token-major as all others.
@@ -19,9 +19,12 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "kernels/core/nvtx.h"
 #include "kernels/models/glue.h"
@@ -49,9 +52,14 @@ struct forward_args {
   std::byte* workspace;
 };
 
+/// Some of the tokens of all sequences: `count`, a token every `step` from the first one on.
+struct token_set {
+  std::int64_t first, step, count;
+};
+
 /// Where the parts of the workspace begin, in bytes.
 struct workspace_plan {
-  std::size_t residual, normed, wide, narrow, third, low, last, mixer, product, bytes;
+  std::size_t residual, normed, wide, narrow, third, low, mixer, cache, product, bytes;
 };
 
 /// The elements from one channel to the next of a channel-major activation.
@@ -64,21 +72,20 @@ template <class T>
 workspace_plan plan_workspace(const model_configuration& model, const sequences& on,
                               std::int64_t slots) {
   std::int64_t wide = 2 * model.mlp_inner, narrow = model.mlp_inner, third = 0, low = 0;
-  std::size_t mixer_bytes = 0;
+  std::size_t mixer_bytes = 0, cache_bytes = 0;
   for (const mixer_kind mixer : model.mixers) {
     wide = std::max(wide, model.projected(mixer));
     narrow = std::max(narrow, model.inner + (mixer == mixer_kind::mamba2 ? 2 * model.d_state : 0));
-    if (model.is_state_space()) third = model.inner;
+    if (model.is_state_space()) third = model.inner * (on.continues ? 2 : 1);
     if (mixer == mixer_kind::mamba) low = model.dt_rank + 2 * model.d_state;
     for_each_operation(model, mixer, on, [&]<class Op>(const typename Op::problem& of_mixer) {
       const implementation<Op>& runs = mixer_for<Op, T>(of_mixer);
       mixer_bytes = std::max(mixer_bytes, runs.workspace_bytes(of_mixer));
     });
     if (on.continues && (mixer == mixer_kind::window_attention || mixer == mixer_kind::attention)) {
-      mixer_bytes = std::max(
-          mixer_bytes,
-          cached_attention_workspace(on.batch, model.heads, model_configuration::head_dim,
-                                     cache_slots(model, mixer, slots)));
+      cache_bytes = std::max(cache_bytes, cached_attention_workspace(
+                                              on.batch, model.heads, model_configuration::head_dim,
+                                              cache_slots(model, mixer, slots)));
     }
   }
 
@@ -99,8 +106,8 @@ workspace_plan plan_workspace(const model_configuration& model, const sequences&
   plan.narrow = add_activation(tokens, narrow);
   plan.third = add_activation(tokens, third);
   plan.low = add_activation(tokens, low);
-  plan.last = add_activation(on.batch, model.width);
   plan.mixer = add(mixer_bytes);
+  plan.cache = add(cache_bytes);
   plan.product = add(product_workspace_bytes<T>());
   return plan;
 }
@@ -126,8 +133,9 @@ class forward_pass {
         low_(at<T>(plan.low)),
         stream_(stream) {}
 
-  /// From ids to the residual stream behind the last layer.
-  void run_layers() {
+  /// From ids to the residual stream behind the last layer, of which only those tokens of each
+  /// sequence are made: what follows the last mixer does not ask for others.
+  void run_layers(std::initializer_list<std::int64_t> wanted) {
     {
       const nvtx_range range("glue");
       embed<T>({args_.ids, matrix(weights_.embedding()), model_.vocabulary, tokens_, model_.width,
@@ -135,36 +143,35 @@ class forward_pass {
                stream_);
     }
     for (layer_ = 0; layer_ < model_.layers(); ++layer_) {
+      const bool is_last = layer_ + 1 == model_.layers();
       const bool has_mlp = model_.mlp_inner > 0;
-      normalize_tokens(has_mlp ? "norm1.weight" : "norm.weight");
+      kept_ = {all_tokens()};
+      normalize_tokens(has_mlp ? "norm1.weight" : "norm.weight", all_tokens());
+      if (is_last) {
+        kept_.clear();
+        for (const std::int64_t token : std::set<std::int64_t>(wanted)) {
+          kept_.push_back(of_each_sequence(token));
+        }
+      }
       mix(model_.mixers[static_cast<std::size_t>(layer_)]);
-      if (!has_mlp) continue;
-      normalize_tokens("norm2.weight");
-      mlp();
+      for (const token_set& tokens : kept_) {
+        if (has_mlp) mlp(tokens);
+      }
     }
   }
 
   /// The logits [batch, vocabulary] behind a token of each sequence.
   void head(std::int64_t token, float* logits) {
-    T* const rows = at<T>(plan_.last);
-    {
-      const nvtx_range range("glue");
-      normalize<T>({.x = residual_ + token * model_.width,
-                    .row_stride = on_.seqlen * model_.width,
-                    .rows = on_.batch,
-                    .width = model_.width,
-                    .weight = args_.others + weights_.at(weights_.final_norm()).offset,
-                    .eps = model_.eps,
-                    .out = rows},
-                   stream_);
-    }
+    normalize_rows(args_.others + weights_.at(weights_.final_norm()).offset,
+                   of_each_sequence(token));
     const nvtx_range range("products");
     multiply<T>({.tokens = on_.batch,
                  .inputs = model_.width,
                  .outputs = model_.vocabulary,
-                 .x = {rows, model_.width},
+                 .x = {normed_, model_.width},
                  .weight = matrix(weights_.embedding()),
-                 .sum = logits},
+                 .sum = logits,
+                 .sum_stride = model_.vocabulary},
                 at<void>(plan_.product), stream_);
   }
 
@@ -187,8 +194,8 @@ class forward_pass {
 
   void base_conv() {
     const std::int64_t inner = model_.inner;
-    project("mixer.in_proj.weight", row(normed_, model_.width), model_.width,
-            row(wide_, 2 * inner), 2 * inner);
+    project("mixer.in_proj.weight", row(normed_, model_.width), model_.width, row(wide_, 2 * inner),
+            2 * inner);
     {
       const nvtx_range range("mixers");
       gated_conv<T>({.u = wide_,
@@ -264,7 +271,7 @@ class forward_pass {
                            .k_cache = cached("k"),
                            .v_cache = cached("v"),
                            .out = normed_,
-                           .workspace = at<void>(plan_.mixer)},
+                           .workspace = at<void>(plan_.cache)},
                           stream_);
     } else {
       attend(mixer);
@@ -315,7 +322,9 @@ class forward_pass {
     const activation<T> xz = channels(wide_, 2 * inner), u = channels(narrow_, inner);
     const activation<T> low = channels(low_, lows), delta = channels(third_, inner);
     const activation<T> x = xz, z = from_channel(xz, inner);
-    const activation<T> y = x;  // the scan's output takes the place of what the convolution read
+    // Where the convolution has read x, there is room for the scan's output; but not between
+    // tokens.
+    const activation<T> y = on_.continues ? channels(third_ + tokens_ * inner, inner) : x;
     project("mixer.in_proj.weight", row(normed_, model_.width), model_.width, xz, 2 * inner);
     if (on_.continues) {
       convolve(mixer_kind::mamba, x, u);
@@ -345,9 +354,8 @@ class forward_pass {
                                        .z = along_time(z),
                                        .y = along_time(y)};
     if (on_.continues) {
-      run_mixer<selective_scan_decode>({.problem = scan_step(model_, on_),
-                                        .operands = operands,
-                                        .state = recurrent("state")});
+      run_mixer<selective_scan_decode>(
+          {.problem = scan_step(model_, on_), .operands = operands, .state = recurrent("state")});
     } else {
       run_mixer<selective_scan>({.problem = scan_problem(model_, on_),
                                  .operands = operands,
@@ -408,10 +416,10 @@ class forward_pass {
 
   /// The short convolution of token-major channels.
   void convolve(mixer_kind mixer, activation<T> x, activation<T> y) {
-    const std::size_t kept = on_.continues || on_.leaves_states
-                                 ? static_cast<std::size_t>(
-                                       convolution_problem(model_, mixer, on_).state_elements())
-                                 : 0;
+    const std::size_t kept =
+        on_.continues || on_.leaves_states
+            ? static_cast<std::size_t>(convolution_problem(model_, mixer, on_).state_elements())
+            : 0;
     run_mixer<causal_conv>({.problem = convolution_problem(model_, mixer, on_),
                             .x = heads_of(x.data, x.stride, 0),
                             .weight = others("mixer.conv1d.weight"),
@@ -421,34 +429,39 @@ class forward_pass {
                             .final_state = {cached("conv"), kept}});
   }
 
-  void mlp() {
-    const std::int64_t inner = model_.mlp_inner;
-    project("mlp.fc1.weight", row(normed_, model_.width), model_.width, row(wide_, 2 * inner),
-            2 * inner);
+  void mlp(const token_set& tokens) {
+    const std::int64_t inner = model_.mlp_inner, width = model_.width;
+    normalize_tokens("norm2.weight", tokens);
+    project("mlp.fc1.weight", row(normed_, width), width, row(wide_, 2 * inner), 2 * inner,
+            tokens.count);
     {
       const nvtx_range range("glue");
-      swiglu<T>({wide_, tokens_, inner, narrow_}, stream_);
+      swiglu<T>({wide_, tokens.count, inner, narrow_}, stream_);
     }
-    add_projection("mlp.fc2.weight", row(narrow_, inner), inner);
+    add_projection("mlp.fc2.weight", row(narrow_, inner), inner, nullptr, tokens);
   }
 
-  void normalize_tokens(const char* weight) {
+  /// normed = the norm of those rows of the residual stream, one after the other.
+  void normalize_rows(const float* weight, const token_set& tokens) {
     const nvtx_range range("glue");
-    normalize<T>({.x = residual_,
-                  .row_stride = model_.width,
-                  .rows = tokens_,
+    normalize<T>({.x = residual_ + tokens.first * model_.width,
+                  .row_stride = tokens.step * model_.width,
+                  .rows = tokens.count,
                   .width = model_.width,
-                  .weight = other(weight),
+                  .weight = weight,
                   .eps = model_.eps,
                   .out = normed_},
                  stream_);
   }
+  void normalize_tokens(const char* weight, const token_set& tokens) {
+    normalize_rows(other(weight), tokens);
+  }
 
   /// y [tokens, outputs] = x [tokens, inputs] W^T.
   void project(const char* weight, activation<const T> x, std::int64_t inputs, activation<T> y,
-               std::int64_t outputs) {
+               std::int64_t outputs, std::int64_t tokens) {
     const nvtx_range range("products");
-    multiply<T>({.tokens = tokens_,
+    multiply<T>({.tokens = tokens,
                  .inputs = inputs,
                  .outputs = outputs,
                  .x = x,
@@ -456,27 +469,47 @@ class forward_pass {
                  .y = y},
                 at<void>(plan_.product), stream_);
   }
-  /// Adds x W^T + bias to the residual stream.
+  void project(const char* weight, activation<const T> x, std::int64_t inputs, activation<T> y,
+               std::int64_t outputs) {
+    project(weight, x, inputs, y, outputs, tokens_);
+  }
+
+  /// Adds x W^T + bias to those tokens of the residual stream, x having a row for each of them.
   void add_projection(const char* weight, activation<const T> x, std::int64_t inputs,
-                      const float* bias = nullptr) {
+                      const float* bias, const token_set& tokens) {
     const nvtx_range range("products");
-    multiply<T>({.tokens = tokens_,
+    multiply<T>({.tokens = tokens.count,
                  .inputs = inputs,
                  .outputs = model_.width,
                  .x = x,
                  .weight = of_layer(weight),
-                 .sum = residual_,
+                 .sum = residual_ + tokens.first * model_.width,
+                 .sum_stride = tokens.step * model_.width,
                  .accumulates = true,
                  .bias = bias},
                 at<void>(plan_.product), stream_);
   }
+  /// Adds what a mixer made of all tokens, x, to those tokens that are kept.
+  void add_projection(const char* weight, activation<const T> x, std::int64_t inputs,
+                      const float* bias = nullptr) {
+    if (x.order == activation_order::channel_major) {
+      return add_projection(weight, x, inputs, bias, all_tokens());
+    }
+    for (const token_set& tokens : kept_) {
+      const activation<const T> rows = {x.data + tokens.first * x.stride, tokens.step * x.stride};
+      add_projection(weight, rows, inputs, bias, tokens);
+    }
+  }
+
+  token_set all_tokens() const { return {0, 1, tokens_}; }
+  token_set of_each_sequence(std::int64_t token) const { return {token, on_.seqlen, on_.batch}; }
 
   template <class Op>
   void run_mixer(typename Op::template args<T> call) {
     const nvtx_range range("mixers");
     const implementation<Op>& runs = mixer_for<Op, T>(call.problem);
     call.workspace = at<void>(plan_.mixer);
-    call.workspace_bytes = plan_.product - plan_.mixer;
+    call.workspace_bytes = plan_.cache - plan_.mixer;
     runs(call, stream_);
   }
 
@@ -499,7 +532,8 @@ class forward_pass {
     if (of.order == activation_order::token_major) return {of.data, of.stride, 1, 1};
     return {of.data, on_.seqlen, of.stride, 1};
   }
-  /// Heads of `dim` elements, side by side in a token's `row` elements; a single head where dim is 0.
+  /// Heads of `dim` elements, side by side in a token's `row` elements; a single head where dim is
+  /// 0.
   sequence_view<T> heads_of(T* data, std::int64_t row, std::int64_t dim) const {
     return {data, on_.seqlen * row, dim, row};
   }
@@ -510,9 +544,7 @@ class forward_pass {
   Element* at(std::size_t offset) const {
     return reinterpret_cast<Element*>(args_.workspace + offset);
   }
-  const T* matrix(const std::string& key) const {
-    return args_.matrices + weights_.at(key).offset;
-  }
+  const T* matrix(const std::string& key) const { return args_.matrices + weights_.at(key).offset; }
   /// Those of the layer.
   const T* of_layer(const char* name) const { return matrix(weights_.layer(layer_) + name); }
   std::span<const float> others(const char* name) const {
@@ -521,17 +553,12 @@ class forward_pass {
   }
   const float* other(const char* name) const { return others(name).data(); }
   std::span<float> recurrent(std::string_view name) const {
-    const state_tensor* const found = args_.recurrent == nullptr ? nullptr : find_state(name);
-    if (found == nullptr) return {};
-    return {args_.recurrent + found->offset,
-            static_cast<std::size_t>(on_.batch * found->elements)};
+    const state_tensor* const found = states_.find(layer_, name);
+    if (found == nullptr || args_.recurrent == nullptr) return {};
+    return {args_.recurrent + found->offset, static_cast<std::size_t>(on_.batch * found->elements)};
   }
   T* cached(std::string_view name) const {
-    return args_.cached == nullptr ? nullptr : args_.cached + find_state(name)->offset;
-  }
-  /// Null where the layer keeps no such tensor.
-  const state_tensor* find_state(std::string_view name) const {
-    return states_.find(layer_, name);
+    return args_.cached == nullptr ? nullptr : args_.cached + states_.find(layer_, name)->offset;
   }
 
   const forward_args<T>& args_;
@@ -544,7 +571,8 @@ class forward_pass {
   float* residual_;
   T *normed_, *wide_, *narrow_, *third_, *low_;
   cuda_stream stream_;
-  std::int64_t layer_ = 0;  ///< the one that runs
+  std::int64_t layer_ = 0;       ///< the one that runs
+  std::vector<token_set> kept_;  ///< tokens whose residual stream is wanted behind its mixer
 };
 
 /// Why a model's mixers or products cannot run; empty: they can.

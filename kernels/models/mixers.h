@@ -13,6 +13,7 @@
 #include "kernels/based/decode.h"
 #include "kernels/based/prefill.h"
 #include "kernels/models/configuration.h"
+#include "kernels/models/sequences.h"
 #include "kernels/state_space/causal_conv.h"
 #include "kernels/state_space/selective_scan.h"
 #include "kernels/state_space/selective_scan_decode.h"
@@ -23,15 +24,6 @@ namespace based::models {
 
 static_assert(model_configuration::feature_dim == feature_dim);
 static_assert(model_configuration::head_dim == value_dim);
-
-/// Sequences that a model is run on.
-struct sequences {
-  std::int64_t batch, seqlen;
-  bool leaves_states = false;  ///< for tokens that are to follow
-  bool continues = false;      ///< one token a sequence, from the states that were left: a step
-
-  std::int64_t tokens() const { return batch * seqlen; }
-};
 
 inline prefill_problem linear_attention_problem(const model_configuration& model,
                                                 const sequences& on) {
@@ -148,8 +140,9 @@ void for_each_operation(const model_configuration& model, mixer_kind mixer, cons
 inline constexpr std::string_view preferred_mixers[] = {
     "based",         "based_sm80",                         // linear attention
     "forward_sm90",  "forward_sm80", "softmax_attention",  // softmax attention
-    "register_scan",                                       // selective_scan
+    "register_scan",                                       // selective_scan and its step
     "fused_chunked", "ssd_sm80",     "chunked_ssd",        // ssd
+    "ssd_decode",                                          // its step
     "direct"};                                             // causal_conv
 
 /// An implementation, or why there is none.

@@ -1,9 +1,6 @@
 #include "kernels/models/states.h"
 
-#include <fmt/format.h>
-
 #include "kernels/based/features.h"
-#include "kernels/core/error.h"
 
 namespace based::models {
 
@@ -15,10 +12,9 @@ state_table::state_table(const model_configuration& model, std::int64_t batch, s
   constexpr std::int64_t dim = model_configuration::head_dim;
   std::int64_t layer = 0;
   const auto add = [&](std::string_view name, bool is_recurrent, std::int64_t elements) {
-    constexpr std::int64_t alignment = 128;
     std::int64_t& end = is_recurrent ? recurrent_ : cached_;
     tensors_.push_back({layer, name, is_recurrent, elements, end});
-    end += (batch * elements + alignment - 1) / alignment * alignment;
+    end += batch * elements;  // whole 16-byte words, for validate() knows
   };
   for (const mixer_kind mixer : model.mixers) {
     const std::int64_t kept = model.taps - 1;
@@ -49,16 +45,11 @@ state_table::state_table(const model_configuration& model, std::int64_t batch, s
   }
 }
 
-const state_tensor& state_table::at(std::int64_t layer, std::string_view name) const {
+const state_tensor* state_table::find(std::int64_t layer, std::string_view name) const {
   for (const state_tensor& each : tensors_) {
-    if (each.layer == layer && each.name == name) return each;
+    if (each.layer == layer && each.name == name) return &each;
   }
-  throw invalid_argument(fmt::format("layer {} keeps no '{}'", layer, name));
-}
-
-double state_table::bytes(std::size_t cached_element) const {
-  return static_cast<double>(recurrent_) * sizeof(float) +
-         static_cast<double>(cached_) * static_cast<double>(cached_element);
+  return nullptr;
 }
 
 }  // namespace based::models

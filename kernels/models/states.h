@@ -14,10 +14,10 @@ namespace based::models {
 
 struct state_tensor {
   std::int64_t layer;
-  std::string_view name;   ///< "conv", "kv" and "z" of linear attention, "k", "v", "state"
-  bool is_recurrent;       ///< in the buffer of fp32 states, not of the others
-  std::int64_t elements;   ///< of one sequence
-  std::int64_t offset;     ///< in elements, into its buffer
+  std::string_view name;  ///< "conv", "kv" and "z" of linear attention, "k", "v", "state"
+  bool is_recurrent;      ///< in the buffer of fp32 states, not of the others
+  std::int64_t elements;  ///< of one sequence
+  std::int64_t offset;    ///< in elements, into its buffer
 };
 
 class state_table {
@@ -29,10 +29,8 @@ class state_table {
   const std::vector<state_tensor>& tensors() const { return tensors_; }
   std::int64_t recurrent_elements() const { return recurrent_; }
   std::int64_t cached_elements() const { return cached_; }
-  /// Throws invalid_argument where there is no such tensor.
-  const state_tensor& at(std::int64_t layer, std::string_view name) const;
-  /// Bytes of all sequences, with cached elements of so many.
-  double bytes(std::size_t cached_element) const;
+  /// Null where the layer keeps no tensor of that name.
+  const state_tensor* find(std::int64_t layer, std::string_view name) const;
 
  private:
   std::vector<state_tensor> tensors_;
