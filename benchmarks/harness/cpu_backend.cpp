@@ -16,7 +16,7 @@
 #include "benchmarks/harness/backend.h"
 #include "benchmarks/harness/host_memory.h"
 #include "benchmarks/harness/noise.h"
-#include "benchmarks/harness/nvtx.h"
+#include "kernels/core/nvtx.h"
 #include "benchmarks/harness/statistics.h"
 
 #ifdef __x86_64__

@@ -19,7 +19,7 @@
 #include "benchmarks/harness/gemm_ceiling.h"
 #include "benchmarks/harness/measure.h"
 #include "benchmarks/harness/nvml.h"
-#include "benchmarks/harness/nvtx.h"
+#include "kernels/core/nvtx.h"
 #include "benchmarks/harness/statistics.h"
 #include "kernels/core/cuda_check.h"
 

@@ -116,6 +116,7 @@ random_stream tensor_spec::values(std::uint64_t seed) const {
   if (log_uniform.largest != 0) {
     return random_stream::log_uniform(seed, id, log_uniform.least, log_uniform.largest);
   }
+  if (below > 0) return random_stream::indices(seed, id, static_cast<std::uint32_t>(below));
   return {seed, id, stddev};
 }
 

@@ -184,7 +184,7 @@ struct log_uniform_range {
 };
 
 /// One tensor of a problem. Inputs and updated tensors are filled with random values, a function of
-/// the seed and the tensor's name alone: near-normal with mean 0, or log-uniform.
+/// the seed and the tensor's name alone: near-normal with mean 0, log-uniform, or uniform indices.
 struct tensor_spec {
   std::string_view name;  ///< a literal, e.g. "q"
   tensor_role role;
@@ -199,6 +199,8 @@ struct tensor_spec {
   bool is_along_time = false;
   /// Where its ends are not 0: the values' distribution, in the place of the normal one.
   log_uniform_range log_uniform = {};
+  /// Of indices, which are 0 .. below - 1.
+  std::int32_t below = 0;
 
   /// Elements; most_elements where there are more, as no memory holds.
   std::int64_t count() const;
@@ -458,7 +460,7 @@ class typed_case : public operation_case {
   }
   std::function<void(cuda_stream)> bind(const placed_tensors& tensors, void* workspace,
                                         std::size_t workspace_bytes) const override {
-    return with_type_of(type_, [&]<class T>(std::type_identity<T>) {
+    return with_real_type_of(type_, [&]<class T>(std::type_identity<T>) {
       auto args = Op::template bind<T>(problem_, tensors);
       args.workspace = workspace;
       args.workspace_bytes = workspace_bytes;

@@ -119,7 +119,7 @@ outputs run_as(const candidate& by, attention_problem p, const inputs& given, la
 
 outputs run(const candidate& by, const attention_problem& p, inputs& given,
             layout order = layout::bhnd) {
-  return with_type_of(by.type, [&]<class T>(std::type_identity<T>) {
+  return with_real_type_of(by.type, [&]<class T>(std::type_identity<T>) {
     if constexpr (std::is_same_v<T, float>) {
       return outputs{{}, {}, {"no CUDA implementation takes fp32"}};
     } else {
