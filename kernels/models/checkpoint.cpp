@@ -7,6 +7,8 @@
 #include <cmath>
 #include <cstdint>
 #include <fstream>
+#include <list>
+#include <mutex>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
@@ -163,6 +165,38 @@ void bring_into_form(const weight_tensor& weight, std::span<float> values) {
   }
 }
 
+struct opened_checkpoint {
+  std::filesystem::path folder;
+  std::string name;
+  checkpoint read;
+};
+
+/// All that were opened. They stay: problems point to their models.
+class opened_checkpoints {
+ public:
+  template <class Wanted>
+  const opened_checkpoint* find(Wanted wanted) {
+    const std::scoped_lock lock(mutex_);
+    for (const opened_checkpoint& each : all_) {
+      if (wanted(each)) return &each;
+    }
+    return nullptr;
+  }
+  void add(const std::filesystem::path& folder, std::string name, checkpoint read) {
+    const std::scoped_lock lock(mutex_);
+    all_.push_back({folder, std::move(name), std::move(read)});
+  }
+
+ private:
+  std::mutex mutex_;
+  std::list<opened_checkpoint> all_;
+};
+
+opened_checkpoints& opened() {
+  static opened_checkpoints all;
+  return all;
+}
+
 }  // namespace
 
 checkpoint::checkpoint(const std::filesystem::path& folder)
@@ -188,6 +222,34 @@ void checkpoint::read(std::span<T> matrices, std::span<float> others) const {
       bring_into_form(each, values);
     }
   }
+}
+
+std::optional<std::string> open_checkpoint(std::string_view text) {
+  std::error_code none;
+  const std::filesystem::path folder = std::filesystem::canonical(text, none);
+  if (none || !std::filesystem::exists(folder / "config.json", none)) return std::nullopt;
+  const auto* const before = opened().find([&](const auto& each) { return each.folder == folder; });
+  if (before != nullptr) return before->name;
+  checkpoint read(folder);
+  std::string name = "trained-" + read.model().name;
+  const auto* const other = opened().find([&](const auto& each) { return each.name == name; });
+  if (other != nullptr) {
+    throw invalid_argument(fmt::format("{} and {} both hold a model named {}", folder.string(),
+                                       other->folder.string(), read.model().name));
+  }
+  opened().add(folder, name, std::move(read));
+  return name;
+}
+
+const model_configuration& known_model(std::string_view name) {
+  const auto* const found = opened().find([&](const auto& each) { return each.name == name; });
+  return found != nullptr ? found->read.model() : model_named(name);
+}
+
+const checkpoint* checkpoint_of(const model_configuration& model) {
+  const auto* const found =
+      opened().find([&](const auto& each) { return &each.read.model() == &model; });
+  return found != nullptr ? &found->read : nullptr;
 }
 
 template void checkpoint::read(std::span<float>, std::span<float>) const;

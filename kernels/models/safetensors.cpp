@@ -162,9 +162,8 @@ placed_tensor parse_tensor(const std::string& name, const json& entry, const com
 /// Every byte behind the header belongs to one tensor.
 void require_no_gaps(std::vector<placed_tensor>& tensors, std::uint64_t size,
                      const complaint& complain) {
-  std::ranges::sort(tensors, {}, [](const placed_tensor& each) {
-    return std::pair(each.begin, each.end);
-  });
+  std::ranges::sort(tensors, {},
+                    [](const placed_tensor& each) { return std::pair(each.begin, each.end); });
   std::uint64_t end = 0;
   for (const placed_tensor& each : tensors) {
     if (each.begin != end) {

@@ -2,8 +2,8 @@
 //
 //   u64 size of the header, little endian | header, JSON | bytes of all tensors, without gaps
 //
-// A file is not trusted: whatever its header claims is checked against the file before any tensor can
-// be asked for. Sources: the format's description by its authors (Hugging Face, "safetensors").
+// A file is not trusted: whatever its header claims is checked against the file before any tensor
+// can be asked for. Sources: the format's description by its authors (Hugging Face, "safetensors").
 #pragma once
 
 #include <cstddef>
@@ -37,9 +37,9 @@ std::string to_string(std::span<const std::int64_t> shape);
 class safetensors_file {
  public:
   /// Throws invalid_argument, with one line that names the file and what is wrong, where it cannot
-  /// be read, is truncated or longer than it says, where its header is no JSON of this format, names
-  /// a tensor twice or of a type other than F32, BF16 and F16, or where tensors overlap, leave gaps
-  /// or have other bytes than their shapes need.
+  /// be read, is truncated or longer than it says, where its header is no JSON of this format,
+  /// names a tensor twice or of a type other than F32, BF16 and F16, or where tensors overlap,
+  /// leave gaps or have other bytes than their shapes need.
   explicit safetensors_file(const std::filesystem::path& path);
 
   const std::map<std::string, stored_tensor, std::less<>>& tensors() const { return tensors_; }
@@ -51,8 +51,8 @@ class safetensors_file {
   std::map<std::string, stored_tensor, std::less<>> tensors_;
 };
 
-/// The elements of a tensor as T (float or bf16), rounded to nearest; as many as `values` has, which
-/// must be the tensor's count.
+/// The elements of a tensor as T (float or bf16), rounded to nearest; as many as `values` has,
+/// which must be the tensor's count.
 template <class T>
 void read_elements(const stored_tensor& tensor, std::span<T> values);
 

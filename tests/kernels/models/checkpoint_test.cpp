@@ -23,6 +23,7 @@
 #include "kernels/core/fp16.h"
 #include "kernels/models/safetensors.h"
 #include "kernels/models/weights.h"
+#include "kernels/models/work.h"
 
 namespace based::models {
 namespace {
@@ -78,12 +79,11 @@ std::string message_of(const std::function<void()>& call) {
 
 TEST_F(checkpoints, read_every_type) {
   // A header of 3 modulo 4 bytes, so that no element is aligned.
-  std::string header =
-      R"({"__metadata__":{"format":"pt"},)"
-      R"("a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},)"
-      R"("b":{"dtype":"BF16","shape":[1,2],"data_offsets":[8,12]},)"
-      R"("c":{"dtype":"F16","shape":[2,1],"data_offsets":[12,16]},)"
-      R"("none":{"dtype":"F16","shape":[0,3],"data_offsets":[16,16]}})";
+  std::string header = R"({"__metadata__":{"format":"pt"},)"
+                       R"("a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},)"
+                       R"("b":{"dtype":"BF16","shape":[1,2],"data_offsets":[8,12]},)"
+                       R"("c":{"dtype":"F16","shape":[2,1],"data_offsets":[12,16]},)"
+                       R"("none":{"dtype":"F16","shape":[0,3],"data_offsets":[16,16]}})";
   while (header.size() % 4 != 3) header += ' ';
   const std::string data = bytes_of_values<float>({1.5f, -3e-30f}) +
                            bytes_of_values<bf16>({to_bf16(2), to_bf16(-0.5f)}) +
@@ -166,14 +166,20 @@ class model_checkpoints : public checkpoints {
 
   void write_model(const model_configuration& model,
                    const std::function<void(json& header, json& config)>& change = {}) const {
-    json header, config = {{"name", model.name},           {"width", model.width},
-                           {"vocabulary", model.vocabulary}, {"mlp_inner", model.mlp_inner},
-                           {"heads", model.heads},           {"window", model.window},
-                           {"rotated", model.rotated},       {"head_norm", model.head_norm},
-                           {"inner", model.inner},           {"taps", model.taps},
-                           {"d_state", model.d_state},       {"dt_rank", model.dt_rank}};
-    constexpr const char* names[] = {"base_conv", "linear_attention", "window_attention",
-                                     "attention", "mamba",            "mamba2"};
+    json header, config = {{"name", model.name},
+                           {"width", model.width},
+                           {"vocabulary", model.vocabulary},
+                           {"mlp_inner", model.mlp_inner},
+                           {"heads", model.heads},
+                           {"window", model.window},
+                           {"rotated", model.rotated},
+                           {"head_norm", model.head_norm},
+                           {"inner", model.inner},
+                           {"taps", model.taps},
+                           {"d_state", model.d_state},
+                           {"dt_rank", model.dt_rank}};
+    constexpr const char* names[] = {
+        "base_conv", "linear_attention", "window_attention", "attention", "mamba", "mamba2"};
     for (const mixer_kind mixer : model.mixers) {
       config["mixers"].push_back(names[static_cast<int>(mixer)]);
     }
@@ -239,11 +245,13 @@ TEST_F(model_checkpoints, refuse_weights_that_are_not_of_the_configuration) {
                 header.erase(norm);
               }),
               AllOf(HasSubstr("model.safetensors: has no tensor"), HasSubstr(norm)));
-  EXPECT_THAT(says([&](json& header, json&) { header[norm]["shape"] = {2, 64}; }),
+  EXPECT_THAT(says([&](json& header, json&) {
+                header[norm]["shape"] = {2, 64};
+              }),
               HasSubstr("is F32 [2, 64], config.json asks for [128]"));
   EXPECT_THAT(says([](json&, json& config) { config["mixers"].erase(2); }),
               HasSubstr("transformer.layers.2."));
-  EXPECT_THAT(says([](json&, json& config) { config["width"] = 136; }), HasSubstr("136"));
+  EXPECT_THAT(says([](json&, json& config) { config["width"] = 8; }), HasSubstr("width 8"));
   EXPECT_THAT(says([](json&, json& config) { config["width"] = "wide"; }),
               HasSubstr(R"(config.json: its width is "wide")"));
   EXPECT_THAT(says([](json&, json& config) { config["heads"] = -1; }), HasSubstr("heads is -1"));
@@ -256,6 +264,33 @@ TEST_F(model_checkpoints, refuse_weights_that_are_not_of_the_configuration) {
   std::filesystem::remove(folder() / "config.json");
   EXPECT_THAT(message_of([&] { checkpoint{folder()}; }),
               HasSubstr("config.json: cannot be read; a checkpoint is a folder"));
+}
+
+TEST_F(model_checkpoints, are_models_by_a_name_of_their_own) {
+  const model_configuration& model = model_named("tiny-mamba");
+  write_model(model);
+  const auto name = open_checkpoint(folder().string());
+  ASSERT_EQ(name, "trained-tiny-mamba");
+  EXPECT_EQ(open_checkpoint((folder() / ".").string()), name);
+  const model_configuration& trained = known_model(*name);
+  EXPECT_EQ(trained, model);
+  ASSERT_NE(checkpoint_of(trained), nullptr);
+  EXPECT_EQ(checkpoint_of(model), nullptr);
+  EXPECT_EQ(model_axis_name(trained), *name);
+  EXPECT_EQ(model_axis_name(model), "tiny-mamba");
+  const axis_info axis = model_axis_info();
+  EXPECT_EQ(based::to_string(axis.domain.parse("model", folder().string())), *name);
+  EXPECT_THAT(message_of([&] { axis.domain.parse("model", "/none"); }),
+              AllOf(HasSubstr("--model: '/none' is not"), HasSubstr("tiny-mamba")));
+  EXPECT_EQ(open_checkpoint("/none"), std::nullopt);
+
+  const std::filesystem::path other = folder() / "other";
+  std::filesystem::create_directories(other);
+  for (const char* file : {"config.json", "model.safetensors"}) {
+    std::filesystem::copy_file(folder() / file, other / file);
+  }
+  EXPECT_THAT(message_of([&] { open_checkpoint(other.string()); }),
+              HasSubstr("both hold a model named tiny-mamba"));
 }
 
 }  // namespace
