@@ -225,6 +225,7 @@ void checkpoint::read(std::span<T> matrices, std::span<float> others) const {
 }
 
 std::optional<std::string> open_checkpoint(std::string_view text) {
+  if (opened().find([&](const auto& each) { return each.name == text; })) return std::string(text);
   std::error_code none;
   const std::filesystem::path folder = std::filesystem::canonical(text, none);
   if (none || !std::filesystem::exists(folder / "config.json", none)) return std::nullopt;

@@ -13,6 +13,7 @@
 #include "kernels/models/checkpoint.h"
 #include "kernels/models/states.h"
 #include "kernels/models/weights.h"
+#include "kernels/models/work.h"
 
 namespace based::python {
 namespace {

@@ -10,8 +10,9 @@
 
 namespace based::python {
 
-/// name, vocabulary; elements of the buffers of weights, "matrices" and "others", and of states,
-/// "recurrent" and "cached", where caches have so many slots.
+/// name, vocabulary, the value "axis" of the operations' axis "model"; elements of the buffers of
+/// weights, "matrices" and "others", and of states, "recurrent" and "cached", where caches have so
+/// many slots.
 tvm::ffi::Map<tvm::ffi::String, tvm::ffi::Any> model_sizes(const tvm::ffi::String& model,
                                                            std::int64_t batch, std::int64_t slots);
 

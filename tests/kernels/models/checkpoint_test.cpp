@@ -272,6 +272,7 @@ TEST_F(model_checkpoints, are_models_by_a_name_of_their_own) {
   const auto name = open_checkpoint(folder().string());
   ASSERT_EQ(name, "trained-tiny-mamba");
   EXPECT_EQ(open_checkpoint((folder() / ".").string()), name);
+  EXPECT_EQ(open_checkpoint(*name), name);
   const model_configuration& trained = known_model(*name);
   EXPECT_EQ(trained, model);
   ASSERT_NE(checkpoint_of(trained), nullptr);
