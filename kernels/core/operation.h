@@ -63,6 +63,9 @@ struct axis_domain {
   kind of = kind::whole_number;
   std::int64_t least = 1;
   std::vector<std::string> names = {};
+  /// Of a choice that has more values than are known beforehand: the name of the one that a text
+  /// means; nothing where it means none. May throw invalid_argument.
+  std::function<std::optional<std::string>(std::string_view text)> open = {};
 
   /// The axis's value from the text that the user types. Throws invalid_argument, naming `flag`,
   /// the text and what is allowed.
