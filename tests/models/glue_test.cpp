@@ -131,12 +131,10 @@ class glue_of_a_step : public glue_test<T> {};
 
 #ifdef BASED_HAS_CUDA
 using both_devices = ::testing::Types<float, bf16>;
-using product_devices = ::testing::Types<bf16>;
 #else
 using both_devices = ::testing::Types<float>;
-using product_devices = ::testing::Types<float>;
 #endif
-TYPED_TEST_SUITE(glue_between_products, product_devices);
+TYPED_TEST_SUITE(glue_between_products, both_devices);
 TYPED_TEST_SUITE(glue_of_a_step, both_devices);
 
 const std::vector<std::int64_t> ragged_rows = {1, 63, 65, 1000};
@@ -278,7 +276,9 @@ TYPED_TEST(glue_between_products, multiplies_by_silu) {
             expected.push_back(x[at] * silu(x[at + index(inner)]));
           }
         }
-        this->expect_near(out.floats(), expected, inner);
+        // Of gates that are far from 0 a short row may have closed ones only: nothing but what is
+        // too small for fp32.
+        this->expect_near(out.floats(), expected, factor > 1 ? tokens * inner : inner);
       }
     }
   }
