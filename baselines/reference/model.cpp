@@ -11,9 +11,13 @@
 #include "baselines/reference/prefill.h"
 #include "baselines/reference/selective_scan.h"
 #include "baselines/reference/ssd.h"
+#include "kernels/based/decode.h"
 #include "kernels/core/error.h"
+#include "kernels/models/model_decode.h"
 #include "kernels/models/model_prefill.h"
+#include "kernels/models/states.h"
 #include "kernels/models/weights.h"
+#include "kernels/models/work.h"
 
 namespace based::reference {
 namespace {
@@ -57,10 +61,14 @@ std::vector<float> columns_of(const table& from, std::int64_t first, std::int64_
 class model_reference {
  public:
   model_reference(const model_configuration& model, std::span<const float> matrices,
-                  std::span<const float> others)
-      : model_(model), weights_(models::weights_of(model)), matrices_(matrices), others_(others) {}
+                  std::span<const float> others, const earlier_tokens* earlier)
+      : model_(model),
+        weights_(models::weights_of(model)),
+        matrices_(matrices),
+        others_(others),
+        earlier_(earlier) {}
 
-  std::vector<double> logits(std::span<const std::int32_t> ids) const {
+  std::vector<double> logits(std::span<const std::int32_t> ids) {
     const auto seqlen = static_cast<std::int64_t>(ids.size());
     const std::span<const float> embedding = tensor(weights_.embedding());
     table residual(seqlen, model_.width);
@@ -70,11 +78,11 @@ class model_reference {
             std::int64_t{ids[static_cast<std::size_t>(n)]} * model_.width + i)];
       }
     }
-    for (std::int64_t layer = 0; layer < model_.layers(); ++layer) {
-      const std::string prefix = weights_.layer(layer);
+    for (layer_ = 0; layer_ < model_.layers(); ++layer_) {
+      const std::string prefix = weights_.layer(layer_);
       const bool has_mlp = model_.mlp_inner > 0;
       const table x = normalized(residual, prefix + (has_mlp ? "norm1.weight" : "norm.weight"));
-      add(residual, mixed(model_.mixers[static_cast<std::size_t>(layer)], prefix + "mixer.", x));
+      add(residual, mixed(model_.mixers[static_cast<std::size_t>(layer_)], prefix + "mixer.", x));
       if (has_mlp)
         add(residual, mlp(prefix + "mlp.", normalized(residual, prefix + "norm2.weight")));
     }
@@ -84,6 +92,11 @@ class model_reference {
   }
 
  private:
+  /// What earlier tokens left the layer, or nothing.
+  std::vector<float> left(std::string_view name) const {
+    return earlier_ == nullptr ? std::vector<float>() : earlier_->state(layer_, name);
+  }
+
   static void add(table& to, const table& what) {
     for (std::size_t i = 0; i < to.values.size(); ++i) to.values[i] += what.values[i];
   }
@@ -181,15 +194,18 @@ class model_reference {
     const models::weight_tensor& shape = weights_.at(weight_key);  // [taps, channels]
     const std::span<const float> weight = tensor(weight_key);
     const std::int64_t taps = shape.shape[0], channels = shape.shape[1];
+    const std::vector<float> before = left("conv");  // [taps - 1, channels]
+    const auto input = [&](std::int64_t n, std::int64_t c) {
+      if (n >= 0) return x(n, first + c);
+      return before.empty() ? 0.0 : before[static_cast<std::size_t>((n + taps - 1) * channels + c)];
+    };
     table y(x.rows, channels);
     for (std::int64_t n = 0; n < x.rows; ++n) {
       for (std::int64_t c = 0; c < channels; ++c) {
         double sum = bias_key.empty() ? 0.0 : double{tensor(bias_key)[static_cast<std::size_t>(c)]};
         for (std::int64_t k = 0; k < taps; ++k) {
-          const std::int64_t from = n - taps + 1 + k;
-          if (from >= 0) {
-            sum += double{weight[static_cast<std::size_t>(k * channels + c)]} * x(from, first + c);
-          }
+          sum += double{weight[static_cast<std::size_t>(k * channels + c)]} *
+                 input(n - taps + 1 + k, c);
         }
         y(n, c) = silu(sum);
       }
@@ -233,12 +249,20 @@ class model_reference {
     const table k = product(x, tensor(prefix + "proj_k.weight"));
     const table v = product(x, tensor(prefix + "proj_v.weight"));
     constexpr std::int64_t features = model_configuration::feature_dim;
+    const std::vector<float> kv = left("kv"), z = left("z");
+    const bool continues = earlier_ != nullptr;
     table o = heads_of(x.rows, model_.heads, [&](std::int64_t head, std::vector<double>& out) {
       const std::vector<float> of_q = columns_of(q, head * features, features);
       const std::vector<float> of_k = columns_of(k, head * features, features);
       const std::vector<float> of_v = columns_of(v, head * model_.head_dim, model_.head_dim);
-      prefill_rows({x.rows, of_q.data(), of_k.data(), of_v.data()},
-                   {.normalize = !model_.head_norm}, all_rows(x.rows), out);
+      prefill_rows({.seqlen = x.rows,
+                    .q = of_q.data(),
+                    .k = of_k.data(),
+                    .v = of_v.data(),
+                    .initial_kv = kv.data() + (continues ? head * compact_features * value_dim : 0),
+                    .initial_z = z.data() + (z.empty() ? 0 : head * compact_features)},
+                   {.normalize = !model_.head_norm, .initial_state = continues}, all_rows(x.rows),
+                   out);
     });
     if (model_.head_norm) o = normalized(o, prefix + "g_norm.weight");
     return product(o, tensor(prefix + "out_proj.weight"));
@@ -251,8 +275,9 @@ class model_reference {
     for (std::int64_t n = 0; n < qkv.rows; ++n) {
       std::copy_n(&qkv.values[static_cast<std::size_t>(n * qkv.columns + first)], model_.head_dim,
                   &head(n, 0));
+      const std::int64_t position = n + (earlier_ == nullptr ? 0 : earlier_->count);
       for (int i = 0; i < half; ++i) {
-        const double angle = static_cast<double>(n) *
+        const double angle = static_cast<double>(position) *
                              std::pow(double{model_.rotary_base}, -2.0 * i / model_.rotated);
         const double a = head(n, i), b = head(n, i + half);
         head(n, i) = a * std::cos(angle) - b * std::sin(angle);
@@ -262,18 +287,39 @@ class model_reference {
     return columns_of(head, 0, model_.head_dim);
   }
 
+  /// The filled slots of a head's cache, with a token in its place.
+  std::vector<float> with_cache(const std::vector<float>& cache, std::int64_t head,
+                                std::int64_t slots, const std::vector<float>& token) const {
+    const std::int64_t dim = model_.head_dim, filled = std::min(earlier_->count + 1, slots);
+    const auto begin = cache.begin() + head * slots * dim;
+    std::vector<float> all(begin, begin + filled * dim);
+    std::ranges::copy(token, all.begin() + earlier_->count % slots * dim);
+    return all;
+  }
+
   table softmax_attention(mixer_kind mixer, const std::string& prefix, const table& x) const {
     const table qkv = product(x, tensor(prefix + "Wqkv.weight"));
-    const attention_problem problem = {
+    attention_problem problem = {
         .seqlen = x.rows,
         .head_dim = model_configuration::head_dim,
         .window = mixer == mixer_kind::window_attention ? model_.window : 0};
+    const std::vector<float> k_cache = left("k"), v_cache = left("v");  // [heads, slots, head_dim]
+    const std::int64_t dim = model_.head_dim;
     const table o =
         heads_of(x.rows, model_.heads, [&](std::int64_t head, std::vector<double>& out) {
-          const std::int64_t first = head * model_.head_dim;
+          const std::int64_t first = head * dim;
           const std::vector<float> q = rotated(qkv, first);
-          const std::vector<float> k = rotated(qkv, model_.width + first);
-          const std::vector<float> v = columns_of(qkv, 2 * model_.width + first, model_.head_dim);
+          std::vector<float> k = rotated(qkv, model_.width + first);
+          std::vector<float> v = columns_of(qkv, 2 * model_.width + first, dim);
+          if (earlier_ != nullptr) {
+            const std::int64_t slots = models::cache_slots(model_, mixer, earlier_->slots);
+            k = with_cache(k_cache, head, slots, k);
+            v = with_cache(v_cache, head, slots, v);
+            // Softmax takes the filled slots in any order.
+            problem.causal = false;
+            problem.window = 0;
+            problem.kv_seqlen = static_cast<std::int64_t>(k.size()) / dim;
+          }
           attention_rows({problem, q.data(), k.data(), v.data()}, all_rows(x.rows), out);
         });
     return product(o, tensor(prefix + "out_proj.weight"));
@@ -306,6 +352,7 @@ class model_reference {
     options.softplus = options.bias = options.skip = options.gate = true;
     const std::span<const float> a = tensor(prefix + "A_log");
     const std::span<const float> d = tensor(prefix + "D"), bias = tensor(prefix + "dt_proj.bias");
+    const std::vector<float> before = left("state");
     table y(seqlen, inner);
 #pragma omp parallel for
     for (std::int64_t channel = 0; channel < inner; ++channel) {
@@ -314,6 +361,9 @@ class model_reference {
       const std::vector<float> of_delta = columns_of(delta, channel, 1);
       const std::vector<float> z = columns_of(xz, inner + channel, 1);
       std::vector<double> state(static_cast<std::size_t>(states)), out(of_u.size());
+      if (!before.empty()) {
+        std::copy_n(before.begin() + channel * states, states, state.begin());
+      }
       scan({.options = options,
             .u = of_u,
             .delta = of_delta,
@@ -366,14 +416,18 @@ class model_reference {
   const model_configuration& model_;
   const models::weight_table& weights_;
   std::span<const float> matrices_, others_;
+  const earlier_tokens* earlier_;
+  std::int64_t layer_ = 0;  ///< the one that is computed
 };
 
 }  // namespace
 
 std::vector<double> model_logits(const model_configuration& model,
                                  std::span<const std::int32_t> ids, std::span<const float> matrices,
-                                 std::span<const float> others) {
-  return model_reference(model, matrices, others).logits(ids);
+                                 std::span<const float> others, const earlier_tokens* earlier) {
+  BASED_REQUIRE(!ids.empty() && (earlier == nullptr || ids.size() == 1),
+                "want ids, one where there are earlier tokens");
+  return model_reference(model, matrices, others, earlier).logits(ids);
 }
 
 }  // namespace based::reference
@@ -381,10 +435,23 @@ std::vector<double> model_logits(const model_configuration& model,
 namespace based {
 
 void model_prefill::arrange(const model_prefill_problem& p, tensor_access& tensors) {
-  std::vector<float> others =
-      tensors.get("others", 0, models::weights_of(*p.model).other_elements());
-  models::initialise(*p.model, others);
-  tensors.put("others", 0, others);
+  models::arrange_weights(*p.model, tensors);
+}
+
+void model_decode::arrange(const model_decode_problem& p, tensor_access& tensors) {
+  models::arrange_weights(*p.model, tensors);
+  const std::vector<float> positions(static_cast<std::size_t>(p.batch),
+                                     static_cast<float>(p.context - 1));
+  tensors.put("positions", 0, positions);
+  // A sum of weights counts the tokens before: it must not be near 0.
+  const models::state_table states(*p.model, p.batch, p.cache_slots());
+  for (const models::state_tensor& each : states.tensors()) {
+    if (each.name != "z") continue;
+    for (std::int64_t head = 0; head < p.batch * p.model->heads; ++head) {
+      tensors.put("recurrent", each.offset + head * compact_features,
+                  {&based_decode::earlier_tokens, 1});
+    }
+  }
 }
 
 /// The early logits of some sequences, and the last ones of those for which that is affordable: of
@@ -417,8 +484,42 @@ verification model_prefill::compare(const model_prefill_problem& p, const tensor
   return worst.found();
 }
 
+/// The logits of some sequences, and the choice among them of all.
+verification model_decode::compare(const model_decode_problem& p, const tensor_access& tensors,
+                                   const sampling& sampled) {
+  const models::weight_table& weights = models::weights_of(*p.model);
+  const auto matrices = tensors.get("matrices", 0, weights.matrix_elements());
+  const auto others = tensors.get("others", 0, weights.other_elements());
+  const std::int64_t vocabulary = p.model->vocabulary;
+  const models::state_table states(*p.model, p.batch, p.cache_slots());
+  worst_error worst;
+  for (std::int64_t b = 0; b < p.batch; ++b) {
+    const std::vector<float> logits = tensors.get("logits", b * vocabulary, vocabulary);
+    const auto largest = std::ranges::max_element(logits) - logits.begin();
+    worst["next"].add(tensors.get("next", b, 1).front() == static_cast<float>(largest) ? 1 : 0, 1);
+  }
+  constexpr std::int64_t enough = 3;  // sequences
+  const std::vector<std::int64_t> marks = {0, p.batch - 1};
+  for (const std::int64_t b : scatter(p.batch, enough, sampled.seed, marks)) {
+    const reference::earlier_tokens earlier = {
+        .count = p.context - 1,
+        .slots = p.cache_slots(),
+        .state = [&](std::int64_t layer, std::string_view name) {
+          const models::state_tensor* const found = states.find(layer, name);
+          if (found == nullptr) return std::vector<float>();
+          return tensors.before(found->is_recurrent ? "recurrent" : "cached",
+                                found->offset + b * found->elements, found->elements);
+        }};
+    const std::int32_t id[] = {static_cast<std::int32_t>(tensors.get("ids", b, 1).front())};
+    worst["logits"].add_all(tensors.get("logits", b * vocabulary, vocabulary),
+                            reference::model_logits(*p.model, id, matrices, others, &earlier));
+  }
+  return worst.found();
+}
+
 namespace {
 const operation_registration<model_prefill> registered;
+const operation_registration<model_decode> registered_step;
 }  // namespace
 
 }  // namespace based

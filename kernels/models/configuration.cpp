@@ -61,7 +61,7 @@ std::vector<model_configuration> make_models() {
   all[1].head_norm = true;
 
   // Tiny ones differ in their sizes alone: no two sizes of a kind are equal.
-  constexpr std::int64_t width = 128, heads = 2, vocabulary = 104;
+  constexpr std::int64_t width = 256, heads = 4, vocabulary = 104;
   const std::size_t papers = all.size();
   for (std::size_t i = 0; i < papers; ++i) {
     model_configuration tiny = all[i];
@@ -71,7 +71,7 @@ std::vector<model_configuration> make_models() {
     if (tiny.heads > 0) tiny.heads = heads;
     if (tiny.window > 0) tiny.window = 40;
     if (tiny.mlp_inner > 0) tiny.mlp_inner = 192;
-    if (tiny.inner > 0) tiny.inner = tiny.mixers[0] == mamba2 ? 512 : 256;
+    if (tiny.inner > 0) tiny.inner = tiny.mixers[0] == mamba2 ? 512 : 320;
     if (tiny.d_state > 0) tiny.d_state = tiny.mixers[0] == mamba ? 16 : 64;
     if (tiny.dt_rank > 0) tiny.dt_rank = 8;
     tiny.mixers.resize(3);
@@ -137,8 +137,9 @@ void validate(const model_configuration& model) {
               fmt::format("{} heads of {} are not the width {}", model.heads,
                           model_configuration::head_dim, model.width));
     }
+    if (mixer == linear_attention) require_multiple("heads", model.heads, 4);
     if (mixer == window_attention || mixer == attention) {
-      require_multiple("rotated", model.rotated, word);
+      require_multiple("rotated", model.rotated, 2 * word);
       require(model.rotated <= model_configuration::head_dim, "rotates more than a head has");
     }
     if (mixer == window_attention) require(model.window >= 1, "has a window of no keys");

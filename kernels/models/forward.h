@@ -1,4 +1,5 @@
-// The forward pass of a whole model, one for all devices: T is float on the CPU, bf16 on CUDA.
+// The forward pass of a whole model over sequences, or over one token of each with the states that
+// the tokens before left: one text for all devices. T is float on the CPU, bf16 on CUDA.
 //
 // Between layers only the residual stream [tokens, width] lives, in fp32; what is added to it is
 // added by the last product of a mixer or MLP. All other activations are T and lie in a workspace
@@ -7,30 +8,58 @@
 //   normed   [tokens, width]     what a layer reads, and then an attention's output
 //   wide     [tokens, ...]       of the first product of a mixer or MLP
 //   narrow   [tokens, ...]       what the last product reads
-//   third    [tokens, inner]     of state spaces: steps, or the mixer's output
+//   third    [tokens, inner]     of state spaces: steps, or the mixer's output, or in a step both
 //   low      [tokens, ...]       of Mamba: the low-rank steps, B and C
-//   last     [2, batch, width]   the normalised last and early tokens, which the head reads
+//   cache    attention over a cache counts here, from zeros on, which every call leaves behind
 //
-// Mamba's activations are channel-major: its scan runs along a channel's tokens.
+// Mamba's activations are channel-major: its scan runs along a channel's tokens. In a step, of one
+// token a sequence, they are token-major as all others.
 #pragma once
 
-#include <array>
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
+#include <set>
+#include <span>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "kernels/core/nvtx.h"
 #include "kernels/models/glue.h"
+#include "kernels/models/glue/decode.h"
 #include "kernels/models/mixers.h"
-#include "kernels/models/model_prefill.h"
 #include "kernels/models/products.h"
+#include "kernels/models/states.h"
 #include "kernels/models/weights.h"
 
 namespace based::models {
 
+/// What a forward pass reads and leaves, on the device.
+template <class T>
+struct forward_args {
+  const model_configuration& model;
+  sequences on;
+  const std::int32_t* ids;  ///< [batch, seqlen]
+  const T* matrices;        ///< as weights_of(model) has them
+  const float* others;
+  /// As state_table(model, batch, slots) has them; null where none are left or continued.
+  std::int64_t slots = 0;
+  float* recurrent = nullptr;
+  T* cached = nullptr;
+  const std::int32_t* positions = nullptr;  ///< [batch], of a step's tokens, from 0
+  std::byte* workspace;
+};
+
+/// Some of the tokens of all sequences: `count`, a token every `step` from the first one on.
+struct token_set {
+  std::int64_t first, step, count;
+};
+
 /// Where the parts of the workspace begin, in bytes.
 struct workspace_plan {
-  std::size_t residual, normed, wide, narrow, third, low, last, mixer, product, bytes;
+  std::size_t residual, normed, wide, narrow, third, low, mixer, cache, product, bytes;
 };
 
 /// The elements from one channel to the next of a channel-major activation.
@@ -40,21 +69,24 @@ inline std::int64_t channel_stride(std::int64_t tokens) {
 }
 
 template <class T>
-workspace_plan plan_workspace(const model_prefill_problem& problem) {
-  const model_configuration& model = *problem.model;
-  const sequences on = {problem.batch, problem.seqlen};
+workspace_plan plan_workspace(const model_configuration& model, const sequences& on,
+                              std::int64_t slots) {
   std::int64_t wide = 2 * model.mlp_inner, narrow = model.mlp_inner, third = 0, low = 0;
-  std::size_t mixer_bytes = 0;
+  std::size_t mixer_bytes = 0, cache_bytes = 0;
   for (const mixer_kind mixer : model.mixers) {
     wide = std::max(wide, model.projected(mixer));
-    narrow = std::max(narrow, model.inner);
-    if (mixer == mixer_kind::mamba2) narrow = std::max(narrow, model.inner + 2 * model.d_state);
-    if (model.is_state_space()) third = model.inner;
+    narrow = std::max(narrow, model.inner + (mixer == mixer_kind::mamba2 ? 2 * model.d_state : 0));
+    if (model.is_state_space()) third = model.inner * (on.continues ? 2 : 1);
     if (mixer == mixer_kind::mamba) low = model.dt_rank + 2 * model.d_state;
     for_each_operation(model, mixer, on, [&]<class Op>(const typename Op::problem& of_mixer) {
       const implementation<Op>& runs = mixer_for<Op, T>(of_mixer);
       mixer_bytes = std::max(mixer_bytes, runs.workspace_bytes(of_mixer));
     });
+    if (on.continues && (mixer == mixer_kind::window_attention || mixer == mixer_kind::attention)) {
+      cache_bytes = std::max(cache_bytes, cached_attention_workspace(
+                                              on.batch, model.heads, model_configuration::head_dim,
+                                              cache_slots(model, mixer, slots)));
+    }
   }
 
   workspace_plan plan = {};
@@ -74,8 +106,8 @@ workspace_plan plan_workspace(const model_prefill_problem& problem) {
   plan.narrow = add_activation(tokens, narrow);
   plan.third = add_activation(tokens, third);
   plan.low = add_activation(tokens, low);
-  plan.last = add_activation(2 * on.batch, model.width);
   plan.mixer = add(mixer_bytes);
+  plan.cache = add(cache_bytes);
   plan.product = add(product_workspace_bytes<T>());
   return plan;
 }
@@ -84,11 +116,12 @@ template <class T>
 class forward_pass {
  public:
   /// Of valid arguments, with a large enough workspace.
-  forward_pass(const model_prefill_args<T>& args, const workspace_plan& plan, cuda_stream stream)
+  forward_pass(const forward_args<T>& args, const workspace_plan& plan, cuda_stream stream)
       : args_(args),
-        model_(*args.problem.model),
+        model_(args.model),
         weights_(weights_of(model_)),
-        on_{args.problem.batch, args.problem.seqlen},
+        states_(model_, args.on.batch, args.slots),
+        on_(args.on),
         tokens_(on_.tokens()),
         stride_(channel_stride(tokens_)),
         plan_(plan),
@@ -98,95 +131,162 @@ class forward_pass {
         narrow_(at<T>(plan.narrow)),
         third_(at<T>(plan.third)),
         low_(at<T>(plan.low)),
-        last_(at<T>(plan.last)),
         stream_(stream) {}
 
-  void run() {
+  /// From ids to the residual stream behind the last layer, of which only those tokens of each
+  /// sequence are made: what follows the last mixer does not ask for others.
+  void run_layers(std::initializer_list<std::int64_t> wanted) {
     {
       const nvtx_range range("glue");
-      embed<T>({args_.ids.data(), matrix(weights_.embedding()), model_.vocabulary, tokens_,
-                model_.width, residual_},
+      embed<T>({args_.ids, matrix(weights_.embedding()), model_.vocabulary, tokens_, model_.width,
+                residual_},
                stream_);
     }
-    for (std::int64_t layer = 0; layer < model_.layers(); ++layer) {
-      const std::string prefix = weights_.layer(layer);
+    for (layer_ = 0; layer_ < model_.layers(); ++layer_) {
+      const bool is_last = layer_ + 1 == model_.layers();
       const bool has_mlp = model_.mlp_inner > 0;
-      normalize_tokens(prefix + (has_mlp ? "norm1.weight" : "norm.weight"));
-      mix(model_.mixers[static_cast<std::size_t>(layer)], prefix + "mixer.");
-      if (!has_mlp) continue;
-      normalize_tokens(prefix + "norm2.weight");
-      mlp(prefix + "mlp.");
+      kept_ = {all_tokens()};
+      normalize_tokens(has_mlp ? "norm1.weight" : "norm.weight", all_tokens());
+      if (is_last) {
+        kept_.clear();
+        for (const std::int64_t token : std::set<std::int64_t>(wanted)) {
+          kept_.push_back(of_each_sequence(token));
+        }
+      }
+      mix(model_.mixers[static_cast<std::size_t>(layer_)]);
+      for (const token_set& tokens : kept_) {
+        if (has_mlp) mlp(tokens);
+      }
     }
-    head(on_.seqlen - 1, last_, args_.logits.data());
-    head(args_.problem.early_token(), last_ + on_.batch * model_.width, args_.early_logits.data());
+  }
+
+  /// The logits [batch, vocabulary] behind a token of each sequence.
+  void head(std::int64_t token, float* logits) {
+    normalize_rows(args_.others + weights_.at(weights_.final_norm()).offset,
+                   of_each_sequence(token));
+    const nvtx_range range("products");
+    multiply<T>({.tokens = on_.batch,
+                 .inputs = model_.width,
+                 .outputs = model_.vocabulary,
+                 .x = {normed_, model_.width},
+                 .weight = matrix(weights_.embedding()),
+                 .sum = logits,
+                 .sum_stride = model_.vocabulary},
+                at<void>(plan_.product), stream_);
   }
 
  private:
-  void mix(mixer_kind mixer, const std::string& prefix) {
+  void mix(mixer_kind mixer) {
     switch (mixer) {
       case mixer_kind::base_conv:
-        return base_conv(prefix);
+        return base_conv();
       case mixer_kind::linear_attention:
-        return linear_attention(prefix);
+        return linear_attention();
       case mixer_kind::window_attention:
       case mixer_kind::attention:
-        return softmax_attention(mixer, prefix);
+        return softmax_attention(mixer);
       case mixer_kind::mamba:
-        return mamba(prefix);
+        return mamba();
       case mixer_kind::mamba2:
-        return mamba2(prefix);
+        return mamba2();
     }
   }
 
-  void base_conv(const std::string& prefix) {
+  void base_conv() {
     const std::int64_t inner = model_.inner;
-    project(prefix + "in_proj.weight", normed_, model_.width, wide_, 2 * inner);
+    project("mixer.in_proj.weight", row(normed_, model_.width), model_.width, row(wide_, 2 * inner),
+            2 * inner);
     {
       const nvtx_range range("mixers");
       gated_conv<T>({.u = wide_,
-                     .bias = other(prefix + "in_proj.bias"),
-                     .weight = other(prefix + "conv.conv.weight"),
+                     .bias = other("mixer.in_proj.bias"),
+                     .weight = other("mixer.conv.conv.weight"),
                      .batch = on_.batch,
                      .seqlen = on_.seqlen,
                      .channels = inner,
                      .taps = model_.taps,
-                     .out = narrow_},
+                     .out = narrow_,
+                     .initial_state = on_.continues ? cached("conv") : nullptr,
+                     .final_state = cached("conv")},
                     stream_);
     }
-    add_projection(prefix + "out_proj.weight", token_major(narrow_, inner), inner,
-                   other(prefix + "out_proj.bias"));
+    add_projection("mixer.out_proj.weight", row(narrow_, inner), inner,
+                   other("mixer.out_proj.bias"));
   }
 
-  void linear_attention(const std::string& prefix) {
+  void linear_attention() {
     const std::int64_t heads = model_.heads, width = model_.width;
-    const std::int64_t features = heads * feature_dim, row = 2 * features + width;
+    const std::int64_t features = heads * feature_dim, all = 2 * features + width;
     // The three projections lie side by side: one product.
-    project(prefix + "proj_q.weight", normed_, width, wide_, row);
-    run_mixer<based_prefill>({.problem = linear_attention_problem(model_, on_),
-                              .q = heads_of(wide_, row, feature_dim),
-                              .k = heads_of(wide_ + features, row, feature_dim),
-                              .v = heads_of(wide_ + 2 * features, row, value_dim),
-                              .o = heads_of(normed_, width, value_dim)});
+    project("mixer.proj_q.weight", row(normed_, width), width, row(wide_, all), all);
+    const auto q = heads_of(wide_, all, feature_dim);
+    const auto k = heads_of(wide_ + features, all, feature_dim);
+    const auto v = heads_of(wide_ + 2 * features, all, value_dim);
+    const auto o = heads_of(normed_, width, value_dim);
+    if (on_.continues) {
+      const decode_problem problem = linear_attention_step(model_, on_);
+      run_mixer<based_decode>({.problem = problem,
+                               .q = q,
+                               .k = k,
+                               .v = v,
+                               .o = o,
+                               .kv = recurrent("kv").data(),
+                               .kv_bytes = problem.kv_bytes(),
+                               .z = recurrent("z").data(),
+                               .z_bytes = problem.z_bytes()});
+    } else {
+      run_mixer<based_prefill>({.problem = linear_attention_problem(model_, on_),
+                                .q = q,
+                                .k = k,
+                                .v = v,
+                                .o = o,
+                                .final_state = {recurrent("kv"), recurrent("z")}});
+    }
     if (model_.head_norm) {
       const nvtx_range range("glue");
       normalize_gated<T>({.x = normed_,
                           .rows = tokens_ * heads,
                           .width = value_dim,
-                          .weight = other(prefix + "g_norm.weight"),
+                          .weight = other("mixer.g_norm.weight"),
                           .eps = model_.eps},
                          stream_);
     }
-    add_projection(prefix + "out_proj.weight", token_major(normed_, width), width);
+    add_projection("mixer.out_proj.weight", row(normed_, width), width);
   }
 
-  void softmax_attention(mixer_kind mixer, const std::string& prefix) {
+  void softmax_attention(mixer_kind mixer) {
     const std::int64_t width = model_.width;
     constexpr int dim = model_configuration::head_dim;
-    project(prefix + "Wqkv.weight", normed_, width, wide_, 3 * width);
+    project("mixer.Wqkv.weight", row(normed_, width), width, row(wide_, 3 * width), 3 * width);
+    if (on_.continues) {
+      const nvtx_range range("mixers");
+      cached_attention<T>({.qkv = wide_,
+                           .batch = on_.batch,
+                           .heads = model_.heads,
+                           .head_dim = dim,
+                           .rotated = model_.rotated,
+                           .base = model_.rotary_base,
+                           .position = args_.positions,
+                           .slots = cache_slots(model_, mixer, args_.slots),
+                           .k_cache = cached("k"),
+                           .v_cache = cached("v"),
+                           .out = normed_,
+                           .workspace = at<void>(plan_.cache)},
+                          stream_);
+    } else {
+      attend(mixer);
+    }
+    add_projection("mixer.out_proj.weight", row(normed_, width), width);
+  }
+
+  /// Softmax attention over sequences whose q, k and v are in `wide`.
+  void attend(mixer_kind mixer) {
+    const std::int64_t width = model_.width, all = 3 * width;
+    constexpr int dim = model_configuration::head_dim;
     {
       const nvtx_range range("glue");
       rotate<T>({.x = wide_,
-                 .token_stride = 3 * width,
+                 .token_stride = all,
                  .tokens = tokens_,
                  .seqlen = on_.seqlen,
                  .heads = 2 * model_.heads,
@@ -195,270 +295,310 @@ class forward_pass {
                  .base = model_.rotary_base},
                 stream_);
     }
+    const auto k = heads_of(wide_ + width, all, dim), v = heads_of(wide_ + 2 * width, all, dim);
+    if (on_.leaves_states) {
+      const nvtx_range range("glue");
+      fill_cache<T>({.k = k,
+                     .v = v,
+                     .batch = on_.batch,
+                     .heads = model_.heads,
+                     .seqlen = on_.seqlen,
+                     .head_dim = dim,
+                     .slots = cache_slots(model_, mixer, args_.slots),
+                     .k_cache = cached("k"),
+                     .v_cache = cached("v")},
+                    stream_);
+    }
     run_mixer<attention>({.problem = softmax_problem(model_, mixer, on_),
-                          .q = heads_of(wide_, 3 * width, dim),
-                          .k = heads_of(wide_ + width, 3 * width, dim),
-                          .v = heads_of(wide_ + 2 * width, 3 * width, dim),
+                          .q = heads_of(wide_, all, dim),
+                          .k = k,
+                          .v = v,
                           .o = heads_of(normed_, width, dim)});
-    add_projection(prefix + "out_proj.weight", token_major(normed_, width), width);
   }
 
-  void mamba(const std::string& prefix) {
+  void mamba() {
     const std::int64_t inner = model_.inner, rank = model_.dt_rank, state = model_.d_state;
-    T* const x = wide_;                    // [inner, tokens], and then the scan's output
-    T* const z = wide_ + inner * stride_;  // [inner, tokens]
-    T* const u = narrow_;                  // [inner, tokens]
-    T* const delta = third_;               // [inner, tokens]
-    multiply_by(prefix + "in_proj.weight", token_major(normed_, model_.width), model_.width,
-                channel_major(wide_), 2 * inner);
-    {
+    const std::int64_t lows = rank + 2 * state;
+    const activation<T> xz = channels(wide_, 2 * inner), u = channels(narrow_, inner);
+    const activation<T> low = channels(low_, lows), delta = channels(third_, inner);
+    const activation<T> x = xz, z = from_channel(xz, inner);
+    // Where the convolution has read x, there is room for the scan's output; but not between
+    // tokens.
+    const activation<T> y = on_.continues ? channels(third_ + tokens_ * inner, inner) : x;
+    project("mixer.in_proj.weight", row(normed_, model_.width), model_.width, xz, 2 * inner);
+    if (on_.continues) {
+      convolve(mixer_kind::mamba, x, u);
+    } else {
       const nvtx_range range("mixers");
-      conv_along_time<T>({.x = x,
+      conv_along_time<T>({.x = x.data,
                           .channel_stride = stride_,
-                          .weight = other(prefix + "conv1d.weight"),
-                          .bias = other(prefix + "conv1d.bias"),
+                          .weight = other("mixer.conv1d.weight"),
+                          .bias = other("mixer.conv1d.bias"),
                           .batch = on_.batch,
                           .seqlen = on_.seqlen,
                           .channels = inner,
                           .taps = model_.taps,
-                          .out = u},
+                          .out = u.data,
+                          .final_state = cached("conv")},
                          stream_);
     }
-    multiply_by(prefix + "x_proj.weight", channel_major(u), inner, channel_major(low_),
-                rank + 2 * state);
-    multiply_by(prefix + "dt_proj.weight", channel_major(low_), rank, channel_major(delta), inner);
-    run_mixer<selective_scan>(
-        {.problem = scan_problem(model_, on_),
-         .operands = {.u = channels_of(u),
-                      .delta = channels_of(delta),
-                      .a = {other(prefix + "A_log"), static_cast<std::size_t>(inner * state)},
-                      .b = channels_of(low_ + rank * stride_),
-                      .c = channels_of(low_ + (rank + state) * stride_),
-                      .d = {other(prefix + "D"), static_cast<std::size_t>(inner)},
-                      .bias = {other(prefix + "dt_proj.bias"), static_cast<std::size_t>(inner)},
-                      .z = channels_of(z),
-                      .y = channels_of(x)}});
-    add_projection(prefix + "out_proj.weight", channel_major(x), inner);
+    project("mixer.x_proj.weight", u, inner, low, lows);
+    project("mixer.dt_proj.weight", low, rank, delta, inner);
+    const scan_operands<T> operands = {.u = along_time(u),
+                                       .delta = along_time(delta),
+                                       .a = others("mixer.A_log"),
+                                       .b = along_time(from_channel(low, rank)),
+                                       .c = along_time(from_channel(low, rank + state)),
+                                       .d = others("mixer.D"),
+                                       .bias = others("mixer.dt_proj.bias"),
+                                       .z = along_time(z),
+                                       .y = along_time(y)};
+    if (on_.continues) {
+      run_mixer<selective_scan_decode>(
+          {.problem = scan_step(model_, on_), .operands = operands, .state = recurrent("state")});
+    } else {
+      run_mixer<selective_scan>({.problem = scan_problem(model_, on_),
+                                 .operands = operands,
+                                 .final_state = recurrent("state")});
+    }
+    add_projection("mixer.out_proj.weight", y, inner);
   }
 
-  void mamba2(const std::string& prefix) {
-    const std::int64_t inner = model_.inner, state = model_.d_state, heads = model_.ssd_heads();
-    const std::int64_t row = model_.projected(mixer_kind::mamba2), convolved = inner + 2 * state;
+  void mamba2() {
+    const std::int64_t inner = model_.inner, state = model_.d_state;
+    const std::int64_t all = model_.projected(mixer_kind::mamba2), convolved = inner + 2 * state;
     constexpr int dim = model_configuration::head_dim;
     T* const z = wide_;  // of a token: z, then x, B and C, then dt
-    T* const xbc = wide_ + inner;
-    T* const dt = wide_ + inner + convolved;
     T* const y = third_;
-    project(prefix + "in_proj.weight", normed_, model_.width, wide_, row);
-    run_mixer<causal_conv>(
-        {.problem = convolution_problem(model_, on_),
-         .x = heads_of(xbc, row, 0),
-         .weight = {other(prefix + "conv1d.weight"),
-                    static_cast<std::size_t>(model_.taps * convolved)},
-         .y = heads_of(narrow_, convolved, 0),
-         .bias = {other(prefix + "conv1d.bias"), static_cast<std::size_t>(convolved)}});
-    run_mixer<ssd>({.problem = state_space_problem(model_, on_),
-                    .x = heads_of(narrow_, convolved, dim),
-                    .dt = heads_of(dt, row, 1),
-                    .a = {other(prefix + "A_log"), static_cast<std::size_t>(heads)},
-                    .b = heads_of(narrow_ + inner, convolved, 0),
-                    .c = heads_of(narrow_ + inner + state, convolved, 0),
-                    .y = heads_of(y, inner, dim),
-                    .dt_bias = {other(prefix + "dt_bias"), static_cast<std::size_t>(heads)},
-                    .d = {other(prefix + "D"), static_cast<std::size_t>(heads)}});
+    project("mixer.in_proj.weight", row(normed_, model_.width), model_.width, row(wide_, all), all);
+    convolve(mixer_kind::mamba2, row(wide_ + inner, all), row(narrow_, convolved));
+    const auto x = heads_of(narrow_, convolved, dim);
+    const auto dt = heads_of(wide_ + inner + convolved, all, 1);
+    const auto b = heads_of(narrow_ + inner, convolved, 0);
+    const auto c = heads_of(narrow_ + inner + state, convolved, 0);
+    const auto a = others("mixer.A_log"), dt_bias = others("mixer.dt_bias"), d = others("mixer.D");
+    if (on_.continues) {
+      run_mixer<ssd_decode>({.problem = state_space_step(model_, on_),
+                             .x = x,
+                             .dt = dt,
+                             .b = b,
+                             .c = c,
+                             .y = heads_of(y, inner, dim),
+                             .a = a,
+                             .dt_bias = dt_bias,
+                             .d = d,
+                             .state = recurrent("state")});
+    } else {
+      run_mixer<ssd>({.problem = state_space_problem(model_, on_),
+                      .x = x,
+                      .dt = dt,
+                      .a = a,
+                      .b = b,
+                      .c = c,
+                      .y = heads_of(y, inner, dim),
+                      .dt_bias = dt_bias,
+                      .d = d,
+                      .final_state = recurrent("state")});
+    }
     {
       const nvtx_range range("glue");
       normalize_gated<T>({.x = y,
                           .gate = z,
-                          .gate_stride = row,
+                          .gate_stride = all,
                           .rows = tokens_,
                           .width = inner,
-                          .weight = other(prefix + "norm.weight"),
+                          .weight = other("mixer.norm.weight"),
                           .eps = model_.eps},
                          stream_);
     }
-    add_projection(prefix + "out_proj.weight", token_major(y, inner), inner);
+    add_projection("mixer.out_proj.weight", row(y, inner), inner);
   }
 
-  void mlp(const std::string& prefix) {
-    const std::int64_t inner = model_.mlp_inner;
-    project(prefix + "fc1.weight", normed_, model_.width, wide_, 2 * inner);
+  /// The short convolution of token-major channels.
+  void convolve(mixer_kind mixer, activation<T> x, activation<T> y) {
+    const std::size_t kept =
+        on_.continues || on_.leaves_states
+            ? static_cast<std::size_t>(convolution_problem(model_, mixer, on_).state_elements())
+            : 0;
+    run_mixer<causal_conv>({.problem = convolution_problem(model_, mixer, on_),
+                            .x = heads_of(x.data, x.stride, 0),
+                            .weight = others("mixer.conv1d.weight"),
+                            .y = heads_of(y.data, y.stride, 0),
+                            .bias = others("mixer.conv1d.bias"),
+                            .initial_state = {cached("conv"), kept},
+                            .final_state = {cached("conv"), kept}});
+  }
+
+  void mlp(const token_set& tokens) {
+    const std::int64_t inner = model_.mlp_inner, width = model_.width;
+    normalize_tokens("norm2.weight", tokens);
+    project("mlp.fc1.weight", row(normed_, width), width, row(wide_, 2 * inner), 2 * inner,
+            tokens.count);
     {
       const nvtx_range range("glue");
-      swiglu<T>({wide_, tokens_, inner, narrow_}, stream_);
+      swiglu<T>({wide_, tokens.count, inner, narrow_}, stream_);
     }
-    add_projection(prefix + "fc2.weight", token_major(narrow_, inner), inner);
+    add_projection("mlp.fc2.weight", row(narrow_, inner), inner, nullptr, tokens);
   }
 
-  /// Logits [batch, vocabulary] of a token of each sequence. `rows` [batch, width] are overwritten.
-  void head(std::int64_t token, T* rows, float* logits) {
-    {
-      const nvtx_range range("glue");
-      normalize<T>({.x = residual_ + token * model_.width,
-                    .row_stride = on_.seqlen * model_.width,
-                    .rows = on_.batch,
-                    .width = model_.width,
-                    .weight = other(weights_.final_norm()),
-                    .eps = model_.eps,
-                    .out = rows},
-                   stream_);
-    }
-    const nvtx_range range("products");
-    multiply<T>({.tokens = on_.batch,
-                 .inputs = model_.width,
-                 .outputs = model_.vocabulary,
-                 .x = token_major(rows, model_.width),
-                 .weight = matrix(weights_.embedding()),
-                 .sum = logits},
-                at<void>(plan_.product), stream_);
-  }
-
-  void normalize_tokens(const std::string& weight) {
+  /// normed = the norm of those rows of the residual stream, one after the other.
+  void normalize_rows(const float* weight, const token_set& tokens) {
     const nvtx_range range("glue");
-    normalize<T>({.x = residual_,
-                  .row_stride = model_.width,
-                  .rows = tokens_,
+    normalize<T>({.x = residual_ + tokens.first * model_.width,
+                  .row_stride = tokens.step * model_.width,
+                  .rows = tokens.count,
                   .width = model_.width,
-                  .weight = other(weight),
+                  .weight = weight,
                   .eps = model_.eps,
                   .out = normed_},
                  stream_);
   }
+  void normalize_tokens(const char* weight, const token_set& tokens) {
+    normalize_rows(other(weight), tokens);
+  }
 
-  // Products.
-
-  void multiply_by(const std::string& weight, activation<const T> x, std::int64_t inputs,
-                   activation<T> y, std::int64_t outputs) {
+  /// y [tokens, outputs] = x [tokens, inputs] W^T.
+  void project(const char* weight, activation<const T> x, std::int64_t inputs, activation<T> y,
+               std::int64_t outputs, std::int64_t tokens) {
     const nvtx_range range("products");
-    multiply<T>({.tokens = tokens_,
+    multiply<T>({.tokens = tokens,
                  .inputs = inputs,
                  .outputs = outputs,
                  .x = x,
-                 .weight = matrix(weight),
+                 .weight = of_layer(weight),
                  .y = y},
                 at<void>(plan_.product), stream_);
   }
-  /// y [tokens, outputs] = x [tokens, inputs] W^T.
-  void project(const std::string& weight, const T* x, std::int64_t inputs, T* y,
+  void project(const char* weight, activation<const T> x, std::int64_t inputs, activation<T> y,
                std::int64_t outputs) {
-    multiply_by(weight, token_major(x, inputs), inputs, {y, outputs}, outputs);
+    project(weight, x, inputs, y, outputs, tokens_);
   }
-  /// Adds x W^T + bias to the residual stream.
-  void add_projection(const std::string& weight, activation<const T> x, std::int64_t inputs,
-                      const float* bias = nullptr) {
+
+  /// Adds x W^T + bias to those tokens of the residual stream, x having a row for each of them.
+  void add_projection(const char* weight, activation<const T> x, std::int64_t inputs,
+                      const float* bias, const token_set& tokens) {
     const nvtx_range range("products");
-    multiply<T>({.tokens = tokens_,
+    multiply<T>({.tokens = tokens.count,
                  .inputs = inputs,
                  .outputs = model_.width,
                  .x = x,
-                 .weight = matrix(weight),
-                 .sum = residual_,
+                 .weight = of_layer(weight),
+                 .sum = residual_ + tokens.first * model_.width,
+                 .sum_stride = tokens.step * model_.width,
                  .accumulates = true,
                  .bias = bias},
                 at<void>(plan_.product), stream_);
   }
+  /// Adds what a mixer made of all tokens, x, to those tokens that are kept.
+  void add_projection(const char* weight, activation<const T> x, std::int64_t inputs,
+                      const float* bias = nullptr) {
+    if (x.order == activation_order::channel_major) {
+      return add_projection(weight, x, inputs, bias, all_tokens());
+    }
+    for (const token_set& tokens : kept_) {
+      const activation<const T> rows = {x.data + tokens.first * x.stride, tokens.step * x.stride};
+      add_projection(weight, rows, inputs, bias, tokens);
+    }
+  }
 
-  // Mixers.
+  token_set all_tokens() const { return {0, 1, tokens_}; }
+  token_set of_each_sequence(std::int64_t token) const { return {token, on_.seqlen, on_.batch}; }
 
   template <class Op>
   void run_mixer(typename Op::template args<T> call) {
     const nvtx_range range("mixers");
     const implementation<Op>& runs = mixer_for<Op, T>(call.problem);
     call.workspace = at<void>(plan_.mixer);
-    call.workspace_bytes = plan_.product - plan_.mixer;
+    call.workspace_bytes = plan_.cache - plan_.mixer;
     runs(call, stream_);
   }
 
-  /// Heads of `dim` elements, side by side in a token's `row` elements. A single head has no dim.
+  // Views of activations.
+
+  /// Token-major, `width` elements a token.
+  static activation<T> row(T* data, std::int64_t width) { return {data, width}; }
+  /// Mamba's, of so many channels.
+  activation<T> channels(T* data, std::int64_t count) const {
+    if (on_.continues) return {data, count};
+    return {data, stride_, activation_order::channel_major};
+  }
+  /// The channels from the one of that number on.
+  static activation<T> from_channel(activation<T> all, std::int64_t first) {
+    all.data += all.order == activation_order::token_major ? first : first * all.stride;
+    return all;
+  }
+  /// Channels [batch, channels, seqlen], as scans have them.
+  sequence_view<T> along_time(const activation<T>& of) const {
+    if (of.order == activation_order::token_major) return {of.data, of.stride, 1, 1};
+    return {of.data, on_.seqlen, of.stride, 1};
+  }
+  /// Heads of `dim` elements, side by side in a token's `row` elements; a single head where dim is
+  /// 0.
   sequence_view<T> heads_of(T* data, std::int64_t row, std::int64_t dim) const {
     return {data, on_.seqlen * row, dim, row};
-  }
-  /// Channels whose tokens lie side by side.
-  sequence_view<T> channels_of(T* data) const { return {data, on_.seqlen, stride_, 1}; }
-
-  activation<const T> token_major(const T* data, std::int64_t channels) const {
-    return {data, channels, activation_order::token_major};
-  }
-  template <class Element>
-  activation<Element> channel_major(Element* data) const {
-    return {data, stride_, activation_order::channel_major};
   }
 
   // Memory.
 
   template <class Element>
   Element* at(std::size_t offset) const {
-    return reinterpret_cast<Element*>(static_cast<std::byte*>(args_.workspace) + offset);
+    return reinterpret_cast<Element*>(args_.workspace + offset);
   }
-  const T* matrix(const std::string& key) const {
-    return args_.matrices.data() + weights_.at(key).offset;
+  const T* matrix(const std::string& key) const { return args_.matrices + weights_.at(key).offset; }
+  /// Those of the layer.
+  const T* of_layer(const char* name) const { return matrix(weights_.layer(layer_) + name); }
+  std::span<const float> others(const char* name) const {
+    const weight_tensor& found = weights_.at(weights_.layer(layer_) + name);
+    return {args_.others + found.offset, static_cast<std::size_t>(found.count())};
   }
-  const float* other(const std::string& key) const {
-    return args_.others.data() + weights_.at(key).offset;
+  const float* other(const char* name) const { return others(name).data(); }
+  std::span<float> recurrent(std::string_view name) const {
+    const state_tensor* const found = states_.find(layer_, name);
+    if (found == nullptr || args_.recurrent == nullptr) return {};
+    return {args_.recurrent + found->offset, static_cast<std::size_t>(on_.batch * found->elements)};
+  }
+  T* cached(std::string_view name) const {
+    return args_.cached == nullptr ? nullptr : args_.cached + states_.find(layer_, name)->offset;
   }
 
-  const model_prefill_args<T>& args_;
+  const forward_args<T>& args_;
   const model_configuration& model_;
   const weight_table& weights_;
+  state_table states_;
   sequences on_;
   std::int64_t tokens_, stride_;
   workspace_plan plan_;
   float* residual_;
-  T *normed_, *wide_, *narrow_, *third_, *low_, *last_;
+  T *normed_, *wide_, *narrow_, *third_, *low_;
   cuda_stream stream_;
+  std::int64_t layer_ = 0;       ///< the one that runs
+  std::vector<token_set> kept_;  ///< tokens whose residual stream is wanted behind its mixer
 };
 
-/// Why the model's mixers or products cannot run; empty: they can.
+/// Why a model's mixers or products cannot run; empty: they can.
 template <class T>
-unsupported_reason cannot_forward(const model_prefill_problem& problem) {
-  validate(problem);
-  if (unsupported_reason reason = products_unavailable<T>()) return reason;
-  unsupported_reason reason;
-  for (const mixer_kind mixer : problem.model->mixers) {
-    for_each_operation(*problem.model, mixer, {problem.batch, problem.seqlen},
-                       [&]<class Op>(const typename Op::problem& of_mixer) {
-                         const auto choice = choose_mixer<Op, T>(of_mixer);
-                         if (choice.chosen != nullptr || reason) return;
-                         reason = std::string(Op::name) + ": " + choice.reason;
-                       });
+unsupported_reason cannot_forward(const model_configuration& model, const sequences& on) {
+  unsupported_reason reason = products_unavailable<T>();
+  for (const mixer_kind mixer : model.mixers) {
+    for_each_operation(model, mixer, on, [&]<class Op>(const typename Op::problem& of_mixer) {
+      const auto choice = choose_mixer<Op, T>(of_mixer);
+      if (choice.chosen != nullptr || reason) return;
+      reason = std::string(Op::name) + ": " + choice.reason;
+    });
   }
   return reason;
 }
 
-/// What the products execute, the early token's head too, and the mixers.
+/// What the mixers execute.
 template <class T>
-double executed_forward_flops(const model_prefill_problem& problem) {
-  double flops = product_flops(problem) + head_flops(problem);
-  for (const mixer_kind mixer : problem.model->mixers) {
-    for_each_operation(*problem.model, mixer, {problem.batch, problem.seqlen},
-                       [&]<class Op>(const typename Op::problem& of_mixer) {
-                         flops += mixer_for<Op, T>(of_mixer).executed_flops(of_mixer);
-                       });
+double executed_mixer_flops(const model_configuration& model, const sequences& on) {
+  double flops = 0;
+  for (const mixer_kind mixer : model.mixers) {
+    for_each_operation(model, mixer, on, [&]<class Op>(const typename Op::problem& of_mixer) {
+      flops += mixer_for<Op, T>(of_mixer).executed_flops(of_mixer);
+    });
   }
   return flops;
-}
-
-template <class T>
-void run_forward(const model_prefill_args<T>& args, cuda_stream stream) {
-  validate(args.problem);
-  const workspace_plan plan = plan_workspace<T>(args.problem);
-  validate(args, plan.bytes);
-  forward_pass<T>(args, plan, stream).run();
-}
-
-/// Called model_prefill/forward: the products and mixers of this project, layer after layer.
-template <class T, class Run>
-implementation<model_prefill> forward_implementation(std::string_view summary, double tolerance,
-                                                     Run* run) {
-  return {
-      .name = "forward",
-      .summary = summary,
-      .role = implementation_role::ours,
-      .tolerance = tolerance,
-      .unsupported = cannot_forward<T>,
-      .workspace_bytes = [](const model_prefill_problem& p) { return plan_workspace<T>(p).bytes; },
-      .executed_flops = executed_forward_flops<T>,
-      .run = run};
 }
 
 }  // namespace based::models

@@ -16,7 +16,10 @@
 
 #include "kernels/core/operation.h"
 #include "kernels/models/configuration.h"
+#include "kernels/models/sequences.h"
+#include "kernels/models/states.h"
 #include "kernels/models/weights.h"
+#include "kernels/models/work.h"
 
 namespace based {
 
@@ -24,10 +27,14 @@ struct model_prefill_problem {
   const models::model_configuration* model = &models::model_named("tiny-based");
   std::int64_t batch = 1;
   std::int64_t seqlen = 1;
+  /// Not 0: the states that the tokens leave are wanted, and caches of softmax attention have so
+  /// many slots (states.h).
+  std::int64_t slots = 0;
 
   /// The token whose logits are wanted beside the last one's.
   std::int64_t early_token() const { return std::min<std::int64_t>(seqlen - 1, 6); }
   std::int64_t tokens() const { return batch * seqlen; }
+  models::sequences on() const { return {batch, seqlen, slots > 0, false}; }
 };
 
 /// T is float on the CPU, bf16 on CUDA; tensors are on the implementation's device.
@@ -42,6 +49,9 @@ struct model_prefill_args {
   std::span<float> early_logits;  ///< [B, vocabulary], of the token early_token()
   void* workspace = nullptr;
   std::size_t workspace_bytes = 0;
+  /// Where states are wanted, as state_table(model, batch, slots) has them.
+  std::span<float> recurrent = {};
+  std::span<T> cached = {};
 };
 
 /// The operation's one description (operation.h).
@@ -62,17 +72,15 @@ struct model_prefill {
             .matrices = tensors.elements<const T>("matrices"),
             .others = tensors.elements<const float>("others"),
             .logits = tensors.elements<float>("logits"),
-            .early_logits = tensors.elements<float>("early_logits")};
+            .early_logits = tensors.elements<float>("early_logits"),
+            .recurrent = tensors.elements<float>("recurrent"),
+            .cached = tensors.elements<T>("cached")};
   }
 
   static void arrange(const problem& p, tensor_access& tensors);
   static verification compare(const problem& p, const tensor_access& tensors,
                               const sampling& sampled);
 };
-
-/// FLOPs of the products of all layers, and of the head on one token of each sequence.
-double product_flops(const model_prefill_problem& problem);
-double head_flops(const model_prefill_problem& problem);
 
 /// As validate() of prefill.h. The ids are not looked at: they are on the device.
 template <class T>

@@ -35,6 +35,7 @@ struct product_args {
   /// `accumulates`.
   activation<T> y = {};
   float* sum = nullptr;
+  std::int64_t sum_stride = 0;  ///< elements from one token's to the next
   bool accumulates = false;
   const float* bias = nullptr;  ///< [outputs], of a sum; null: none
 };

@@ -35,7 +35,7 @@ void multiply_tokens(const product_args<float>& args, std::int64_t first) {
         *element(args.y, first + t, o) = value;
         continue;
       }
-      float& sum = args.sum[(first + t) * args.outputs + o];
+      float& sum = args.sum[(first + t) * args.sum_stride + o];
       sum = value + (args.accumulates ? sum : 0) + (args.bias == nullptr ? 0 : args.bias[o]);
     }
   }

@@ -137,13 +137,13 @@ prepared_product prepare(const cublaslt& lt, cublasLtHandle_t handle,
                          const product_args<bf16>& args) {
   cublasLtMatmulDesc_t made = nullptr;
   check(lt.create_operation(&made, CUBLAS_COMPUTE_32F, CUDA_R_32F), "describing a product");
-  prepared_product product = {{made, lt.destroy_operation},
-                              layout(lt, CUDA_R_16BF, args.inputs, args.outputs, args.inputs),
-                              layout(lt, args.x, args.tokens, args.inputs),
-                              args.sum != nullptr
-                                  ? layout(lt, CUDA_R_32F, args.outputs, args.tokens, args.outputs)
-                                  : layout(lt, args.y, args.tokens, args.outputs),
-                              {}};
+  prepared_product product = {
+      {made, lt.destroy_operation},
+      layout(lt, CUDA_R_16BF, args.inputs, args.outputs, args.inputs),
+      layout(lt, args.x, args.tokens, args.inputs),
+      args.sum != nullptr ? layout(lt, CUDA_R_32F, args.outputs, args.tokens, args.sum_stride)
+                          : layout(lt, args.y, args.tokens, args.outputs),
+      {}};
   const auto set = [&](cublasLtMatmulDescAttributes_t attribute, const auto& value) {
     check(lt.set_operation(made, attribute, &value, sizeof value), "describing a product");
   };
@@ -198,7 +198,7 @@ product_key key_of(int device, const product_args<bf16>& args) {
           args.inputs,
           args.outputs,
           args.x.stride,
-          args.y.stride,
+          args.sum != nullptr ? args.sum_stride : args.y.stride,
           args.x.order == activation_order::token_major,
           is_token_major(args),
           args.sum != nullptr,

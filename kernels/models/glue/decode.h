@@ -32,7 +32,8 @@ void fill_cache(const fill_cache_args<T>& args, cuda_stream stream);
 /// and value go to slot position mod slots, and its query sees the min(position + 1, slots) slots
 /// that are filled. So a window of W keys, the token's own included, is a cache of W slots, and a
 /// whole context is one of as many slots as it may grow to. Queries and keys turn by the token's
-/// position as in rotate_args; scores are scaled by 1/sqrt(head_dim).
+/// position as in rotate_args; scores are scaled by 1/sqrt(head_dim). Where a position is negative
+/// the output is NaN, and the cache stays as it is.
 template <class T>
 struct cached_attention_args {
   const T* qkv;  ///< [batch, 3 heads head_dim]: queries, keys, values

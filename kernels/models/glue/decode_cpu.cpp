@@ -106,6 +106,11 @@ void attend(const cached_attention_args<float>& args, std::int64_t b, std::int64
   const std::int64_t width = args.heads * dim;
   const std::int32_t position = args.position[b];
   const float* const q = args.qkv + b * 3 * width + h * dim;
+  float* const out = args.out + b * width + h * dim;
+  if (position < 0) {
+    std::fill_n(out, dim, std::numeric_limits<float>::quiet_NaN());
+    return;
+  }
   const std::int64_t cache = (b * args.heads + h) * args.slots * dim;
   float* const keys = args.k_cache + cache;
   float* const values = args.v_cache + cache;
@@ -126,7 +131,6 @@ void attend(const cached_attention_args<float>& args, std::int64_t b, std::int64
   }
   const float maximum = *std::ranges::max_element(weights);
   float sum = 0;
-  float* const out = args.out + b * width + h * dim;
   std::fill_n(out, dim, 0.0f);
   for (std::size_t j = 0; j < weights.size(); ++j) {
     const float weight = std::exp(weights[j] - maximum);
