@@ -24,11 +24,13 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <vector>
 
 #include "kernels/core/nvtx.h"
 #include "kernels/models/glue.h"
 #include "kernels/models/glue/decode.h"
+#include "kernels/models/glue/step_product.h"
 #include "kernels/models/mixers.h"
 #include "kernels/models/products.h"
 #include "kernels/models/states.h"
@@ -49,6 +51,7 @@ struct forward_args {
   float* recurrent = nullptr;
   T* cached = nullptr;
   const std::int32_t* positions = nullptr;  ///< [batch], of a step's tokens, from 0
+  bool has_step_products = false;           ///< step_product() runs on this device
   std::byte* workspace;
 };
 
@@ -146,7 +149,7 @@ class forward_pass {
       const bool is_last = layer_ + 1 == model_.layers();
       const bool has_mlp = model_.mlp_inner > 0;
       kept_ = {all_tokens()};
-      normalize_tokens(has_mlp ? "norm1.weight" : "norm.weight", all_tokens());
+      norm_ = other(has_mlp ? "norm1.weight" : "norm.weight");
       if (is_last) {
         kept_.clear();
         for (const std::int64_t token : std::set<std::int64_t>(wanted)) {
@@ -162,8 +165,14 @@ class forward_pass {
 
   /// The logits [batch, vocabulary] behind a token of each sequence.
   void head(std::int64_t token, float* logits) {
-    normalize_rows(args_.others + weights_.at(weights_.final_norm()).offset,
-                   of_each_sequence(token));
+    norm_ = args_.others + weights_.at(weights_.final_norm()).offset;
+    if (in_few_rows()) {
+      step_product_args step = read_stream(matrix(weights_.embedding()), model_.vocabulary);
+      step.output = product_output::logits;
+      step.sums = logits;
+      return multiply_few_rows(step);
+    }
+    normalize_rows(norm_, of_each_sequence(token));
     const nvtx_range range("products");
     multiply<T>({.tokens = on_.batch,
                  .inputs = model_.width,
@@ -218,7 +227,7 @@ class forward_pass {
     const std::int64_t heads = model_.heads, width = model_.width;
     const std::int64_t features = heads * feature_dim, all = 2 * features + width;
     // The three projections lie side by side: one product.
-    project("mixer.proj_q.weight", row(normed_, width), width, row(wide_, all), all);
+    project_stream("mixer.proj_q.weight", row(wide_, all), all);
     const auto q = heads_of(wide_, all, feature_dim);
     const auto k = heads_of(wide_ + features, all, feature_dim);
     const auto v = heads_of(wide_ + 2 * features, all, value_dim);
@@ -257,7 +266,7 @@ class forward_pass {
   void softmax_attention(mixer_kind mixer) {
     const std::int64_t width = model_.width;
     constexpr int dim = model_configuration::head_dim;
-    project("mixer.Wqkv.weight", row(normed_, width), width, row(wide_, 3 * width), 3 * width);
+    project_stream("mixer.Wqkv.weight", row(wide_, 3 * width), 3 * width);
     if (on_.continues) {
       const nvtx_range range("mixers");
       cached_attention<T>({.qkv = wide_,
@@ -325,7 +334,7 @@ class forward_pass {
     // Where the convolution has read x, there is room for the scan's output; but not between
     // tokens.
     const activation<T> y = on_.continues ? channels(third_ + tokens_ * inner, inner) : x;
-    project("mixer.in_proj.weight", row(normed_, model_.width), model_.width, xz, 2 * inner);
+    project_stream("mixer.in_proj.weight", xz, 2 * inner);
     if (on_.continues) {
       convolve(mixer_kind::mamba, x, u);
     } else {
@@ -370,7 +379,7 @@ class forward_pass {
     constexpr int dim = model_configuration::head_dim;
     T* const z = wide_;  // of a token: z, then x, B and C, then dt
     T* const y = third_;
-    project("mixer.in_proj.weight", row(normed_, model_.width), model_.width, row(wide_, all), all);
+    project_stream("mixer.in_proj.weight", row(wide_, all), all);
     convolve(mixer_kind::mamba2, row(wide_ + inner, all), row(narrow_, convolved));
     const auto x = heads_of(narrow_, convolved, dim);
     const auto dt = heads_of(wide_ + inner + convolved, all, 1);
@@ -430,11 +439,15 @@ class forward_pass {
   }
 
   void mlp(const token_set& tokens) {
-    const std::int64_t inner = model_.mlp_inner, width = model_.width;
-    normalize_tokens("norm2.weight", tokens);
-    project("mlp.fc1.weight", row(normed_, width), width, row(wide_, 2 * inner), 2 * inner,
-            tokens.count);
-    {
+    const std::int64_t inner = model_.mlp_inner;
+    norm_ = other("norm2.weight");
+    if (in_few_rows()) {
+      step_product_args step = read_stream("mlp.fc1.weight", 2 * inner);
+      step.output = product_output::swiglu;
+      step.out = as_bf16(narrow_);
+      multiply_few_rows(step);
+    } else {
+      project_stream("mlp.fc1.weight", row(wide_, 2 * inner), 2 * inner, tokens);
       const nvtx_range range("glue");
       swiglu<T>({wide_, tokens.count, inner, narrow_}, stream_);
     }
@@ -453,13 +466,23 @@ class forward_pass {
                   .out = normed_},
                  stream_);
   }
-  void normalize_tokens(const char* weight, const token_set& tokens) {
-    normalize_rows(other(weight), tokens);
-  }
 
-  /// y [tokens, outputs] = x [tokens, inputs] W^T.
+  /// y = x W^T of all tokens.
+  void project(const char* weight, activation<const T> x, std::int64_t inputs, activation<T> y,
+               std::int64_t outputs) {
+    project(weight, x, inputs, y, outputs, tokens_);
+  }
   void project(const char* weight, activation<const T> x, std::int64_t inputs, activation<T> y,
                std::int64_t outputs, std::int64_t tokens) {
+    if (in_few_rows() && x.stride == inputs) {
+      return multiply_few_rows({.batch = tokens,
+                                .inner = inputs,
+                                .outer = outputs,
+                                .x = as_bf16(x.data),
+                                .weight = as_bf16(of_layer(weight)),
+                                .output = product_output::activation,
+                                .out = as_bf16(y.data)});
+    }
     const nvtx_range range("products");
     multiply<T>({.tokens = tokens,
                  .inputs = inputs,
@@ -469,14 +492,35 @@ class forward_pass {
                  .y = y},
                 at<void>(plan_.product), stream_);
   }
-  void project(const char* weight, activation<const T> x, std::int64_t inputs, activation<T> y,
-               std::int64_t outputs) {
-    project(weight, x, inputs, y, outputs, tokens_);
+  /// As project(), x being the norm of the residual stream.
+  void project_stream(const char* weight, activation<T> y, std::int64_t outputs) {
+    project_stream(weight, y, outputs, all_tokens());
+  }
+  void project_stream(const char* weight, activation<T> y, std::int64_t outputs,
+                      const token_set& tokens) {
+    if (in_few_rows()) {
+      step_product_args step = read_stream(weight, outputs);
+      step.output = product_output::activation;
+      step.out = as_bf16(y.data);
+      return multiply_few_rows(step);
+    }
+    normalize_rows(norm_, tokens);
+    project(weight, row(normed_, model_.width), model_.width, y, outputs, tokens.count);
   }
 
   /// Adds x W^T + bias to those tokens of the residual stream, x having a row for each of them.
   void add_projection(const char* weight, activation<const T> x, std::int64_t inputs,
                       const float* bias, const token_set& tokens) {
+    if (in_few_rows()) {
+      return multiply_few_rows({.batch = on_.batch,
+                                .inner = inputs,
+                                .outer = model_.width,
+                                .x = as_bf16(x.data),
+                                .weight = as_bf16(of_layer(weight)),
+                                .bias = bias,
+                                .output = product_output::residual,
+                                .sums = residual_});
+    }
     const nvtx_range range("products");
     multiply<T>({.tokens = tokens.count,
                  .inputs = inputs,
@@ -500,6 +544,32 @@ class forward_pass {
       add_projection(weight, rows, inputs, bias, tokens);
     }
   }
+
+  // Steps of few sequences on CUDA: kernels that read a weight once, and norms within them.
+
+  bool in_few_rows() const {
+    return args_.has_step_products && on_.continues && on_.batch <= most_step_rows;
+  }
+  step_product_args read_stream(const char* weight, std::int64_t outputs) const {
+    return read_stream(of_layer(weight), outputs);
+  }
+  step_product_args read_stream(const T* weight, std::int64_t outputs) const {
+    return {.batch = on_.batch,
+            .inner = model_.width,
+            .outer = outputs,
+            .residual = residual_,
+            .norm_weight = norm_,
+            .eps = model_.eps,
+            .weight = as_bf16(weight),
+            .output = product_output::activation};
+  }
+  void multiply_few_rows(const step_product_args& step) const {
+    const nvtx_range range("products");
+    if constexpr (std::is_same_v<T, bf16>) step_product(step, stream_);
+  }
+  /// What it is where multiply_few_rows() does anything.
+  static const bf16* as_bf16(const T* data) { return reinterpret_cast<const bf16*>(data); }
+  static bf16* as_bf16(T* data) { return reinterpret_cast<bf16*>(data); }
 
   token_set all_tokens() const { return {0, 1, tokens_}; }
   token_set of_each_sequence(std::int64_t token) const { return {token, on_.seqlen, on_.batch}; }
@@ -572,6 +642,7 @@ class forward_pass {
   T *normed_, *wide_, *narrow_, *third_, *low_;
   cuda_stream stream_;
   std::int64_t layer_ = 0;       ///< the one that runs
+  const float* norm_ = nullptr;  ///< the weight of the norm through which the stream is read next
   std::vector<token_set> kept_;  ///< tokens whose residual stream is wanted behind its mixer
 };
 

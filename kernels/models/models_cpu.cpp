@@ -17,7 +17,7 @@ void decode(const model_decode_args<float>& args) {
   validate(args.problem);
   const workspace_plan plan = plan_of<float>(args.problem);
   validate(args, plan.bytes);
-  run_decode(args, plan, nullptr);
+  run_decode(args, plan, false, nullptr);
   choose_on_cpu(greedy(args));
 }
 

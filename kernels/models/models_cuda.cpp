@@ -2,6 +2,7 @@
 #include <cuda_runtime_api.h>
 
 #include "kernels/core/cuda_check.h"
+#include "kernels/core/device_attribute.h"
 #include "kernels/models/run.h"
 
 namespace based::models {
@@ -25,7 +26,9 @@ void decode(const model_decode_args<bf16>& args, cuda_stream stream) {
   validate(args, plan.bytes);
   BASED_CUDA(cudaMemsetAsync(static_cast<std::byte*>(args.workspace) + plan.cache, 0,
                              plan.product - plan.cache, stream));
-  run_decode(args, plan, stream);
+  constexpr int hopper = 9;
+  const bool has_step_products = current_card().major >= hopper;
+  run_decode(args, plan, has_step_products, stream);
   choose(greedy(args), stream);
 }
 

@@ -42,7 +42,8 @@ void run_prefill(const model_prefill_args<T>& args, cuda_stream stream) {
 
 /// Without the choice of the next token.
 template <class T>
-void run_decode(const model_decode_args<T>& args, const workspace_plan& plan, cuda_stream stream) {
+void run_decode(const model_decode_args<T>& args, const workspace_plan& plan,
+                bool has_step_products, cuda_stream stream) {
   const model_decode_problem& p = args.problem;
   const forward_args<T> given = {.model = *p.model,
                                  .on = p.on(),
@@ -53,6 +54,7 @@ void run_decode(const model_decode_args<T>& args, const workspace_plan& plan, cu
                                  .recurrent = args.recurrent.data(),
                                  .cached = args.cached.data(),
                                  .positions = args.positions.data(),
+                                 .has_step_products = has_step_products,
                                  .workspace = static_cast<std::byte*>(args.workspace)};
   forward_pass<T> pass(given, plan, stream);
   pass.run_layers({0});
