@@ -15,8 +15,8 @@ struct cache_pieces {
 
   cache_pieces(std::int64_t batch, std::int64_t heads_of_one, int head_dim, std::int64_t slots)
       : heads(batch * heads_of_one) {
-    constexpr std::int64_t enough_blocks = 512;  // on a large GPU
-    constexpr std::int64_t most = 32;            // so that merging them stays short
+    constexpr std::int64_t enough_blocks = 1024;  // on a large GPU
+    constexpr std::int64_t most = 32;             // so that merging them stays short
     const std::int64_t steps = (slots * head_dim + step_elements - 1) / step_elements;
     count =
         static_cast<int>(std::clamp<std::int64_t>(enough_blocks / heads, 1, std::min(steps, most)));
@@ -29,7 +29,7 @@ struct cache_pieces {
     partial_bytes = rounded(heads * count * (head_dim + 2) * std::int64_t{sizeof(float)});
   }
 
-  static constexpr std::int64_t step_elements = 10240;  // of K that a block reads at a time
+  static constexpr std::int64_t step_elements = 4096;  // of K that a block reads at a time
 };
 
 }  // namespace based::models

@@ -30,10 +30,9 @@
 namespace based::models {
 namespace {
 
-constexpr int threads = 256;
+constexpr int threads = 128;
 constexpr int warps = threads / warp_size;
-// Whose words are on their way together: with 5 a block of 160 rows has a window of 129 at once.
-constexpr int rows_per_thread = 5;
+constexpr int rows_per_thread = 4;  // whose words are on their way together
 
 template <int Dim>
 inline constexpr int lanes_per_row = Dim / unit;

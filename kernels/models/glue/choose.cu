@@ -41,7 +41,6 @@ __device__ std::uint64_t candidate(std::uint32_t rank, int id) {
 template <class Use>
 __device__ void each_logit(const float* row, int vocabulary, Use use) {
   const int whole = vocabulary / unit * unit;
-#pragma unroll 4  // so that as many words are on their way
   for (int first = static_cast<int>(threadIdx.x) * unit; first < whole; first += threads * unit) {
     float logit[unit];
     load_unit(row + first, logit);

@@ -36,7 +36,7 @@ struct step_product_args {
   bf16* state = nullptr;               ///< [batch, 2, outer / 2], the latest last
 };
 
-inline constexpr std::int64_t most_step_rows = 16, most_step_columns = 5632;
+inline constexpr std::int64_t most_step_rows = 16;
 
 /// A norm goes with every output but residual, and x with activation and residual; other pairs, and
 /// sizes that are not taken, throw invalid_argument. Reads the weight while what is before it on
