@@ -13,6 +13,7 @@
 #include "kernels/models/glue.h"
 #include "kernels/models/glue/rotation.cuh"
 #include "kernels/models/glue/word.cuh"
+#include "kernels/ptx/bf16x2.cuh"
 #include "kernels/tile/silu.cuh"
 
 namespace based::models {
@@ -36,28 +37,28 @@ launch_shape shape_for(std::int64_t rows, std::int64_t words) {
   return {blocks_for((rows + together - 1) / together * words, threads), threads};
 }
 
+/// Words are here 16 bytes of the residual, half as many of the table.
 __global__ __launch_bounds__(threads) void embed_kernel(
     const __grid_constant__ embed_args<bf16> p) {
-  const place own = own_place(p.tokens, p.width / unit);
-  uint4 word[together];
+  const place own = own_place(p.tokens, p.width / vector16<float>);
+  const std::int64_t column = own.column * vector16<float>;
+  uint2 word[together];
   bool known[together];
 #pragma unroll
   for (int i = 0; i < together; ++i) {
     if (own.first + i >= own.end) break;
     const std::int32_t id = p.ids[own.first + i];
     known[i] = id >= 0 && id < p.vocabulary;
-    if (known[i]) word[i] = load_word(p.table + id * p.width + own.column * unit);
+    if (known[i]) word[i] = *reinterpret_cast<const uint2*>(p.table + id * p.width + column);
   }
 #pragma unroll
   for (int i = 0; i < together; ++i) {
     if (own.first + i >= own.end) break;
-    float value[unit];
-    unpack(word[i], value);
-#pragma unroll
-    for (float& each : value) {
-      if (!known[i]) each = std::numeric_limits<float>::quiet_NaN();
-    }
-    store_unit(p.residual + (own.first + i) * p.width + own.column * unit, value);
+    const float nan = std::numeric_limits<float>::quiet_NaN();
+    const float4 value = {ptx::low_half(word[i].x), ptx::high_half(word[i].x),
+                          ptx::low_half(word[i].y), ptx::high_half(word[i].y)};
+    *reinterpret_cast<float4*>(p.residual + (own.first + i) * p.width + column) =
+        known[i] ? value : float4{nan, nan, nan, nan};
   }
 }
 
@@ -133,7 +134,7 @@ __global__ __launch_bounds__(threads) void rotate_kernel(const __grid_constant__
 
 template <>
 void embed<bf16>(const embed_args<bf16>& args, cuda_stream stream) {
-  launch_kernel(embed_kernel, shape_for(args.tokens, args.width / unit), stream, args);
+  launch_kernel(embed_kernel, shape_for(args.tokens, args.width / vector16<float>), stream, args);
 }
 
 template <>

@@ -19,11 +19,6 @@ __device__ inline void load_unit(const float* from, float (&to)[unit]) {
   to[0] = left.x, to[1] = left.y, to[2] = left.z, to[3] = left.w;
   to[4] = right.x, to[5] = right.y, to[6] = right.z, to[7] = right.w;
 }
-/// Called by: one thread
-__device__ inline void store_unit(float* to, const float (&from)[unit]) {
-  *reinterpret_cast<float4*>(to) = {from[0], from[1], from[2], from[3]};
-  *reinterpret_cast<float4*>(to + 4) = {from[4], from[5], from[6], from[7]};
-}
 
 /// The grid in which each block has as many of the items.
 inline unsigned blocks_for(std::int64_t items, std::int64_t of_block) {

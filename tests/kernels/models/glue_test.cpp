@@ -131,12 +131,10 @@ class glue_of_a_step : public glue_test<T> {};
 
 #ifdef BASED_HAS_CUDA
 using both_devices = ::testing::Types<float, bf16>;
-using product_devices = ::testing::Types<bf16>;
 #else
 using both_devices = ::testing::Types<float>;
-using product_devices = ::testing::Types<float>;
 #endif
-TYPED_TEST_SUITE(glue_between_products, product_devices);
+TYPED_TEST_SUITE(glue_between_products, both_devices);
 TYPED_TEST_SUITE(glue_of_a_step, both_devices);
 
 const std::vector<std::int64_t> ragged_rows = {1, 63, 65, 1000};
@@ -215,8 +213,9 @@ TYPED_TEST(glue_between_products, normalizes_rows_of_the_residual_stream) {
     EXPECT_EQ(device_x.read(), x);
   };
   for (const std::int64_t width : {8, 24, 64, 1000, 1024, 2048, 8192}) {
-    for (const std::int64_t rows : ragged_rows) check(rows, width, width, 1);
+    for (const std::int64_t rows : {1, 65}) check(rows, width, width, 1);
   }
+  for (const std::int64_t rows : ragged_rows) check(rows, 1024, 1024, 1);
   check(65, 1024, 5 * 1024, 1);  // the last tokens of sequences
   // More rows than which threads have four words each.
   for (const std::int64_t width : {64, 1024, 1032, 2816}) check(4099, width, width, 1);
@@ -251,8 +250,9 @@ TYPED_TEST(glue_between_products, normalizes_rows_of_an_activation_in_place) {
   };
   for (const bool is_gated : {false, true}) {
     for (const std::int64_t width : {8, 64, 128, 2048, 4096}) {
-      for (const std::int64_t rows : ragged_rows) check(rows, width, is_gated, 1, 1);
+      for (const std::int64_t rows : {1, 65}) check(rows, width, is_gated, 1, 1);
     }
+    for (const std::int64_t rows : ragged_rows) check(rows, 2048, is_gated, 1, 1);
     check(5000, 64, is_gated, 1, 1);
     check(4099, 2048, is_gated, 1, 1);
     check(65, 2048, is_gated, 0x1p-40f, 1);
@@ -263,7 +263,7 @@ TYPED_TEST(glue_between_products, normalizes_rows_of_an_activation_in_place) {
 
 TYPED_TEST(glue_between_products, multiplies_by_silu) {
   for (const std::int64_t inner : {8, 2048, 2816}) {
-    for (const std::int64_t tokens : {1, 2, 3, 63, 65, 1000}) {
+    for (const std::int64_t tokens : {1, 2, 3, 63, 65, 258}) {
       for (const float factor : {0x1p-30f, 1.0f, 0x1p+10f, 0x1p+60f}) {
         SCOPED_TRACE(fmt::format("{} tokens of {}, times {}", tokens, inner, factor));
         const std::vector<float> x = scaled(normal_values(tokens * 2 * inner, 7), factor);
@@ -278,7 +278,9 @@ TYPED_TEST(glue_between_products, multiplies_by_silu) {
             expected.push_back(x[at] * silu(x[at + index(inner)]));
           }
         }
-        this->expect_near(out.floats(), expected, inner);
+        // Of gates that are far from 0 a short row may have closed ones only: nothing but what is
+        // too small for fp32.
+        this->expect_near(out.floats(), expected, factor > 1 ? tokens * inner : inner);
       }
     }
   }
@@ -338,7 +340,7 @@ TYPED_TEST(glue_between_products, convolves_and_gates) {
     for (const std::int64_t seqlen : {1, 2, 3, 63, 65, 1000}) check({3, seqlen, 40}, has_states);
     check({2, 333, 2048}, has_states);
     check({1, 4097, 8}, has_states);
-    check({4, 9001, 2048}, has_states);  // runs of 64 tokens
+    check({1, 4300, 2048}, has_states);  // enough for threads that have longer runs
   }
 }
 
@@ -768,6 +770,36 @@ TYPED_TEST(glue_of_a_step, attends_over_a_cache_that_it_fills) {
       this->expect_near(found.actual, found.expected, size.dim);
     }
   }
+}
+
+TYPED_TEST(glue_of_a_step, leaves_a_cache_alone_at_no_position) {
+  constexpr std::int64_t heads = 2, dim = 64, slots = 300;
+  const std::vector<std::int32_t> positions = {-1, -static_cast<std::int32_t>(slots),
+                                               std::numeric_limits<std::int32_t>::min()};
+  const auto batch = static_cast<std::int64_t>(positions.size());
+  const std::vector<float> cache = normal_values(batch * heads * slots * dim, 400);
+  auto k_cache = this->elements(cache), v_cache = this->elements(cache);
+  auto qkv = this->elements(normal_values(batch * 3 * heads * dim, 401));
+  auto out = this->elements(batch * heads * dim);
+  auto position = this->integers(positions);
+  array<std::byte> workspace(
+      this->device, std::vector<std::byte>(cached_attention_workspace(batch, heads, dim, slots)));
+  cached_attention<TypeParam>({.qkv = qkv.data(),
+                               .batch = batch,
+                               .heads = heads,
+                               .head_dim = dim,
+                               .rotated = 64,
+                               .base = 10000,
+                               .position = position.data(),
+                               .slots = slots,
+                               .k_cache = k_cache.data(),
+                               .v_cache = v_cache.data(),
+                               .out = out.data(),
+                               .workspace = workspace.data()},
+                              nullptr);
+  for (const float value : out.floats()) EXPECT_TRUE(std::isnan(value));
+  EXPECT_EQ(k_cache.floats(), cache);
+  EXPECT_EQ(v_cache.floats(), cache);
 }
 
 TYPED_TEST(glue_of_a_step, refuses_what_it_cannot_take) {
