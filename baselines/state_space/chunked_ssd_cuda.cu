@@ -8,6 +8,7 @@
 //
 // Heads are the fastest but for P, so that blocks that run together read the same b, c and
 // products.
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 
@@ -376,7 +377,8 @@ __global__ __launch_bounds__(product_threads, product_residents) void products_k
 
 // Pass 5: the outputs. A warp makes [32 x 64].
 
-constexpr int scan_threads = 128;
+constexpr int scan_rows = 32;  // a warp's
+constexpr int scan_threads = tile / scan_rows * warp_size;
 constexpr int scan_residents = 3;
 
 /// Products of tokens with a slice of keys, [128 x 32], in 16-byte words. Where words of even rows
@@ -459,7 +461,7 @@ __global__ __launch_bounds__(scan_threads, scan_residents) void scan_kernel(
     const __grid_constant__ kernel_params p, std::int64_t tiles) {
   extern __shared__ __align__(16) unsigned char dynamic_shared[];
   auto& shared = *reinterpret_cast<scan_storage*>(dynamic_shared);
-  constexpr int rows = 32, row_blocks = rows / 16;  // a warp's
+  constexpr int row_blocks = scan_rows / 16;
   const block_place at(p, tiles);
   const std::int64_t group = at.head / p.heads_a_group, first = at.tile * tile;
   const std::int64_t which = at.tile / tiles_a_chunk;
@@ -509,8 +511,8 @@ __global__ __launch_bounds__(scan_threads, scan_residents) void scan_kernel(
 
   const int lane = threadIdx.x % warp_size;
   const int g = lane / 4, t = lane % 4;  // as in ptx/mma.cuh
-  const int warp_row = threadIdx.x / warp_size * rows;
-  accumulators<rows, columns> y = {};  // [32 tokens x 64 of P]
+  const int warp_row = threadIdx.x / warp_size * scan_rows;
+  accumulators<scan_rows, columns> y = {};  // [32 tokens x 64 of P]
   for_slices(0, state_slices, slices, load, nothing_to_do, [&](int i) {
     const scan_stage& stage = shared.stage[i % stages];
 #pragma unroll
@@ -542,7 +544,7 @@ __global__ __launch_bounds__(scan_threads, scan_residents) void scan_kernel(
   for_slices(state_slices, slices, slices, load, nothing_to_do, [&](int i) {
     scan_stage& stage = shared.stage[i % stages];
     const int first_key = (i - state_slices) * slice;
-    const int last_row = row_in_chunk + warp_row + rows - 1;
+    const int last_row = row_in_chunk + warp_row + scan_rows - 1;
     if (first_key > last_row) return;  // not seen by this warp's tokens
 #pragma unroll
     for (int k = 0; k < slice; k += 16) {
@@ -661,30 +663,33 @@ void run(const ssd_args<bf16>& args, cuda_stream stream) {
                 stream, p, ceil_div(problem.seqlen, tile));
 }
 
-/// The matrix units' work: whole tiles of tokens, the diagonal's upper half included.
+/// The matrix units' work: whole tiles of tokens, whole slices; of the weights, for each warp's 32
+/// tokens, the slices that begin before their end.
 double executed_flops(const ssd_problem& problem) {
-  const std::int64_t full = problem.seqlen / tile, tiles = ceil_div(problem.seqlen, tile);
-  const auto keys = [](std::int64_t index, std::int64_t tokens) {  // of a tile of the scan
-    return ceil_div(index % tiles_a_chunk * tile + tokens, slice) * slice;
+  const auto key_pairs = [](std::int64_t tokens) {  // of a chunk's first `tokens`
+    double pairs = 0;
+    const std::int64_t rows = ceil_div(tokens, tile) * tile, keys = ceil_div(tokens, slice) * slice;
+    for (std::int64_t row = 0; row < rows; row += scan_rows) {
+      pairs += static_cast<double>(scan_rows * std::min(row + scan_rows, keys));
+    }
+    return pairs;
   };
-  const std::int64_t whole_chunks = full / tiles_a_chunk;
-  double pairs =
-      static_cast<double>(whole_chunks) * static_cast<double>(keys(0, tile) + keys(1, tile));
-  for (std::int64_t index = whole_chunks * tiles_a_chunk; index < tiles; ++index) {
-    pairs += static_cast<double>(
-        keys(index, std::min<std::int64_t>(tile, problem.seqlen - index * tile)));
-  }
-  const auto heads = static_cast<double>(problem.batch_heads());
+  const auto product_count = [](std::int64_t tokens) {
+    const auto tiles = static_cast<double>(ceil_div(tokens, tile));
+    return tiles * (tiles + 1) / 2;
+  };
+  const std::int64_t whole = problem.seqlen / chunk, rest = problem.seqlen % chunk;
+  const auto chunks = static_cast<double>(whole);
+  const double pairs = chunks * key_pairs(chunk) + key_pairs(rest);
+  const double products = chunks * product_count(chunk) + product_count(rest);
+
   const double state = 2.0 * problem.head_dim * problem.state_dim;
-  const double reads = static_cast<double>(tiles) * tile * state;
-  const double adds = static_cast<double>(ceil_div(problem.seqlen, slice)) * slice * state;
-  const double outputs = pairs * tile * 2.0 * problem.head_dim;
-  const std::int64_t products = whole_chunks * product_tiles + (tiles % tiles_a_chunk == 1 ? 1
-                                                                : tiles > whole_chunks * 2 ? 3
-                                                                                           : 0);
-  const double of_groups = static_cast<double>(problem.batch * problem.groups * products) * 2.0 *
+  const double reads = static_cast<double>(ceil_div(problem.seqlen, tile) * tile) * state;
+  const double adds = static_cast<double>(ceil_div(problem.seqlen, slice) * slice) * state;
+  const double outputs = pairs * 2.0 * problem.head_dim;
+  const double of_groups = static_cast<double>(problem.batch * problem.groups) * products * 2.0 *
                            tile * tile * problem.state_dim;
-  return heads * (reads + adds + outputs) + of_groups;
+  return static_cast<double>(problem.batch_heads()) * (reads + adds + outputs) + of_groups;
 }
 
 const registration<ssd> registered{
