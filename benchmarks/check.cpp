@@ -20,6 +20,7 @@
 #include "benchmarks/case_file.h"
 #include "benchmarks/harness/backend.h"
 #include "benchmarks/harness/empty_values.h"
+#include "benchmarks/harness/implementation_choice.h"
 #include "benchmarks/harness/rows.h"
 #include "kernels/core/error.h"
 
@@ -99,28 +100,17 @@ std::string place_of(std::size_t element, const tensor_spec& spec, sequence_orde
   return text;
 }
 
-/// An implementation in one of its variants ("": it chooses) and for one of its element types.
-struct tested_implementation {
-  const operation* op;
-  std::size_t index;
-  implementation_info info;
-  std::string_view variant;
-  element_type type;
-
-  std::unique_ptr<operation_case> solve(const axis_values& values) const {
-    return op->make_case(index, values, variant, type);
-  }
-  /// As in the lines that are printed.
-  std::string name() const {
-    std::string text = fmt::format("{}/{}", info.name, to_string(info.device));
-    if (!variant.empty()) text += fmt::format("/variant:{}", variant);
-    if (type != info.types.front()) text += fmt::format("/type:{}", to_string(type));
-    return text;
-  }
-};
+/// As in the lines that are printed.
+std::string name_of(const implementation_choice& tested) {
+  const implementation_info& info = tested.info;
+  std::string text = fmt::format("{}/{}", info.name, to_string(info.device));
+  if (!tested.variant.empty()) text += fmt::format("/variant:{}", tested.variant);
+  if (tested.type != info.types.front()) text += fmt::format("/type:{}", to_string(tested.type));
+  return text;
+}
 
 /// Why an implementation cannot make the runs of a part; empty: it can.
-unsupported_reason cannot_make(const tested_implementation& tested, const case_part& part,
+unsupported_reason cannot_make(const implementation_choice& tested, const case_part& part,
                                const case_file& given) {
   if (tested.info.packed_only && given.order != sequence_order::bhnd) {
     return "takes [B, H, N, D] without gaps alone";
@@ -181,7 +171,7 @@ struct judgement {
 };
 
 /// Runs one part of a case and compares each of its outputs.
-judgement judge(const tested_implementation& tested, backend& device, const case_file& given,
+judgement judge(const implementation_choice& tested, backend& device, const case_file& given,
                 const case_part& part) {
   std::map<std::string, std::vector<double>, std::less<>> sums;
   for (const case_run& each : part.runs) {
@@ -211,13 +201,13 @@ enum class outcome { pass, fail, skip };
 
 /// Runs one implementation and prints its line. The first part of a case decides whether it is
 /// skipped; another part that it cannot run is named as not checked.
-outcome check(const tested_implementation& tested, backend& device, const case_file& given) {
+outcome check(const implementation_choice& tested, backend& device, const case_file& given) {
   bool good = true;
   std::string text;
   for (const case_part& part : given.parts) {
     if (const unsupported_reason reason = cannot_make(tested, part, given)) {
       if (&part == &given.parts.front()) {
-        fmt::print("{:<32} SKIP  {}\n", tested.name(), *reason);
+        fmt::print("{:<32} SKIP  {}\n", name_of(tested), *reason);
         return outcome::skip;
       }
       text += fmt::format("; {} not checked: {}", part.expected.begin()->first, *reason);
@@ -227,7 +217,7 @@ outcome check(const tested_implementation& tested, backend& device, const case_f
     good &= made.good;
     text += made.text;
   }
-  fmt::print("{:<32} {}  {}\n", tested.name(), good ? "PASS" : "FAIL", text.substr(2));
+  fmt::print("{:<32} {}  {}\n", name_of(tested), good ? "PASS" : "FAIL", text.substr(2));
   return good ? outcome::pass : outcome::fail;
 }
 
@@ -240,24 +230,19 @@ struct check_options {
 
 /// What is to be checked: ordered by device, then name. Throws invalid_argument where there is
 /// nothing.
-std::vector<tested_implementation> selected(const check_options& options,
+std::vector<implementation_choice> selected(const check_options& options,
                                             std::string_view operation) {
   const auto& op = operation_named(operation);
-  const std::vector<implementation_info> all = op.implementations();
-  std::vector<tested_implementation> chosen;
+  std::vector<implementation_choice> chosen;
   std::set<std::string_view> known;
-  for (std::size_t i = 0; i < all.size(); ++i) {
-    const implementation_info& info = all[i];
-    if (options.device != "all" && options.device != to_string(info.device)) continue;
-    known.insert(info.name);
-    if (!options.implementation.empty() && options.implementation != info.name) continue;
-    std::vector<std::string_view> variants = {""};
-    variants.insert(variants.end(), info.variants.begin(), info.variants.end());
-    for (const std::string_view variant : variants) {
-      for (const element_type type : info.types) chosen.push_back({&op, i, info, variant, type});
+  for (const implementation_choice& each : choices_of(op)) {
+    if (options.device != "all" && options.device != to_string(each.info.device)) continue;
+    known.insert(each.info.name);
+    if (options.implementation.empty() || options.implementation == each.info.name) {
+      chosen.push_back(each);
     }
   }
-  std::ranges::stable_sort(chosen, {}, [](const tested_implementation& each) {
+  std::ranges::stable_sort(chosen, {}, [](const implementation_choice& each) {
     return std::pair(each.info.device, each.info.name);
   });
   if (!chosen.empty()) return chosen;
@@ -282,14 +267,14 @@ int check_all(const check_options& options) {
   const case_file given = read_case(options.path, options.headerless);
   int passed = 0, failed = 0;
   std::map<device_kind, std::variant<std::unique_ptr<backend>, std::string>> backends;
-  for (const tested_implementation& tested : selected(options, given.operation)) {
+  for (const implementation_choice& tested : selected(options, given.operation)) {
     const device_kind kind = tested.info.device;
     if (backends.count(kind) == 0) {
       backends.emplace(kind, make_backend(kind, options.device == to_string(kind)));
     }
     auto& device = backends.at(kind);
     if (const auto* lost = std::get_if<std::string>(&device)) {
-      fmt::print("{:<32} SKIP  {}\n", tested.name(), *lost);
+      fmt::print("{:<32} SKIP  {}\n", name_of(tested), *lost);
       continue;
     }
     backend& running = *std::get<std::unique_ptr<backend>>(device);
@@ -298,7 +283,7 @@ int check_all(const check_options& options) {
       passed += result == outcome::pass;
       failed += result == outcome::fail;
     } catch (const std::exception& error) {
-      fmt::print("{:<32} FAIL  {}\n", tested.name(), error.what());
+      fmt::print("{:<32} FAIL  {}\n", name_of(tested), error.what());
       ++failed;
       if (auto lost = running.lost()) device = std::move(*lost);
     }

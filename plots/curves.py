@@ -96,7 +96,7 @@ class Curves:
             return wanted, counts[values], values
 
         fixed = dict(zip(kept, max(counts, key=rank), strict=True))
-        return _at(rows, fixed, self.over), fixed
+        return self._at(rows, fixed), fixed
 
     def _members(self, group: Group, rows: pd.DataFrame, fixed: dict) -> list[Member]:
         members = []
@@ -111,7 +111,7 @@ class Curves:
         theirs = theirs[theirs["operation"].isin(self.operations)]
         theirs = theirs[theirs["policy"].isin(["", group.policy])]
         theirs = theirs[theirs["over"].isin(["", self.over])]
-        theirs = _at(theirs, fixed, self.over)
+        theirs = self._at(theirs, fixed)
         theirs = theirs[theirs[self.over].between(rows[self.over].min(), rows[self.over].max())]
         for named, of_name in theirs.groupby(["operation", "implementation"]):
             if named in live:
@@ -147,6 +147,18 @@ class Curves:
             rows=drawn,
             lost=None if lost.empty else lost.iloc[0],
         )
+
+    def _at(self, rows: pd.DataFrame, fixed: dict) -> pd.DataFrame:
+        """Rows at these sizes that have the one varied and no other. An operation that stands
+        beside the first may lack one of them, as a scan over channels has no heads."""
+        chosen = rows[self.over].notna()
+        beside = rows["operation"].ne(self.operations[0])
+        for name in SHAPE:
+            if name in fixed:
+                chosen &= rows[name].eq(fixed[name]) | (rows[name].isna() & beside)
+            elif name != self.over:
+                chosen &= rows[name].isna()
+        return rows[chosen]
 
     def _defaults(self, members: list[Member], group: Group) -> list[Member]:
         """A family's fastest member, of each card; at most eight, the fastest. All where they are
@@ -428,17 +440,6 @@ def _distinct(members: list[Member], shortest: int) -> dict[str, str]:
             if [m.names[level] for m in members].count(found[member.key]) == 1:
                 break
     return found
-
-
-def _at(rows: pd.DataFrame, fixed: dict, over: str) -> pd.DataFrame:
-    """Rows at these sizes, that have the one varied and no other."""
-    chosen = rows[over].notna()
-    for name in SHAPE:
-        if name in fixed:
-            chosen &= rows[name].eq(fixed[name])
-        elif name != over:
-            chosen &= rows[name].isna()
-    return rows[chosen]
 
 
 def _distance(row: pd.Series, group: Group) -> int:

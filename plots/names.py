@@ -16,6 +16,10 @@ _WORDS = {
     "based_sm80": ("for Ampere", ""),
     "forward_sm90": ("", ""),
     "forward_sm80": ("for Ampere", ""),
+    "fused_chunked": ("", ""),
+    "ssd_sm80": ("for Ampere", ""),
+    "register_scan": ("", ""),
+    "state_update": ("", ""),
     "expanded": ("expanded state", ""),
     "tile": ("the Based authors' kernel", ""),
     "naive": ("one operation after another", ""),
@@ -50,20 +54,29 @@ _OPERATIONS = {
     "sliding_window": "sliding window",
     "attention": "softmax attention",
     "selective_scan": "Mamba",
+    "selective_scan_decode": "Mamba",
     "ssd": "Mamba-2",
+    "ssd_decode": "Mamba-2",
+    "causal_conv": "causal convolution",
     "gla": "GLA",
 }
 _FUNCTIONS = _OPERATIONS | {"prefill": "Based", "decode": "Based"}
 _OTHER_FUNCTIONS = ("attention", "selective_scan", "ssd", "gla")
-_PARAMETERS = {"Dh": "heads of {}", "state": "{} state", "causal": "causal: {}"}
+_PARAMETERS = {
+    "Dh": "heads of {}",
+    "P": "heads of {}",
+    "S": "{} states a value",
+    "state": "{} state",
+    "causal": "causal: {}",
+}
 FUNCTION_ORDER = tuple(_OPERATIONS)
 BASED, ELSEWHERE, NAIVE = "Based", "Based elsewhere", "naive"
 # What stands beside Based with heads of 64 values and a state like its own; a row that tells one of
 # these otherwise computes something else.
 _COMPARABLE = {
     "attention": {"Dh": 64, "causal": 1},
-    "ssd": {"Dh": 64, "d_state": 256},
-    "selective_scan": {"d_state": 16},
+    "ssd": {"Dh": 64, "d_state": 256, "P": 64, "S": 256},
+    "selective_scan": {"d_inner": 2048, "d_state": 16},
 }
 _AS_MANY = {"Hkv": "H", "Nkv": "N"}  # keys and values of as many heads and tokens as queries
 _LONGEST = 60

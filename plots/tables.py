@@ -17,6 +17,7 @@ import pandas as pd
 
 from plots import names, style, summary
 from plots.files import UsageError
+from plots.mixers import MIXERS, rows_of, state_kib
 from plots.pairs import pairs
 from plots.published import DATA, PEERS
 from plots.results import Group, groups, load_all
@@ -36,6 +37,7 @@ _TEXTS = (
     "baseline",
     "original",
     "row",
+    "mixer",
     "on",
     "B, N",
     "state",
@@ -56,6 +58,8 @@ _ATTENTION = (
     (1, 256),
     (1, 131072),
 )
+# The shapes at which the mixers stand beside each other, the one that fills the card last.
+_MIXED = ((1, 8192), (16, 1024), (16, 8192))
 _PLAIN_ATTENTION = {"B", "H", "N", "Dh", "causal"}
 _ATTENTION_WORDS = {"W": "window", "Hkv": "key heads", "Nkv": "keys"}
 _FORMS = (
@@ -380,6 +384,32 @@ def attention_forms(measured: Measured) -> str:
     )
 
 
+def mixers(measured: Measured) -> str:
+    """Ours of each sequence mixer beside the fastest of its originals."""
+    header = ["mixer", "state of a sequence"]
+    for batch, length in _MIXED:
+        header += [f"B = {batch}, N = {length}", "its original"]
+    lines = []
+    for mixer in MIXERS:
+        rows = rows_of(measured.ours, mixer.prefill, mixer.sizes)
+        kib = state_kib(rows)
+        line = [mixer.name, "grows" if math.isnan(kib) else style.memory_text(kib / 1024)]
+        ours = None
+        for batch, length in _MIXED:
+            of_shape = _at(rows, {"B": batch, "N": length})
+            ours = _first(of_shape, of_shape["role"].eq("ours"))
+            line += [_time(ours), _time(_first(of_shape, of_shape["role"].eq("original")))]
+        if any(cell != _ABSENT for cell in line[2::2]):
+            lines.append([*line, _number(ours, "share", style.percent)])
+    return _with_notes(
+        grid((*header, "share of the roofline"), lines, _TEXTS),
+        "Prefill, µs, bf16, cold cache; the roofline's share at the last shape. Mamba-2: heads, "
+        "values a head, states a value. Based has 16 heads of 64 values and 153 states a value, "
+        "softmax attention 16 heads of 64, causal, Mamba 2048 channels of 16 states.",
+        _provenance(measured),
+    )
+
+
 def audit(measured: Measured) -> str:
     if measured.audit is None:
         return NOT_MEASURED
@@ -430,6 +460,7 @@ TABLES: dict[str, Callable[[Measured], str]] = {
     "options": options,
     "attention": attention,
     "attention forms": attention_forms,
+    "mixers": mixers,
     "audit": audit,
 }
 

@@ -7,10 +7,10 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
-#include <limits>
 
 #include "baselines/decode/decode.h"
 #include "kernels/core/cuda_check.h"
+#include "kernels/core/grid.h"
 #include "kernels/core/implementation.h"
 #include "kernels/core/warp_size.h"
 #include "kernels/ptx/cp_async.cuh"
@@ -151,9 +151,7 @@ void run(const decode_args<bf16>& args, cuda_stream stream) {
 unsupported_reason unsupported(const decode_problem& problem) {
   if (problem.layout != decode_layout::padded) return "takes the padded state";
   if (problem.state != state_type::bf16) return "keeps its state in bf16";
-  if (problem.batch_heads() > std::numeric_limits<std::int32_t>::max())
-    return "more than 2^31 heads";
-  return {};
+  return unsupported_grid(problem.batch_heads());
 }
 
 const registration<based_decode> registered{{

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <vector>
 
+#include "baselines/reference/activations.h"
 #include "baselines/reference/comparison.h"
 
 namespace based {
@@ -39,7 +40,7 @@ verification causal_conv::compare(const conv_problem& p, const tensor_access& te
         for (std::int64_t k = 0; k < p.taps; ++k) {
           sum += weight[static_cast<std::size_t>(k * dim + d)] * input(n - kept + k, d);
         }
-        y[at++] = p.silu ? sum / (1 + std::exp(-sum)) : sum;
+        y[at++] = p.silu ? reference::silu(sum) : sum;
       }
     }
     worst["y"].add_rows(tensors.get("y", b * p.seqlen * dim, p.seqlen * dim), y, part.rows,

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "baselines/reference/activations.h"
 #include "baselines/reference/comparison.h"
 #include "kernels/core/error.h"
 #include "kernels/state_space/selective_scan_decode.h"
@@ -19,13 +20,13 @@ void scan(const scan_channel& channel, std::span<double> x, std::span<double> y)
   for (std::size_t l = 0; l < tokens; ++l) {
     const double u = channel.u[l];
     double dt = channel.delta[l] + channel.bias;
-    if (options.softplus) dt = std::max(dt, 0.0) + std::log1p(std::exp(-std::abs(dt)));
+    if (options.softplus) dt = softplus(dt);
     double sum = channel.skip * u;
     for (std::size_t n = 0; n < states; ++n) {
       x[n] = std::exp(dt * channel.a[n]) * x[n] + dt * u * channel.b[n * tokens + l];
       sum += channel.c[n * tokens + l] * x[n];
     }
-    if (options.gate) sum *= channel.z[l] / (1 + std::exp(-static_cast<double>(channel.z[l])));
+    if (options.gate) sum *= silu(channel.z[l]);
     y[l] = sum;
   }
 }

@@ -8,21 +8,11 @@
 #include <numeric>
 #include <vector>
 
+#include "baselines/reference/activations.h"
 #include "baselines/reference/comparison.h"
 #include "kernels/core/error.h"
 
 namespace based::reference {
-namespace {
-
-double softplus(double x) {
-  return x > 0 ? x + std::log1p(std::exp(-x)) : std::log1p(std::exp(x));
-}
-
-double silu(double x) {
-  return x / (1 + std::exp(-x));
-}
-
-}  // namespace
 
 void ssd_steps(const ssd_head& head, std::span<double> steps) {
   for (std::size_t n = 0; n < steps.size(); ++n) {

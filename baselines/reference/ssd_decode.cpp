@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "baselines/reference/activations.h"
 #include "baselines/reference/comparison.h"
 
 namespace based::reference {
@@ -10,7 +11,7 @@ ssd_decode_result ssd_decode_step(const ssd_decode_problem& problem, const ssd_d
   const int rows = problem.head_dim, columns = problem.state_dim;
   double dt = head.dt;
   if (problem.bias) dt += head.dt_bias;
-  if (problem.softplus) dt = std::log1p(std::exp(dt));
+  if (problem.softplus) dt = softplus(dt);
   const double decay = std::exp(dt * head.a);
   ssd_decode_result result{
       .y = std::vector<double>(static_cast<std::size_t>(rows)),
@@ -23,7 +24,7 @@ ssd_decode_result ssd_decode_step(const ssd_decode_problem& problem, const ssd_d
       y += state * head.c[s];
     }
     if (problem.skip) y += static_cast<double>(head.d) * head.x[p];
-    if (problem.gate) y *= head.z[p] / (1 + std::exp(-static_cast<double>(head.z[p])));
+    if (problem.gate) y *= silu(head.z[p]);
   }
   return result;
 }

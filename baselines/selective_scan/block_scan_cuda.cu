@@ -10,10 +10,10 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
-#include <limits>
 
 #include "baselines/selective_scan/selective_scan.h"
 #include "kernels/core/cuda_check.h"
+#include "kernels/core/grid.h"
 #include "kernels/core/implementation.h"
 #include "kernels/core/vector16.cuh"
 #include "kernels/core/warp_size.h"
@@ -25,15 +25,11 @@ namespace {
 constexpr int items = 16;  // tokens of a thread
 constexpr float log2e = 1.44269504f;
 
-struct parameters {
-  sequence_view<const bf16> u, delta, b, c, z;
-  sequence_view<bf16> y;
-  const float *a, *d, *bias;  ///< d, bias: null without
+struct parameters : scan_kernel_operands {
   const float* initial_state;
   float* final_state;
   std::int64_t seqlen;
-  int d_inner, d_state, group_channels;
-  bool softplus, gate, aligned;
+  bool aligned;
 };
 
 /// x -> a x + b.
@@ -82,12 +78,6 @@ __device__ void store(bf16* row, std::int64_t token, std::int64_t end, bool alig
       reinterpret_cast<__nv_bfloat16*>(row)[token + i] = __float2bfloat16(values[i]);
     }
   }
-}
-
-/// As the original has it.
-/// Called by: one thread
-__device__ float softplus(float x) {
-  return x <= 20.0f ? log1pf(__expf(x)) : x;
 }
 
 /// What the threads before this one do, from the chunk's first token on; `total`: what all do.
@@ -201,27 +191,14 @@ void run(const selective_scan_args<bf16>& args, cuda_stream stream) {
     constexpr auto word = static_cast<std::int64_t>(vector16<bf16>);
     return view.batch_stride % word == 0 && view.head_stride % word == 0;
   };
-  const parameters p = {
-      .u = given.u,
-      .delta = given.delta,
-      .b = given.b,
-      .c = given.c,
-      .z = given.z,
-      .y = given.y,
-      .a = given.a.data(),
-      .d = problem.skip ? given.d.data() : nullptr,
-      .bias = problem.bias ? given.bias.data() : nullptr,
-      .initial_state = problem.initial_state ? args.initial_state.data() : nullptr,
-      .final_state = problem.final_state ? args.final_state.data() : nullptr,
-      .seqlen = problem.seqlen,
-      .d_inner = static_cast<int>(problem.d_inner),
-      .d_state = static_cast<int>(problem.d_state),
-      .group_channels = static_cast<int>(problem.group_channels()),
-      .softplus = problem.softplus,
-      .gate = problem.gate,
-      .aligned = is_aligned(given.u) && is_aligned(given.delta) && is_aligned(given.b) &&
-                 is_aligned(given.c) && is_aligned(given.y) &&
-                 (!problem.gate || is_aligned(given.z))};
+  const bool aligned = is_aligned(given.u) && is_aligned(given.delta) && is_aligned(given.b) &&
+                       is_aligned(given.c) && is_aligned(given.y) &&
+                       (!problem.gate || is_aligned(given.z));
+  const parameters p = {{problem, given},
+                        problem.initial_state ? args.initial_state.data() : nullptr,
+                        problem.final_state ? args.final_state.data() : nullptr,
+                        problem.seqlen,
+                        aligned};
   switch (threads_of(problem)) {
     case 32:
       return launch<32>(p, problem.rows(), stream);
@@ -234,8 +211,7 @@ void run(const selective_scan_args<bf16>& args, cuda_stream stream) {
 
 unsupported_reason unsupported(const selective_scan_problem& problem) {
   validate(problem);
-  if (problem.rows() > std::numeric_limits<std::int32_t>::max()) return "more than 2^31 channels";
-  return {};
+  return unsupported_grid(problem.rows());
 }
 
 double executed_flops(const selective_scan_problem& problem) {

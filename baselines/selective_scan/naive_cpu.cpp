@@ -12,10 +12,6 @@
 namespace based {
 namespace {
 
-float softplus(float x) {
-  return std::max(x, 0.0f) + std::log1p(std::exp(-std::abs(x)));
-}
-
 /// All tokens of a channel; x [d_state] is its state.
 void scan_channel(const scan_channels& p, const scan_operands<float>& given, std::int64_t batch,
                   std::int64_t channel, std::int64_t seqlen, float* x) {

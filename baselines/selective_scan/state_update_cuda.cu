@@ -9,10 +9,10 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
-#include <limits>
 
 #include "baselines/selective_scan/selective_scan.h"
 #include "kernels/core/cuda_check.h"
+#include "kernels/core/grid.h"
 #include "kernels/core/implementation.h"
 #include "kernels/core/warp_size.h"
 
@@ -23,13 +23,9 @@ constexpr int threads = 128;
 constexpr int channel_threads = 4;
 constexpr int tile_channels = threads / channel_threads;
 
-struct parameters {
-  sequence_view<const bf16> u, delta, b, c, z;
-  sequence_view<bf16> y;
-  const float *a, *d, *bias;  ///< d, bias: null without
+struct parameters : scan_kernel_operands {
   float* state;
-  int d_inner, d_state, group_channels, tiles;
-  bool softplus, gate;
+  int tiles;
 };
 
 /// Called by: one thread
@@ -50,7 +46,7 @@ __global__ void __launch_bounds__(threads)
   if (exists) {
     u = value(p.u, batch, channel);
     float dt = value(p.delta, batch, channel) + (p.bias != nullptr ? p.bias[channel] : 0.0f);
-    if (p.softplus) dt = dt <= 20.0f ? log1pf(__expf(dt)) : dt;
+    if (p.softplus) dt = softplus(dt);
     float* x = p.state + (batch * p.d_inner + channel) * p.d_state;
     const float* a = p.a + static_cast<std::int64_t>(channel) * p.d_state;
     const std::int64_t shared_row =
@@ -85,23 +81,8 @@ std::int64_t tiles_of(const selective_scan_decode_problem& problem) {
 void run(const selective_scan_decode_args<bf16>& args, cuda_stream stream) {
   validate(args, 0);
   const selective_scan_decode_problem& problem = args.problem;
-  const scan_operands<bf16>& given = args.operands;
-  const parameters p = {.u = given.u,
-                        .delta = given.delta,
-                        .b = given.b,
-                        .c = given.c,
-                        .z = given.z,
-                        .y = given.y,
-                        .a = given.a.data(),
-                        .d = problem.skip ? given.d.data() : nullptr,
-                        .bias = problem.bias ? given.bias.data() : nullptr,
-                        .state = args.state.data(),
-                        .d_inner = static_cast<int>(problem.d_inner),
-                        .d_state = static_cast<int>(problem.d_state),
-                        .group_channels = static_cast<int>(problem.group_channels()),
-                        .tiles = static_cast<int>(tiles_of(problem)),
-                        .softplus = problem.softplus,
-                        .gate = problem.gate};
+  const parameters p = {
+      {problem, args.operands}, args.state.data(), static_cast<int>(tiles_of(problem))};
   const auto blocks = static_cast<unsigned>(tiles_of(problem) * problem.batch);
   state_update_kernel<<<blocks, threads, 0, stream>>>(p);
   BASED_CUDA_LAUNCHED();
@@ -109,10 +90,7 @@ void run(const selective_scan_decode_args<bf16>& args, cuda_stream stream) {
 
 unsupported_reason unsupported(const selective_scan_decode_problem& problem) {
   validate(problem);
-  if (tiles_of(problem) * problem.batch > std::numeric_limits<std::int32_t>::max()) {
-    return "more than 2^31 blocks";
-  }
-  return {};
+  return unsupported_grid(tiles_of(problem) * problem.batch);
 }
 
 const registration<selective_scan_decode> registered{{

@@ -6,10 +6,10 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 
 #include "baselines/sliding_window/sliding_window.h"
 #include "kernels/core/cuda_check.h"
+#include "kernels/core/grid.h"
 #include "kernels/core/head_dims.h"
 #include "kernels/core/implementation.h"
 #include "kernels/core/vector16.cuh"
@@ -171,8 +171,7 @@ const registration<window_decode> registered{{
     .reimplements = {"torch_einsum"},
     .tolerance = naive_tolerance,
     .unsupported = [](const window_problem& problem) -> unsupported_reason {
-      if (problem.batch_heads() <= std::numeric_limits<std::int32_t>::max()) return {};
-      return "more than 2^31 heads";
+      return unsupported_grid(problem.batch_heads());
     },
     .workspace_bytes = workspace_bytes,
     .executed_flops =

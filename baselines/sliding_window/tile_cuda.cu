@@ -8,10 +8,9 @@
 
 #include <cfloat>
 #include <cstdint>
-#include <limits>
-#include <numbers>
 
 #include "baselines/sliding_window/sliding_window.h"
+#include "kernels/core/grid.h"
 #include "kernels/core/head_dims.h"
 #include "kernels/core/implementation.h"
 #include "kernels/core/launch.h"
@@ -26,18 +25,6 @@ namespace {
 constexpr int warps = 4;
 constexpr int threads = warps * warp_size;
 constexpr int vector = vector16<bf16>;
-
-struct tile_params {
-  sequence_view<const bf16> q, k, v;
-  sequence_view<bf16> o;
-  bf16* k_cache;
-  bf16* v_cache;
-  std::uint32_t heads;
-  int window;
-  int filled;
-  int appended;       ///< slot of the current token; -1: it is in the cache
-  float score_scale;  ///< scale * log2(e), for 2^x
-};
 
 /// `Slots` is the largest window that an instantiation takes.
 template <int Dim, int Slots>
@@ -54,7 +41,7 @@ struct tile_storage {
 /// Starts copying the ring of one (batch, head), empty slots as zeros, the current token's row from
 /// `current`.
 template <int Dim, int Slots>
-__device__ void stage(const bf16* ring, const bf16* current, const tile_params& params,
+__device__ void stage(const bf16* ring, const bf16* current, const window_params& params,
                       bf16 (&rows)[Slots][tile_storage<Dim, Slots>::row_length]) {
   constexpr int words_per_row = Dim / vector;
 #pragma unroll
@@ -67,7 +54,8 @@ __device__ void stage(const bf16* ring, const bf16* current, const tile_params& 
 }
 
 template <int Dim, int Slots>
-__global__ void __launch_bounds__(threads) tile_kernel(const __grid_constant__ tile_params params) {
+__global__ void __launch_bounds__(threads)
+    tile_kernel(const __grid_constant__ window_params params) {
   constexpr int rows_per_warp = Slots / warps;              // of K
   constexpr int lanes_per_row = warp_size / rows_per_warp;  // of K
   constexpr int columns_per_lane = Dim / lanes_per_row;     // of K
@@ -155,7 +143,7 @@ __global__ void __launch_bounds__(threads) tile_kernel(const __grid_constant__ t
 constexpr int largest_window = 128;
 
 template <int Dim, int Slots>
-void launch(const tile_params& params, std::int64_t blocks, cuda_stream stream) {
+void launch(const window_params& params, std::int64_t blocks, cuda_stream stream) {
   launch_kernel(tile_kernel<Dim, Slots>,
                 {.grid = static_cast<unsigned>(blocks),
                  .block = threads,
@@ -170,19 +158,7 @@ constexpr int slots_of(const window_problem& problem) {
 void run(const window_args<bf16>& args, cuda_stream stream) {
   validate(args, 0);
   const window_problem& problem = args.problem;
-  const tile_params params{
-      .q = args.q,
-      .k = args.k,
-      .v = args.v,
-      .o = args.o,
-      .k_cache = args.k_cache,
-      .v_cache = args.v_cache,
-      .heads = static_cast<std::uint32_t>(problem.heads),
-      .window = problem.window,
-      .filled = problem.filled(),
-      .appended = problem.append ? problem.slot() : -1,
-      .score_scale = problem.scale() * std::numbers::log2e_v<float>,
-  };
+  const window_params params(args);
   const std::int64_t blocks = problem.batch_heads();
   const bool small = slots_of(problem) == 64;
   with_head_dim(problem.head_dim, [&]<int Dim>() {
@@ -198,8 +174,7 @@ const registration<window_decode> registered{{
     .tolerance = tile_tolerance,
     .unsupported = [](const window_problem& problem) -> unsupported_reason {
       if (problem.window > largest_window) return "a window of more than 128";
-      if (problem.batch_heads() <= std::numeric_limits<std::int32_t>::max()) return {};
-      return "more than 2^31 heads";
+      return unsupported_grid(problem.batch_heads());
     },
     .executed_flops =
         [](const window_problem& problem) { return flops(problem, slots_of(problem)); },

@@ -78,11 +78,6 @@ struct block_place {
 
 constexpr int sum_warps = 4;
 
-/// Above 20 the identity, as fp32 has no digit for the difference.
-__device__ float softplus(float x) {
-  return x > 20.0f ? x : log1pf(__expf(x));
-}
-
 __global__ __launch_bounds__(sum_warps* warp_size) void sums_kernel(
     const __grid_constant__ kernel_params p, std::int64_t all_chunks) {
   constexpr int each = chunk / warp_size;  // consecutive tokens of a lane

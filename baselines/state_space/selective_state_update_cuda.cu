@@ -44,8 +44,7 @@ __global__ void __launch_bounds__(config<StateDim>::threads)
   unpack(load_word(word), state);
 
   const float x = to_float(args.x.token(batch, head, 0)[p]);
-  const float dt = problem.step_size(to_float(*args.dt.token(batch, head, 0)),
-                                     problem.bias ? args.dt_bias[head] : 0);
+  const float dt = args.step_size(batch, head);
   const float decay = expf(dt * args.a[head]);
   const bf16* const b = args.b.token(batch, problem.group_of(head), 0) + column;
   const bf16* const c = args.c.token(batch, problem.group_of(head), 0) + column;
@@ -69,9 +68,7 @@ __global__ void __launch_bounds__(config<StateDim>::threads)
     for (const float each : partial[row]) sum += each;
   }
   if (column > 0) return;
-  if (problem.skip) sum += x * args.d[head];
-  if (problem.gate) sum *= problem.gate_of(to_float(args.z.token(batch, head, 0)[p]));
-  args.y.token(batch, head, 0)[p] = to_bf16(sum);
+  args.y.token(batch, head, 0)[p] = to_bf16(args.output(batch, head, p, sum, x));
 }
 
 template <int StateDim>

@@ -27,10 +27,8 @@ void run(const ssd_decode_args<float>& args) {
   validate(args, 0);
   const ssd_decode_problem& problem = args.problem;
   for_each_row(args, [&](std::int64_t b, std::int64_t h, int p, float* row) {
-    const auto head = static_cast<std::size_t>(h);
-    const float dt =
-        problem.step_size(*args.dt.token(b, h, 0), problem.bias ? args.dt_bias[head] : 0);
-    const float decay = std::exp(dt * args.a[head]);
+    const float dt = args.step_size(b, h);
+    const float decay = std::exp(dt * args.a[static_cast<std::size_t>(h)]);
     const float x = args.x.token(b, h, 0)[p];
     const float* input = args.b.token(b, problem.group_of(h), 0);
     for (int s = 0; s < problem.state_dim; ++s) row[s] = decay * row[s] + dt * x * input[s];
@@ -43,8 +41,7 @@ void run(const ssd_decode_args<float>& args) {
   });
   for_each_row(args, [&](std::int64_t b, std::int64_t h, int p, const float*) {
     float& y = args.y.token(b, h, 0)[p];
-    if (problem.skip) y += args.d[static_cast<std::size_t>(h)] * args.x.token(b, h, 0)[p];
-    if (problem.gate) y *= problem.gate_of(args.z.token(b, h, 0)[p]);
+    y = args.output(b, h, p, y, args.x.token(b, h, 0)[p]);
   });
 }
 

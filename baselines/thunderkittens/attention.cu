@@ -59,15 +59,11 @@ double executed_flops(const attention_problem& problem) {
 template <int HeadDim, bool Causal>
 void launch(const attention_args<bf16>& args, cuda_stream stream) {
   using globals = fwd_globals<HeadDim>;
-  using element = kittens::bf16;
   const attention_problem& problem = args.problem;
   const auto batch = static_cast<unsigned>(problem.batch);
   const auto heads = static_cast<unsigned>(problem.heads);
   const auto key_heads = static_cast<unsigned>(problem.key_heads());
   const auto seqlen = static_cast<unsigned>(problem.seqlen);
-  const auto theirs = [](const bf16* data) {
-    return reinterpret_cast<element*>(const_cast<bf16*>(data));
-  };
   constexpr auto dim = static_cast<unsigned>(HeadDim);
   const globals given = {
       typename globals::q_gl(theirs(args.q.data), batch, heads, seqlen, dim),
@@ -87,10 +83,11 @@ void launch(const attention_args<bf16>& args, cuda_stream stream) {
 void run(const attention_args<bf16>& args, cuda_stream stream) {
   validate(args, workspace_bytes(args.problem));
   const attention_problem& problem = args.problem;
-  require_packed("q", args.q, problem.heads, problem.seqlen, problem.head_dim);
-  require_packed("k", args.k, problem.key_heads(), problem.seqlen, problem.head_dim);
-  require_packed("v", args.v, problem.key_heads(), problem.seqlen, problem.head_dim);
-  require_packed("o", args.o, problem.heads, problem.seqlen, problem.head_dim);
+  require_packed(args, {.heads = problem.heads,
+                        .key_heads = problem.key_heads(),
+                        .seqlen = problem.seqlen,
+                        .key_dim = problem.head_dim,
+                        .value_dim = problem.head_dim});
   if (problem.head_dim == 64) {
     problem.causal ? launch<64, true>(args, stream) : launch<64, false>(args, stream);
   } else {

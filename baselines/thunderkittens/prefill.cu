@@ -51,18 +51,14 @@ double executed_flops(const prefill_problem& problem) {
 void run(const prefill_args<bf16>& args, cuda_stream stream) {
   validate(args, workspace_bytes(args.problem));
   const prefill_shape& shape = args.problem.shape;
-  require_packed("q", args.q, shape.heads, shape.seqlen, feature_dim);
-  require_packed("k", args.k, shape.heads, shape.seqlen, feature_dim);
-  require_packed("v", args.v, shape.heads, shape.seqlen, value_dim);
-  require_packed("o", args.o, shape.heads, shape.seqlen, value_dim);
-
-  using element = kittens::bf16;
-  const auto theirs = [](const bf16* data) {
-    return reinterpret_cast<element*>(const_cast<bf16*>(data));
-  };
-  auto* const a2 = static_cast<element*>(args.workspace);
-  element* const a1 = a2 + shape.batch_heads() * a2_elements;
-  element* const a0 = a1 + shape.batch_heads() * a1_elements;
+  require_packed(args, {.heads = shape.heads,
+                        .key_heads = shape.heads,
+                        .seqlen = shape.seqlen,
+                        .key_dim = feature_dim,
+                        .value_dim = value_dim});
+  auto* const a2 = static_cast<kittens::bf16*>(args.workspace);
+  kittens::bf16* const a1 = a2 + shape.batch_heads() * a2_elements;
+  kittens::bf16* const a0 = a1 + shape.batch_heads() * a1_elements;
   const based_globals globals =
       based_init(theirs(args.q.data), theirs(args.k.data), theirs(args.v.data), theirs(args.o.data),
                  a2, a1, a0, static_cast<int>(shape.batch), static_cast<int>(shape.heads),

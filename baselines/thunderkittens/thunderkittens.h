@@ -13,6 +13,7 @@
 #include <optional>
 #include <string>
 
+#include "kernels/core/bf16.h"
 #include "kernels/core/cuda_check.h"
 #include "kernels/core/device_attribute.h"
 #include "kernels/core/error.h"
@@ -48,6 +49,26 @@ void require_packed(const char* name, const sequence_view<T>& view, std::int64_t
           (heads == 1 || view.head_stride == packed.head_stride) &&
           view.batch_stride == packed.batch_stride,
       std::string(name) + " must be [B, H, N, D] without gaps: the original knows no strides");
+}
+
+/// The dimensions of a call's sequences.
+struct sequence_sizes {
+  std::int64_t heads, key_heads, seqlen;
+  int key_dim, value_dim;  ///< of q and k, of v and o
+};
+
+/// As above, of q, k, v and o of a call.
+template <class Args>
+void require_packed(const Args& args, const sequence_sizes& sizes) {
+  require_packed("q", args.q, sizes.heads, sizes.seqlen, sizes.key_dim);
+  require_packed("k", args.k, sizes.key_heads, sizes.seqlen, sizes.key_dim);
+  require_packed("v", args.v, sizes.key_heads, sizes.seqlen, sizes.value_dim);
+  require_packed("o", args.o, sizes.heads, sizes.seqlen, sizes.value_dim);
+}
+
+/// The pointer as the checkout's kernels take it: they know no const.
+inline kittens::bf16* theirs(const bf16* data) {
+  return reinterpret_cast<kittens::bf16*>(const_cast<bf16*>(data));
 }
 
 /// Allows `kernel` its shared memory on the current device.

@@ -14,8 +14,8 @@ constexpr double patience = 3;          // times what it takes where the counter
 
 }  // namespace
 
-std::variant<double, std::string> measure_energy(backend& device, const backend::launch& call,
-                                                 const timing& steady, const wall_clock& now) {
+std::variant<call_energy, std::string> measure_energy(backend& device, const backend::launch& call,
+                                                      const timing& steady, const wall_clock& now) {
   const auto step = device.measured_energy_step();
   if (const auto* absent = std::get_if<std::string>(&step)) return *absent;
   const double step_s = std::get<energy_step>(step).seconds;
@@ -48,7 +48,9 @@ std::variant<double, std::string> measure_energy(backend& device, const backend:
       if (moves++ == 0) first = here;
       last = here;
       if (moves > 1 && here.seconds - first.seconds >= window_s) {
-        return (here.joules - first.joules) / (here.calls - first.calls);
+        const double counted = here.calls - first.calls;
+        return call_energy{(here.joules - first.joules) / counted,
+                           (here.seconds - first.seconds) / counted};
       }
     }
     if (here.seconds - begin > patience * (window_s + step_s) + 2 * rotation_s) {

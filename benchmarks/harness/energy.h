@@ -6,6 +6,10 @@
 // another, at least energy_steps later. So an end is known to an eighth of a step, and the quotient
 // to about 1 %; of a call longer than a step, to a step in energy_steps, 5 %. It is all that the
 // device draws, what it would draw idle included.
+//
+// Calls without evictions give a card at its power cap no rest. Its clock is lower then, and a call
+// takes longer than in the row's other times: by the hot time the energy would be a power that no
+// card can draw. So the time of a call is taken over the window of its energy.
 #pragma once
 
 #include <string>
@@ -17,9 +21,15 @@ namespace based {
 
 inline constexpr int energy_steps = 20;
 
-/// Joules a call, after measure() gave `steady`; or why there are none.
-std::variant<double, std::string> measure_energy(backend& device, const backend::launch& call,
-                                                 const timing& steady,
-                                                 const wall_clock& now = steady_seconds);
+/// Of a call, while its energy was counted.
+struct call_energy {
+  double joules;
+  double seconds;  ///< joules / seconds is the mean power
+};
+
+/// The energy of a call, after measure() gave `steady`; or why it has none.
+std::variant<call_energy, std::string> measure_energy(backend& device, const backend::launch& call,
+                                                      const timing& steady,
+                                                      const wall_clock& now = steady_seconds);
 
 }  // namespace based

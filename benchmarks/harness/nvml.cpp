@@ -40,6 +40,22 @@ struct nvml_process {  // nvmlProcessInfo_v2_t
   unsigned gpu_instance, compute_instance;
 };
 
+/// The power of this moment. nvmlDeviceGetPowerUsage gives a mean of a second on newer GPUs, in
+/// which a row that is sampled for less is mostly idling before it.
+constexpr unsigned nvml_power_instant = 186;  // NVML_FI_DEV_POWER_INSTANT, mW
+
+struct nvml_field {  // nvmlFieldValue_t
+  unsigned id;
+  unsigned scope;  // 0: the GPU
+  long long timestamp, latency_us;
+  unsigned type;
+  int status;
+  union {
+    unsigned whole;
+    unsigned long long wide;
+  } value;
+};
+
 struct library {
   int (*init)();
   int (*handle_by_pci)(const char*, nvml_device*);
@@ -51,6 +67,7 @@ struct library {
   // Null where the driver is older than they are.
   int (*energy)(nvml_device, unsigned long long*);
   int (*processes)(nvml_device, unsigned*, nvml_process*);
+  int (*fields)(nvml_device, int, nvml_field*);
 
   /// False where the library or one of its functions is missing.
   bool load() {
@@ -62,6 +79,7 @@ struct library {
     };
     find(energy, "nvmlDeviceGetTotalEnergyConsumption");
     find(processes, "nvmlDeviceGetComputeRunningProcesses_v3");
+    find(fields, "nvmlDeviceGetFieldValues");
     return find(init, "nvmlInit_v2") && find(handle_by_pci, "nvmlDeviceGetHandleByPciBusId_v2") &&
            find(clock, "nvmlDeviceGetClockInfo") && find(power, "nvmlDeviceGetPowerUsage") &&
            find(temperature, "nvmlDeviceGetTemperature") &&
@@ -156,11 +174,22 @@ class sampler final : public nvml_sampler {
     return std::max(0, static_cast<int>(ids.size()) - static_cast<int>(own));
   }
 
+  std::optional<unsigned> power_mw() const {
+    nvml_field instant = {.id = nvml_power_instant};
+    if (calls_.fields != nullptr && calls_.fields(device_, 1, &instant) == nvml_success &&
+        instant.status == nvml_success) {
+      return instant.value.whole;
+    }
+    unsigned mean = 0;
+    if (calls_.power(device_, &mean) == nvml_success) return mean;
+    return std::nullopt;
+  }
+
   void poll() {
     const std::lock_guard lock(mutex_);
     unsigned value = 0;
     if (calls_.clock(device_, nvml_clock_sm, &value) == nvml_success) mhz_.push_back(value);
-    if (calls_.power(device_, &value) == nvml_success) watts_.push_back(value / 1000.0);  // mW
+    if (const auto milliwatts = power_mw()) watts_.push_back(*milliwatts / 1000.0);
     if (calls_.temperature(device_, nvml_temperature_gpu, &value) == nvml_success) {
       degrees_.push_back(value);
     }

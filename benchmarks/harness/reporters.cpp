@@ -21,7 +21,7 @@ constexpr const char* counters[] = {
     "ci_low_us",        "ci_high_us",    "hot_us",         "burst_us",
     "near_timer_floor", "nominal_GFLOP", "executed_GFLOP", "compulsory_MB",
     "sm_MHz",           "power_W",       "temp_C",         "mJ",
-    "tokens_per_J",     "pJ_per_FLOP"};
+    "energy_us",        "tokens_per_J",  "pJ_per_FLOP"};
 
 std::string quoted(const std::string& text) {
   std::string doubled = "\"";

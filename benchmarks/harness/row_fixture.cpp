@@ -180,8 +180,9 @@ std::string row_fixture::count_energy(benchmark::State& state, backend& device,
                                       const backend::launch& launch, const timing& timed) const {
   const auto measured = measure_energy(device, launch, timed);
   if (const auto* absent = std::get_if<std::string>(&measured)) return *absent;
-  const double joules = std::get<double>(measured);
+  const auto& [joules, seconds] = std::get<call_energy>(measured);
   state.counters["mJ"] = joules * 1e3;
+  state.counters["energy_us"] = seconds * 1e6;
   state.counters["tokens_per_J"] = spec().work.tokens / joules;
   state.counters["pJ_per_FLOP"] = joules / spec().work.nominal_flops * 1e12;
   return {};

@@ -174,8 +174,8 @@ std::optional<suite_options> parse_command_line(int argc, char** argv) {
       "A results file, or the folder that holds results.json: keep its rows, measure the others");
   switch_option("--energy", options.energy,
                 fmt::format("Run each GPU row again, back to back for {} steps of the GPU's energy "
-                            "counter (some seconds, which the cap leaves out): mJ, tokens_per_J, "
-                            "pJ_per_FLOP",
+                            "counter (some seconds, which the cap leaves out): mJ, energy_us, "
+                            "tokens_per_J, pJ_per_FLOP",
                             energy_steps));
   switch_option(
       "--profile", options.profile,

@@ -12,11 +12,11 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
-#include <limits>
 
 #include "kernels/based/decode.h"
 #include "kernels/based/features.h"
 #include "kernels/core/cuda_check.h"
+#include "kernels/core/grid.h"
 #include "kernels/core/implementation.h"
 #include "kernels/core/vector16.cuh"
 #include "kernels/core/warp_size.h"
@@ -222,9 +222,7 @@ void run(const decode_args<bf16>& args, cuda_stream stream) {
 
 unsupported_reason unsupported(const decode_problem& problem) {
   if (problem.layout != decode_layout::compact) return "takes the compact state";
-  if (problem.batch_heads() > std::numeric_limits<std::int32_t>::max())
-    return "more than 2^31 heads";
-  return {};
+  return unsupported_grid(problem.batch_heads());
 }
 
 double executed_flops(const decode_problem& problem) {

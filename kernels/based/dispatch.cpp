@@ -26,12 +26,11 @@ std::vector<prefill_device> find_devices() {
     cudaDeviceProp properties;
     BASED_CUDA(cudaGetDeviceProperties(&properties, i));
     const int multiprocessors = properties.multiProcessorCount;
-    devices.push_back({multiprocessors, properties.major, properties.minor,
+    devices.push_back({{multiprocessors, properties.major, properties.minor},
                        constants_of(properties.name, multiprocessors)});
   }
   if (devices.empty()) {
-    devices.push_back({hopper::h200_multiprocessors, 9, 0,
-                       constants_of("NVIDIA H200", hopper::h200_multiprocessors)});
+    devices.push_back({h200, constants_of("NVIDIA H200", h200.multiprocessors)});
   }
   return devices;
 }

@@ -79,7 +79,7 @@ class model_server {
       }
     }
     const auto constants = std::bit_cast<prefill_constants>(values);
-    const prefill_device device = {multiprocessors_, 9, 0, constants};
+    const prefill_device device = {{multiprocessors_, 9, 0}, constants};
     std::ostringstream text;
     for (const prefill_problem& problem : problems_) {
       for (const prefill_rule& rule : prefill_rules()) {

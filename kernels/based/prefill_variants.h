@@ -20,17 +20,14 @@
 
 #include "kernels/based/prefill.h"
 #include "kernels/based/prefill_cost.h"
+#include "kernels/core/card.h"
 #include "kernels/core/variants.h"
 
 namespace based {
 
 /// What the variants ask about a card.
-struct prefill_device {
-  int multiprocessors;
-  int major, minor;  ///< of its compute capability
+struct prefill_device : card {
   const prefill_constants& constants;
-
-  bool is_hopper() const { return major == 9 && minor == 0; }
 };
 
 /// The constants of the card of that name; of another, those of the known card that has the most

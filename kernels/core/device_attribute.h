@@ -5,6 +5,8 @@
 
 #include <optional>
 
+#include "kernels/core/card.h"
+
 namespace based {
 
 /// An attribute of the current device; nullopt if the machine has no device.
@@ -16,6 +18,15 @@ inline std::optional<int> device_attribute(cudaDeviceAttr attribute) {
   }
   cudaGetLastError();  // clears the error
   return std::nullopt;
+}
+
+/// The current device; without one an H200.
+inline card current_card() {
+  const auto major = device_attribute(cudaDevAttrComputeCapabilityMajor);
+  const auto minor = device_attribute(cudaDevAttrComputeCapabilityMinor);
+  const auto multiprocessors = device_attribute(cudaDevAttrMultiProcessorCount);
+  if (!major || !minor || !multiprocessors) return h200;
+  return {*multiprocessors, *major, *minor};
 }
 
 }  // namespace based

@@ -15,10 +15,9 @@
 #include <cfloat>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
-#include <numbers>
 
 #include "kernels/core/cuda_check.h"
+#include "kernels/core/grid.h"
 #include "kernels/core/head_dims.h"
 #include "kernels/core/implementation.h"
 #include "kernels/core/vector16.cuh"
@@ -39,18 +38,6 @@ struct window_config {
   static constexpr int threads = Slots * lanes_per_row / rows_per_thread;
   static constexpr int warps = threads / warp_size;
   static constexpr int rows_per_pass = threads / lanes_per_row;
-};
-
-struct window_params {
-  sequence_view<const bf16> q, k, v;
-  sequence_view<bf16> o;
-  bf16* k_cache;
-  bf16* v_cache;
-  std::uint32_t heads;
-  int window;
-  int filled;
-  int appended;       ///< slot of the current token; -1: it is in the cache
-  float score_scale;  ///< scale * log2(e), for 2^x
 };
 
 template <int Dim, int Slots>
@@ -185,19 +172,7 @@ void launch(const window_params& params, std::int64_t blocks, cuda_stream stream
 void run(const window_args<bf16>& args, cuda_stream stream) {
   validate(args, 0);
   const window_problem& problem = args.problem;
-  const window_params params{
-      .q = args.q,
-      .k = args.k,
-      .v = args.v,
-      .o = args.o,
-      .k_cache = args.k_cache,
-      .v_cache = args.v_cache,
-      .heads = static_cast<std::uint32_t>(problem.heads),
-      .window = problem.window,
-      .filled = problem.filled(),
-      .appended = problem.append ? problem.slot() : -1,
-      .score_scale = problem.scale() * std::numbers::log2e_v<float>,
-  };
+  const window_params params(args);
   const bool small = problem.window <= 64;
   with_head_dim(problem.head_dim, [&]<int Dim>() {
     small ? launch<Dim, 64>(params, problem.batch_heads(), stream)
@@ -207,9 +182,7 @@ void run(const window_args<bf16>& args, cuda_stream stream) {
 
 unsupported_reason unsupported(const window_problem& problem) {
   if (problem.window > largest_window) return "a window of more than 128";
-  if (problem.batch_heads() > std::numeric_limits<std::int32_t>::max())
-    return "more than 2^31 heads";
-  return {};
+  return unsupported_grid(problem.batch_heads());
 }
 
 double executed_flops(const window_problem& problem) {

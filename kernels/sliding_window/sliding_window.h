@@ -10,6 +10,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <numbers>
 #include <string_view>
 
 #include "kernels/core/sequence_operation.h"
@@ -51,6 +52,32 @@ struct window_args {
   T* v_cache = nullptr;      ///< [B, H, W, Dh], contiguous
   void* workspace = nullptr;
   std::size_t workspace_bytes = 0;
+};
+
+/// A call as CUDA kernels take it.
+struct window_params {
+  sequence_view<const bf16> q, k, v;
+  sequence_view<bf16> o;
+  bf16* k_cache;
+  bf16* v_cache;
+  std::uint32_t heads;
+  int window;
+  int filled;
+  int appended;       ///< slot of the current token; -1: it is in the cache
+  float score_scale;  ///< scale * log2(e), for 2^x
+
+  explicit window_params(const window_args<bf16>& args)
+      : q(args.q),
+        k(args.k),
+        v(args.v),
+        o(args.o),
+        k_cache(args.k_cache),
+        v_cache(args.v_cache),
+        heads(static_cast<std::uint32_t>(args.problem.heads)),
+        window(args.problem.window),
+        filled(args.problem.filled()),
+        appended(args.problem.append ? args.problem.slot() : -1),
+        score_scale(args.problem.scale() * std::numbers::log2e_v<float>) {}
 };
 
 /// The operation's one description (operation.h).

@@ -10,10 +10,11 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string_view>
 
-#include "kernels/core/operation.h"
+#include "kernels/core/sequence_operation.h"
 #include "kernels/core/tensor_view.h"
 
 namespace based {
@@ -58,35 +59,25 @@ struct causal_conv {
   static constexpr float weight_stddev = 0.5f;  // of weights and bias
 
   static std::vector<axis<problem>> axes() {
-    return {
-        number_axis<problem>(
-            {.flag = "batch", .label = "B", .help = "Batch sizes", .cpu = "1", .cuda = "1,4,16"},
-            [](auto& p) -> auto& { return p.batch; }),
-        number_axis<problem>(
-            {.flag = "seqlen",
-             .label = "N",
-             .help = "Sequence lengths",
-             .cpu = "256:4096:*2",
-             .cuda = "1024:32768:*2",
-             .tested = "1,2,3,63,64,65,1000,4097"},
-            [](auto& p) -> auto& { return p.seqlen; }),
-        number_axis<problem>(
-            {.flag = "channels",
-             .label = "D",
-             .help = "Channels of a convolution",
-             .cpu = "64",
-             .cuda = "2304",
-             .tested = "8,24,2304"},
-            [](auto& p) -> auto& { return p.channels; }),
-        choice_axis<problem, int>(
-            {.flag = "taps", .label = "taps", .help = "Taps of a convolution"},
-            {{"3", 3}, {"4", 4}}, [](auto& p) -> auto& { return p.taps; }),
-        options_axis<problem>(
-            {.flag = "options", .label = "options", .help = "What is asked for beyond the sum"},
-            {{"bias", [](problem& p) -> bool& { return p.bias; }},
-             {"silu", [](problem& p) -> bool& { return p.silu; }},
-             {"initial_state", [](problem& p) -> bool& { return p.initial_state; }},
-             {"final_state", [](problem& p) -> bool& { return p.final_state; }}})};
+    return {batch_axis<problem>(),
+            seqlen_axis<problem>(std::identity{}, "1,2,3,63,64,65,1000,4097"),
+            number_axis<problem>(
+                {.flag = "channels",
+                 .label = "D",
+                 .help = "Channels of a convolution",
+                 .cpu = "64",
+                 .cuda = "2304",
+                 .tested = "8,24,2304"},
+                [](auto& p) -> auto& { return p.channels; }),
+            choice_axis<problem, int>(
+                {.flag = "taps", .label = "taps", .help = "Taps of a convolution"},
+                {{"3", 3}, {"4", 4}}, [](auto& p) -> auto& { return p.taps; }),
+            options_axis<problem>(
+                {.flag = "options", .label = "options", .help = "What is asked for beyond the sum"},
+                {{"bias", [](problem& p) -> bool& { return p.bias; }},
+                 {"silu", [](problem& p) -> bool& { return p.silu; }},
+                 {"initial_state", [](problem& p) -> bool& { return p.initial_state; }},
+                 {"final_state", [](problem& p) -> bool& { return p.final_state; }}})};
   }
 
   static std::vector<tensor_spec> tensors(const problem& p, element_type io) {

@@ -9,17 +9,20 @@
 // by the channels of a group.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <iterator>
 #include <span>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
-#include "kernels/core/operation.h"
+#include "kernels/core/sequence_operation.h"
 #include "kernels/core/tensor_view.h"
+#include "kernels/state_space/softplus.h"
 
 namespace based {
 
@@ -62,6 +65,31 @@ struct scan_operands {
   sequence_view<T> y;               ///< [B, d_inner, N], apart from the others
 };
 
+/// A scan or step as a CUDA kernel takes it.
+struct scan_kernel_operands {
+  sequence_view<const bf16> u, delta, b, c, z;
+  sequence_view<bf16> y;
+  const float *a, *d, *bias;  ///< d, bias: null without
+  int d_inner, d_state, group_channels;
+  bool softplus, gate;
+
+  scan_kernel_operands(const scan_channels& p, const scan_operands<bf16>& given)
+      : u(given.u),
+        delta(given.delta),
+        b(given.b),
+        c(given.c),
+        z(given.z),
+        y(given.y),
+        a(given.a.data()),
+        d(p.skip ? given.d.data() : nullptr),
+        bias(p.bias ? given.bias.data() : nullptr),
+        d_inner(static_cast<int>(p.d_inner)),
+        d_state(static_cast<int>(p.d_state)),
+        group_channels(static_cast<int>(p.group_channels())),
+        softplus(p.softplus),
+        gate(p.gate) {}
+};
+
 struct selective_scan_problem : scan_channels {
   std::int64_t seqlen = 1;
   bool initial_state = false;     ///< x before the first token is given, not zero
@@ -94,43 +122,39 @@ std::vector<std::pair<std::string, std::function<bool&(Problem&)>>> scan_switche
           {"gate", [](Problem& p) -> bool& { return p.gate; }}};
 }
 
-/// The axes of scan_channels, without its options.
+/// The axes of scan_channels, without batch sizes and options.
 template <class Problem>
-std::vector<axis<Problem>> scan_axes(std::string_view cuda_batches) {
-  return {
-      number_axis<Problem>(
-          {.flag = "batch", .label = "B", .help = "Batch sizes", .cpu = "1", .cuda = cuda_batches},
-          [](auto& p) -> auto& { return p.batch; }),
-      number_axis<Problem>(
-          {.flag = "d-inner",
-           .label = "d_inner",
-           .help = "Numbers of channels",
-           .cpu = "64",
-           .cuda = "2048",
-           .tested = "1,16,100,257"},
-          [](auto& p) -> auto& { return p.d_inner; }),
-      number_axis<Problem>(
-          {.flag = "d-state",
-           .label = "d_state",
-           .help = "States of a channel",
-           .cpu = "16",
-           .cuda = "16",
-           .tested = "1,5,64"},
-          [](auto& p) -> auto& { return p.d_state; }),
-      number_axis<Problem>(
-          {.flag = "groups",
-           .label = "G",
-           .help = "Groups of channels that share B and C",
-           .tested = "1",
-           .usual = std::int64_t{1}},
-          [](auto& p) -> auto& { return p.groups; }),
-      choice_axis<Problem, scan_inputs>(
-          {.flag = "inputs",
-           .label = "inputs",
-           .help = "How fast states decay",
-           .usual = std::string("normal")},
-          {{"normal", scan_inputs::normal}, {"strong", scan_inputs::strong}},
-          [](auto& p) -> auto& { return p.inputs; })};
+std::vector<axis<Problem>> scan_axes() {
+  return {number_axis<Problem>(
+              {.flag = "d-inner",
+               .label = "d_inner",
+               .help = "Numbers of channels",
+               .cpu = "64",
+               .cuda = "2048",
+               .tested = "1,16,100,257"},
+              [](auto& p) -> auto& { return p.d_inner; }),
+          number_axis<Problem>(
+              {.flag = "d-state",
+               .label = "d_state",
+               .help = "States of a channel",
+               .cpu = "16",
+               .cuda = "16",
+               .tested = "1,5,64"},
+              [](auto& p) -> auto& { return p.d_state; }),
+          number_axis<Problem>(
+              {.flag = "groups",
+               .label = "G",
+               .help = "Groups of channels that share B and C",
+               .tested = "1",
+               .usual = std::int64_t{1}},
+              [](auto& p) -> auto& { return p.groups; }),
+          choice_axis<Problem, scan_inputs>(
+              {.flag = "inputs",
+               .label = "inputs",
+               .help = "How fast states decay",
+               .usual = std::string("normal")},
+              {{"normal", scan_inputs::normal}, {"strong", scan_inputs::strong}},
+              [](auto& p) -> auto& { return p.inputs; })};
 }
 
 std::vector<tensor_spec> scan_tensors(const scan_channels& p, std::int64_t seqlen, element_type io);
@@ -159,15 +183,8 @@ struct selective_scan {
   using args = selective_scan_args<T>;
 
   static std::vector<axis<problem>> axes() {
-    std::vector<axis<problem>> all = detail::scan_axes<problem>("1,4,16");
-    all.insert(all.begin() + 1, number_axis<problem>(
-                                    {.flag = "seqlen",
-                                     .label = "N",
-                                     .help = "Sequence lengths",
-                                     .cpu = "256:4096:*2",
-                                     .cuda = "1024:32768:*2",
-                                     .tested = "1,63,64,65,1000,4097"},
-                                    [](auto& p) -> auto& { return p.seqlen; }));
+    std::vector<axis<problem>> all = {batch_axis<problem>(), seqlen_axis<problem>()};
+    std::ranges::move(detail::scan_axes<problem>(), std::back_inserter(all));
     auto switches = detail::scan_switches<problem>();
     switches.emplace_back("initial_state", [](problem& p) -> bool& { return p.initial_state; });
     switches.emplace_back("final_state", [](problem& p) -> bool& { return p.final_state; });

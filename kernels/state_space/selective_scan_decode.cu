@@ -13,9 +13,9 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
-#include <limits>
 
 #include "kernels/core/cuda_check.h"
+#include "kernels/core/grid.h"
 #include "kernels/core/implementation.h"
 #include "kernels/core/warp_size.h"
 #include "kernels/ptx/ex2.cuh"
@@ -30,14 +30,10 @@ constexpr int tile_channels = threads / channel_threads;
 constexpr int thread_states = 4;  // at a time
 constexpr float log2e = 1.44269504f;
 
-struct parameters {
-  sequence_view<const bf16> u, delta, b, c, z;
-  sequence_view<bf16> y;
-  const float *a, *d, *bias;  ///< d, bias: null without
+struct parameters : scan_kernel_operands {
   float* state;
   std::int64_t batch;
-  int d_inner, d_state, group_channels, tiles;
-  bool softplus, gate;
+  int tiles;
 };
 
 /// Called by: one thread
@@ -114,7 +110,7 @@ __global__ void __launch_bounds__(threads)
 #pragma unroll
       for (int s = 0; s < Sequences; ++s) {
         dt[s] += bias;
-        if (p.softplus) dt[s] = fmaxf(dt[s], 0.0f) + log1pf(__expf(-fabsf(dt[s])));
+        if (p.softplus) dt[s] = softplus(dt[s]);
       }
     }
 #pragma unroll
@@ -166,34 +162,17 @@ void launch(const parameters& p, cuda_stream stream) {
 void run(const selective_scan_decode_args<bf16>& args, cuda_stream stream) {
   validate(args, 0);
   const selective_scan_decode_problem& problem = args.problem;
-  const scan_operands<bf16>& given = args.operands;
-  const parameters p = {.u = given.u,
-                        .delta = given.delta,
-                        .b = given.b,
-                        .c = given.c,
-                        .z = given.z,
-                        .y = given.y,
-                        .a = given.a.data(),
-                        .d = problem.skip ? given.d.data() : nullptr,
-                        .bias = problem.bias ? given.bias.data() : nullptr,
-                        .state = args.state.data(),
-                        .batch = problem.batch,
-                        .d_inner = static_cast<int>(problem.d_inner),
-                        .d_state = static_cast<int>(problem.d_state),
-                        .group_channels = static_cast<int>(problem.group_channels()),
-                        .tiles = static_cast<int>(tiles_of(problem)),
-                        .softplus = problem.softplus,
-                        .gate = problem.gate};
+  const parameters p = {{problem, args.operands},
+                        args.state.data(),
+                        problem.batch,
+                        static_cast<int>(tiles_of(problem))};
   constexpr std::int64_t busy = 16;  // sequences that fill the GPU, a block each
   problem.batch < busy ? launch<1>(p, stream) : launch<4>(p, stream);
 }
 
 unsupported_reason unsupported(const selective_scan_decode_problem& problem) {
   validate(problem);
-  if (tiles_of(problem) * problem.batch > std::numeric_limits<std::int32_t>::max()) {
-    return "more than 2^31 blocks";
-  }
-  return {};
+  return unsupported_grid(tiles_of(problem) * problem.batch);
 }
 
 const registration<selective_scan_decode> registered{{

@@ -33,7 +33,8 @@ struct selective_scan_decode {
   using args = selective_scan_decode_args<T>;
 
   static std::vector<axis<problem>> axes() {
-    std::vector<axis<problem>> all = detail::scan_axes<problem>("1,8,16,32,64,128,256");
+    std::vector<axis<problem>> all = {token_batch_axis<problem>()};
+    std::ranges::move(detail::scan_axes<problem>(), std::back_inserter(all));
     all.push_back(options_axis<problem>(
         {.flag = "options", .label = "options", .help = "What the recurrence has beyond A, B, C"},
         detail::scan_switches<problem>()));

@@ -12,11 +12,13 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string_view>
 
-#include "kernels/core/operation.h"
+#include "kernels/core/sequence_operation.h"
 #include "kernels/core/tensor_view.h"
+#include "kernels/state_space/softplus.h"
 
 namespace based {
 
@@ -88,50 +90,37 @@ struct ssd {
 
   static std::vector<axis<problem>> axes() {
     using choices = std::vector<std::pair<std::string, int>>;
-    return {
-        number_axis<problem>(
-            {.flag = "batch", .label = "B", .help = "Batch sizes", .cpu = "1", .cuda = "1,4,16"},
-            [](auto& p) -> auto& { return p.batch; }),
-        number_axis<problem>(
-            {.flag = "heads", .label = "H", .help = "Numbers of heads", .cpu = "4", .cuda = "16"},
-            [](auto& p) -> auto& { return p.heads; }),
-        number_axis<problem>(
-            {.flag = "seqlen",
-             .label = "N",
-             .help = "Sequence lengths",
-             .cpu = "256:4096:*2",
-             .cuda = "1024:32768:*2",
-             .tested = "1,63,64,65,257,1000,4097"},
-            [](auto& p) -> auto& { return p.seqlen; }),
-        choice_axis<problem, int>(
-            {.flag = "head-dim", .label = "P", .help = "Head dimensions"},
-            choices{{"64", 64}, {"128", 128}}, [](auto& p) -> auto& { return p.head_dim; }),
-        choice_axis<problem, int>(
-            {.flag = "state-dim", .label = "S", .help = "State dimensions", .cuda = "256"},
-            choices{{"64", 64}, {"128", 128}, {"256", 256}},
-            [](auto& p) -> auto& { return p.state_dim; }),
-        number_axis<problem>(
-            {.flag = "groups",
-             .label = "G",
-             .help = "Groups of heads that share B and C",
-             .tested = "1",
-             .usual = std::int64_t{1}},
-            [](auto& p) -> auto& { return p.groups; }),
-        options_axis<problem>(
-            {.flag = "options", .label = "options", .help = "What is asked for beyond y = S c"},
-            {{"softplus", [](problem& p) -> bool& { return p.softplus; }},
-             {"bias", [](problem& p) -> bool& { return p.bias; }},
-             {"skip", [](problem& p) -> bool& { return p.skip; }},
-             {"gate", [](problem& p) -> bool& { return p.gate; }},
-             {"initial_state", [](problem& p) -> bool& { return p.initial_state; }},
-             {"final_state", [](problem& p) -> bool& { return p.final_state; }}}),
-        choice_axis<problem, ssd_inputs>(
-            {.flag = "inputs",
-             .label = "inputs",
-             .help = "How strongly states decay",
-             .usual = std::string("normal")},
-            {{"normal", ssd_inputs::normal}, {"strong", ssd_inputs::strong}},
-            [](auto& p) -> auto& { return p.inputs; })};
+    return sequence_axes<problem>(
+        std::identity{},
+        {choice_axis<problem, int>(
+             {.flag = "head-dim", .label = "P", .help = "Head dimensions"},
+             choices{{"64", 64}, {"128", 128}}, [](auto& p) -> auto& { return p.head_dim; }),
+         choice_axis<problem, int>(
+             {.flag = "state-dim", .label = "S", .help = "State dimensions", .cuda = "256"},
+             choices{{"64", 64}, {"128", 128}, {"256", 256}},
+             [](auto& p) -> auto& { return p.state_dim; }),
+         number_axis<problem>(
+             {.flag = "groups",
+              .label = "G",
+              .help = "Groups of heads that share B and C",
+              .tested = "1",
+              .usual = std::int64_t{1}},
+             [](auto& p) -> auto& { return p.groups; }),
+         options_axis<problem>(
+             {.flag = "options", .label = "options", .help = "What is asked for beyond y = S c"},
+             {{"softplus", [](problem& p) -> bool& { return p.softplus; }},
+              {"bias", [](problem& p) -> bool& { return p.bias; }},
+              {"skip", [](problem& p) -> bool& { return p.skip; }},
+              {"gate", [](problem& p) -> bool& { return p.gate; }},
+              {"initial_state", [](problem& p) -> bool& { return p.initial_state; }},
+              {"final_state", [](problem& p) -> bool& { return p.final_state; }}}),
+         choice_axis<problem, ssd_inputs>(
+             {.flag = "inputs",
+              .label = "inputs",
+              .help = "How strongly states decay",
+              .usual = std::string("normal")},
+             {{"normal", ssd_inputs::normal}, {"strong", ssd_inputs::strong}},
+             [](auto& p) -> auto& { return p.inputs; })});
   }
 
   static std::vector<tensor_spec> tensors(const problem& p, element_type io) {

@@ -12,9 +12,9 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
-#include <limits>
 
 #include "kernels/core/cuda_check.h"
+#include "kernels/core/grid.h"
 #include "kernels/core/implementation.h"
 #include "kernels/core/vector16.cuh"
 #include "kernels/core/warp_size.h"
@@ -89,8 +89,7 @@ __global__ void __launch_bounds__(decode_config<StateDim>::threads)
   for (int pass = 0; pass < config::passes; ++pass) {
     x[pass] = to_float(args.x.token(batch, head, 0)[first_row + pass * config::rows_at_once]);
   }
-  const float dt = problem.step_size(to_float(*args.dt.token(batch, head, 0)),
-                                     problem.bias ? args.dt_bias[head] : 0);
+  const float dt = args.step_size(batch, head);
   const float decay = expf(dt * args.a[head]);
 
   // Update, store, contract. The lane whose number within its row is a pass's keeps that pass's y.
@@ -120,9 +119,7 @@ __global__ void __launch_bounds__(decode_config<StateDim>::threads)
   }
   if (own_pass >= config::passes) return;
   const int row = first_row + own_pass * config::rows_at_once;
-  if (problem.skip) own_y += args.d[head] * own_x;
-  if (problem.gate) own_y *= problem.gate_of(to_float(args.z.token(batch, head, 0)[row]));
-  args.y.token(batch, head, 0)[row] = to_bf16(own_y);
+  args.y.token(batch, head, 0)[row] = to_bf16(args.output(batch, head, row, own_y, own_x));
 }
 
 std::int64_t blocks_of(const ssd_decode_problem& problem) {
@@ -151,10 +148,7 @@ void run(const ssd_decode_args<bf16>& args, cuda_stream stream) {
 
 unsupported_reason unsupported(const ssd_decode_problem& problem) {
   validate(problem);
-  if (blocks_of(problem) > std::numeric_limits<std::int32_t>::max()) {
-    return "too many heads for one grid";
-  }
-  return std::nullopt;
+  return unsupported_grid(blocks_of(problem));
 }
 
 const registration<ssd_decode> registered{{

@@ -14,8 +14,9 @@
 #include <span>
 #include <string_view>
 
-#include "kernels/core/operation.h"
+#include "kernels/core/sequence_operation.h"
 #include "kernels/core/tensor_view.h"
+#include "kernels/state_space/softplus.h"
 
 namespace based {
 
@@ -33,15 +34,6 @@ struct ssd_decode_problem {
   constexpr std::int64_t batch_heads() const { return batch * heads; }
   constexpr std::int64_t group_of(std::int64_t head) const { return head / (heads / groups); }
   constexpr std::int64_t head_state() const { return std::int64_t{head_dim} * state_dim; }
-
-  /// The step that the recurrence takes, from dt and its head's bias as they are given.
-  BASED_HOST_DEVICE float step_size(float dt, float head_bias) const {
-    constexpr float linear_from = 20;  // from here on softplus(dt) is dt
-    if (bias) dt += head_bias;
-    return softplus && dt < linear_from ? ::log1pf(::expf(dt)) : dt;
-  }
-  /// silu(z).
-  BASED_HOST_DEVICE static float gate_of(float z) { return z / (1 + ::expf(-z)); }
 };
 
 /// Tensors are on the implementation's device: T is float on the CPU, bf16 on CUDA.
@@ -60,6 +52,21 @@ struct ssd_decode_args {
   std::span<float> state;          ///< [B, H, P, S], contiguous, updated in place
   void* workspace = nullptr;
   std::size_t workspace_bytes = 0;
+
+  /// The step that a head of a sequence takes.
+  BASED_HOST_DEVICE float step_size(std::int64_t batch, std::int64_t head) const {
+    const float raw = to_float(*dt.token(batch, head, 0));
+    const float step = problem.bias ? raw + dt_bias.data()[head] : raw;
+    return problem.softplus ? softplus(step) : step;
+  }
+  /// Element p of a head's y, from what S C is and from its x.
+  BASED_HOST_DEVICE float output(std::int64_t batch, std::int64_t head, int p, float sum,
+                                 float own_x) const {
+    if (problem.skip) sum += d.data()[head] * own_x;
+    if (!problem.gate) return sum;
+    const float gate = to_float(z.token(batch, head, 0)[p]);
+    return sum * (gate / (1 + ::expf(-gate)));
+  }
 };
 
 /// The operation's one description (operation.h).
@@ -76,35 +83,27 @@ struct ssd_decode {
   static constexpr log_uniform_range rates = {-1, -16};
 
   static std::vector<axis<problem>> axes() {
-    return {
-        number_axis<problem>(
-            {.flag = "batch",
-             .label = "B",
-             .help = "Batch sizes",
-             .cpu = "1,8,32",
-             .cuda = "1,8,16,32,64,128,256"},
-            [](auto& p) -> auto& { return p.batch; }),
-        number_axis<problem>(
-            {.flag = "heads", .label = "H", .help = "Numbers of heads", .cpu = "4", .cuda = "32"},
-            [](auto& p) -> auto& { return p.heads; }),
-        choice_axis<problem, int>(
-            {.flag = "head-dim", .label = "P", .help = "Head dimensions"},
-            {{"64", 64}, {"128", 128}}, [](auto& p) -> auto& { return p.head_dim; }),
-        choice_axis<problem, int>(
-            {.flag = "state-dim", .label = "S", .help = "State dimensions"},
-            {{"64", 64}, {"128", 128}, {"256", 256}}, [](auto& p) -> auto& { return p.state_dim; }),
-        number_axis<problem>(
-            {.flag = "groups",
-             .label = "G",
-             .help = "Groups of heads that share B and C",
-             .usual = std::int64_t{1}},
-            [](auto& p) -> auto& { return p.groups; }),
-        options_axis<problem>(
-            {.flag = "options", .label = "options", .help = "What is asked for beyond y = S C"},
-            {{"softplus", [](problem& p) -> bool& { return p.softplus; }},
-             {"bias", [](problem& p) -> bool& { return p.bias; }},
-             {"skip", [](problem& p) -> bool& { return p.skip; }},
-             {"gate", [](problem& p) -> bool& { return p.gate; }}})};
+    return token_axes<problem>(
+        {choice_axis<problem, int>(
+             {.flag = "head-dim", .label = "P", .help = "Head dimensions"},
+             {{"64", 64}, {"128", 128}}, [](auto& p) -> auto& { return p.head_dim; }),
+         choice_axis<problem, int>(
+             {.flag = "state-dim", .label = "S", .help = "State dimensions"},
+             {{"64", 64}, {"128", 128}, {"256", 256}},
+             [](auto& p) -> auto& { return p.state_dim; }),
+         number_axis<problem>(
+             {.flag = "groups",
+              .label = "G",
+              .help = "Groups of heads that share B and C",
+              .usual = std::int64_t{1}},
+             [](auto& p) -> auto& { return p.groups; }),
+         options_axis<problem>(
+             {.flag = "options", .label = "options", .help = "What is asked for beyond y = S C"},
+             {{"softplus", [](problem& p) -> bool& { return p.softplus; }},
+              {"bias", [](problem& p) -> bool& { return p.bias; }},
+              {"skip", [](problem& p) -> bool& { return p.skip; }},
+              {"gate", [](problem& p) -> bool& { return p.gate; }}})},
+        "32");
   }
 
   static std::vector<tensor_spec> tensors(const problem& p, element_type io) {

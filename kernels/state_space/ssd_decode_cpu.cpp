@@ -23,16 +23,14 @@ float sum_of(vec values) {
 
 void step(const ssd_decode_args<float>& args, std::int64_t batch, std::int64_t head) {
   const ssd_decode_problem& problem = args.problem;
-  const auto index = static_cast<std::size_t>(head);
   const std::int64_t group = problem.group_of(head);
   const float* x = args.x.token(batch, head, 0);
   const float* b = args.b.token(batch, group, 0);
   const float* c = args.c.token(batch, group, 0);
   float* y = args.y.token(batch, head, 0);
   float* row = args.state.data() + (batch * problem.heads + head) * problem.head_state();
-  const float dt =
-      problem.step_size(*args.dt.token(batch, head, 0), problem.bias ? args.dt_bias[index] : 0);
-  const float decay = std::exp(dt * args.a[index]);
+  const float dt = args.step_size(batch, head);
+  const float decay = std::exp(dt * args.a[static_cast<std::size_t>(head)]);
   for (int p = 0; p < problem.head_dim; ++p, row += problem.state_dim) {
     const float added = dt * x[p];
     vec sums = {};
@@ -41,9 +39,7 @@ void step(const ssd_decode_args<float>& args, std::int64_t batch, std::int64_t h
       cpu::store(row + s, state);
       sums += state * cpu::load(c + s);
     }
-    y[p] = sum_of(sums);
-    if (problem.skip) y[p] += args.d[index] * x[p];
-    if (problem.gate) y[p] *= problem.gate_of(args.z.token(batch, head, 0)[p]);
+    y[p] = args.output(batch, head, p, sum_of(sums), x[p]);
   }
 }
 

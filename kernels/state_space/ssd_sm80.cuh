@@ -33,6 +33,7 @@
 #include "kernels/core/warp_size.h"
 #include "kernels/ptx/ex2.cuh"
 #include "kernels/ptx/reciprocal.cuh"
+#include "kernels/state_space/softplus.h"
 #include "kernels/tile/block.cuh"
 #include "kernels/tile/mma_sync.cuh"
 #include "kernels/tile/register_tile.cuh"
@@ -187,12 +188,6 @@ class chunk_steps {
  private:
   static constexpr float log2e = 1.44269504088896f;
 
-  /// log(1 + exp(x)).
-  /// Called by: one thread
-  __device__ static float softplus(float x) {
-    // Small powers of e lose no digits in log1p; x large is its own.
-    return x > 20 ? x : log1pf(ptx::ex2(x * log2e));
-  }
   /// Called by: one thread
   __device__ void read() {
     if (left_ > 0) raw_ = from_->bits;

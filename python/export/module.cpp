@@ -118,6 +118,7 @@ struct planned_call {
     resolved->require(given);
     if (resolved->empty()) return;
     const auto stream = static_cast<cuda_stream>(
+        // NOLINTNEXTLINE(performance-no-int-to-ptr): Python knows a stream by its number
         stream_number.has_value() ? reinterpret_cast<void*>(stream_number.value())
                                   : TVMFFIEnvGetStream(device.device_type, device.device_id));
     if (const auto memory = framework_memory(resolved->workspace_bytes(), device)) {

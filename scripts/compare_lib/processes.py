@@ -96,5 +96,6 @@ def _measured(benchmarks: list[dict]) -> dict[str, Measured]:
             statistics.median(steady) if steady else None,
             statistics.median(burst) if burst else None,
             row.get("reason", ""),
+            row.get("timing", "calls"),
         )
     return found

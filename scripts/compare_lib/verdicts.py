@@ -1,6 +1,7 @@
 """What processes of A and of B, run in turns, say of each row; and how many of them it takes."""
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -19,6 +20,7 @@ class Measured:
     steady_us: float | None = None
     burst_us: float | None = None
     reason: str = ""
+    timing: str = "calls"  # or "rotation", as short rows are timed
 
 
 # run(side, rows) makes one process of "A" or "B" measure these rows, None: all that are selected.
@@ -33,13 +35,30 @@ class Row:
     processes: dict[str, list[Measured]] = field(default_factory=lambda: {"A": [], "B": []})
 
     def times(self, side: str, kind: str) -> list[float]:
-        """The medians of a side's processes; `kind` is "steady" or "burst"."""
-        found = (getattr(measured, f"{kind}_us") for measured in self.processes[side])
+        """The medians of a side's processes; `kind` is "steady" or "burst". Of a row at the limit
+        between the two ways of timing, whose times differ, those of the way that most have."""
+        timing = Counter(each.timing for side in "AB" for each in self.processes[side])
+        usual = max(timing, key=timing.get, default="")
+        found = (
+            getattr(each, f"{kind}_us") for each in self.processes[side] if each.timing == usual
+        )
         return [time for time in found if time is not None]
 
     def interval(self, kind: str) -> Interval | None:
         a, b = self.times("A", kind), self.times("B", kind)
         return compare_processes(a, b) if a and b else None
+
+    def can_be_decided(self, margin: float, most_rounds: int) -> bool:
+        """Whether the interval would be narrow enough after so many rounds. The spread is a median
+        of deviations, which one disturbed process does not move."""
+        kind = "burst" if self.interval("burst") else "steady"
+        logs = [np.log(self.times(side, kind)) for side in "AB"]
+        if min(map(len, logs)) < 2:
+            return True
+        deviations = np.concatenate([np.abs(each - np.median(each)) for each in logs])
+        spread = 1.48 * float(np.median(deviations))  # a standard deviation, where it is normal
+        processes = 2 * most_rounds  # of each side
+        return 1.96 * spread * math.sqrt(2 / processes) < 1.5 * margin
 
     def failure(self, side: str) -> Measured | None:
         return next((each for each in self.processes[side] if each.status != "ok"), None)
@@ -169,12 +188,17 @@ class Comparison:
 
 
 def run_rounds(comparison: Comparison, run: Run, rounds: int, most_rounds: int) -> None:
-    """Run `rounds` rounds of all rows, then of those that are undecided, until none is or
-    `most_rounds` have run. A round is A B B A, so that what drifts falls on both sides alike."""
+    """Run `rounds` rounds of all rows, then of those that are undecided, until none is that more
+    rounds may decide or `most_rounds` have run. A round is A B B A, so that what drifts falls on
+    both sides alike."""
     for number in range(most_rounds):
         rows = None
         if number >= rounds:
-            rows = comparison.undecided
+            rows = [
+                name
+                for name in comparison.undecided
+                if comparison.rows[name].can_be_decided(comparison.margin, most_rounds)
+            ]
             if not rows:
                 return
         for side in "ABBA":

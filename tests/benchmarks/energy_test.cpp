@@ -9,10 +9,12 @@
 namespace based {
 namespace {
 
-std::variant<double, std::string> energy_of(virtual_device& device, double call_s, bool rotated) {
+/// `steady_s`: what a call took before, where that is not what it takes now.
+std::variant<call_energy, std::string> energy_of(virtual_device& device, double call_s,
+                                                 bool rotated, double steady_s = 0) {
   device.call_s = [call_s](int) { return call_s; };
   timing steady;
-  steady.cold.median = call_s;
+  steady.cold.median = steady_s > 0 ? steady_s : call_s;
   steady.rotated = rotated;
   return measure_energy(
       device, [](int) {}, steady, [&device] { return device.now; });
@@ -24,20 +26,31 @@ TEST(Energy, IsThePowerTimesTheTimeOfACall) {
       virtual_device device;
       device.step = energy_step{step_s, 500 * step_s};
       device.watts = 500;
-      const auto joules = energy_of(device, call_s, call_s < rotation_below_s);
-      ASSERT_TRUE(std::holds_alternative<double>(joules)) << std::get<std::string>(joules);
-      EXPECT_NEAR(std::get<double>(joules), 500 * call_s, 0.02 * 500 * call_s);
+      const auto energy = energy_of(device, call_s, call_s < rotation_below_s);
+      ASSERT_TRUE(std::holds_alternative<call_energy>(energy)) << std::get<std::string>(energy);
+      EXPECT_NEAR(std::get<call_energy>(energy).joules, 500 * call_s, 0.02 * 500 * call_s);
+      EXPECT_NEAR(std::get<call_energy>(energy).seconds, call_s, 1e-9);
       EXPECT_GE(device.now, energy_steps * step_s);
       EXPECT_LT(device.now, 2 * energy_steps * step_s + 1);
     }
   }
 }
 
+TEST(Energy, OfACallThatSlowsDownHasTheTimeOfItsOwnWindow) {
+  virtual_device device;
+  device.step = energy_step{0.1, 70};
+  device.watts = 700;
+  const auto energy = std::get<call_energy>(energy_of(device, 240e-6, false, 200e-6));
+  EXPECT_NEAR(energy.seconds, 240e-6, 1e-9);
+  EXPECT_NEAR(energy.joules / energy.seconds, 700, 7);
+}
+
 TEST(Energy, OfACallLongerThanAStepIsKnownToAStep) {
   virtual_device device;
   device.step = energy_step{0.1, 70};
   device.watts = 700;
-  EXPECT_NEAR(std::get<double>(energy_of(device, 0.37, false)), 700 * 0.37, 0.05 * 700 * 0.37);
+  EXPECT_NEAR(std::get<call_energy>(energy_of(device, 0.37, false)).joules, 700 * 0.37,
+              0.05 * 700 * 0.37);
 }
 
 TEST(Energy, HoldsNoEviction) {
@@ -45,7 +58,7 @@ TEST(Energy, HoldsNoEviction) {
   device.step = energy_step{0.02, 10};
   device.watts = 500;
   device.evict_s = 10;
-  EXPECT_NEAR(std::get<double>(energy_of(device, 1e-3, false)), 0.5, 0.01);
+  EXPECT_NEAR(std::get<call_energy>(energy_of(device, 1e-3, false)).joules, 0.5, 0.01);
 }
 
 TEST(Energy, RotatesOverTheDataSetsOfARotatedRow) {

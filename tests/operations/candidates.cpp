@@ -69,17 +69,8 @@ std::ostream& operator<<(std::ostream& out, const candidate& tested) {
 std::vector<candidate> candidates(const std::function<bool(const candidate&)>& wanted) {
   std::vector<candidate> all;
   for (const auto& [name, op] : operations()) {
-    const std::vector<implementation_info> implementations = op->implementations();
-    for (std::size_t i = 0; i < implementations.size(); ++i) {
-      const implementation_info& info = implementations[i];
-      std::vector<std::string_view> variants = {""};
-      variants.insert(variants.end(), info.variants.begin(), info.variants.end());
-      for (const std::string_view variant : variants) {
-        for (const element_type type : info.types) {
-          const candidate each = {op.get(), i, info, variant, type};
-          if (wanted(each)) all.push_back(each);
-        }
-      }
+    for (const implementation_choice& each : choices_of(*op)) {
+      if (wanted({each})) all.push_back({each});
     }
   }
   return all;

@@ -12,21 +12,12 @@
 #include <string_view>
 #include <vector>
 
+#include "benchmarks/harness/implementation_choice.h"
 #include "kernels/core/operation.h"
 
 namespace based {
 
-/// An implementation in one of its variants ("": it chooses) and for one of its element types.
-struct candidate {
-  const operation* op;
-  std::size_t index;
-  implementation_info info;
-  std::string_view variant;
-  element_type type;
-
-  std::unique_ptr<operation_case> solve(const axis_values& values) const {
-    return op->make_case(index, values, variant, type);
-  }
+struct candidate : implementation_choice {
   /// As part of a test's name: letters, digits and underscores.
   std::string name() const;
 };

@@ -3,6 +3,9 @@
 #include <cuda_runtime_api.h>
 #include <gmock/gmock.h>
 
+#include <atomic>
+#include <cstddef>
+#include <iterator>
 #include <memory>
 #include <vector>
 
@@ -30,6 +33,33 @@ class side_stream {
 
  private:
   cudaStream_t stream_ = nullptr;
+};
+
+/// Holds streams until it is opened, so that what was queued on them starts together.
+class gate {
+ public:
+  template <class Streams>
+  explicit gate(const Streams& held) {
+    const auto wait = [](void* open) { static_cast<std::atomic<bool>*>(open)->wait(false); };
+    BASED_CUDA(cudaLaunchHostFunc(own_, wait, &open_));
+    cudaEvent_t opened = nullptr;
+    BASED_CUDA(cudaEventCreateWithFlags(&opened, cudaEventDisableTiming));
+    BASED_CUDA(cudaEventRecord(opened, own_));
+    for (const cudaStream_t each : held) BASED_CUDA(cudaStreamWaitEvent(each, opened));
+    BASED_CUDA(cudaEventDestroy(opened));
+  }
+  /// Opens it, and waits until that has been seen.
+  ~gate() {
+    open_ = true;
+    open_.notify_all();
+    cudaStreamSynchronize(own_);
+  }
+  gate(const gate&) = delete;
+  gate& operator=(const gate&) = delete;
+
+ private:
+  std::atomic<bool> open_ = false;
+  side_stream own_;
 };
 
 class streams : public candidate_test {
@@ -70,20 +100,25 @@ TEST_P(streams, replay_a_captured_call) {
 
 TEST_P(streams, run_beside_each_other) {
   for_each_case(typical_points(GetParam()), [&](const operation_case& solved) {
-    constexpr int count = 2;
-    const side_stream used[count];
+    // Of other inputs, so that it shows where one reads what the other has written.
+    constexpr float factors[] = {1.0f, 0.5f};
+    const side_stream used[std::size(factors)];
     std::vector<std::unique_ptr<checked_case>> calls;
-    for (int i = 0; i < count; ++i) {
-      calls.push_back(std::make_unique<checked_case>(solved, device, sequence_order::bhnd));
+    std::vector<std::vector<std::vector<std::byte>>> expected;
+    for (const float factor : factors) {
+      calls.push_back(std::make_unique<checked_case>(solved, device, sequence_order::bhnd, factor));
+      calls.back()->run();
+      expected.push_back(calls.back()->written());
     }
-    calls[0]->run();
-    const auto expected = calls[0]->written();
     for (int repeat = 0; repeat < 5; ++repeat) {
       for (const auto& call : calls) call->reset();
       support::synchronize(device);
-      for (int i = 0; i < count; ++i) calls[i]->bound()(used[i]);
+      {
+        const gate together(used);
+        for (std::size_t i = 0; i < calls.size(); ++i) calls[i]->bound()(used[i]);
+      }
       support::synchronize(device);
-      for (const auto& call : calls) expect_done(*call, expected);
+      for (std::size_t i = 0; i < calls.size(); ++i) expect_done(*calls[i], expected[i]);
     }
   });
 }

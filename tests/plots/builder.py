@@ -8,7 +8,7 @@ import numpy as np
 NOMINAL_FLOPS = 273 * (2 + 4 * 64)  # of Based prefill, a token-head
 COMPULSORY_BYTES = 320
 # What each baseline of the sweep stands for; who is in neither is an original.
-OURS = ("based", "based_sm80", "forward_sm90")
+OURS = ("based", "based_sm80", "forward_sm90", "fused_chunked", "register_scan", "ssd_decode")
 REIMPLEMENTS = {
     "naive": ["pytorch_naive"],
     "chunked_recurrent": ["fla_fused_chunk_based"],
@@ -16,6 +16,8 @@ REIMPLEMENTS = {
     "causal_dot_product": ["fast_transformers_273"],
     "softmax_attention": ["torch_sdpa_flash2"],
 }
+# The figures that sweep() has no rows for.
+ABSENT = {"models", "mixers"}
 
 
 def context(**changes) -> dict:
@@ -58,8 +60,10 @@ def row(
     counters=None,
     **params,
 ) -> dict:
-    """One row; `params` are B, H, N, ...; `spread` is the samples' relative deviation."""
+    """One row; `params` are B, H, N, ..., one of None is left out; `spread` is the samples'
+    relative deviation."""
     params = {"B": 16, "H": 16} | params
+    params = {name: value for name, value in params.items() if value is not None}
     name = "/".join([operation, implementation, device, *(f"{k}:{v}" for k, v in params.items())])
     fields = {
         "name": f"{name}/manual_time",
@@ -90,7 +94,7 @@ def row(
             | (counters or {})
         )
     drawn = time_us * (1 + spread * np.random.default_rng(seed).standard_normal(samples))
-    heads = params["B"] * params["H"] * params.get("N", 1)
+    heads = params["B"] * params.get("H", 1) * params.get("N", 1)
     executed = 0.6 if implementation == "based" else 1.5
     return (
         fields

@@ -175,8 +175,8 @@ def test_the_console_is_silent(seen):
 
 @needs_browser
 def test_every_figure_is_drawn_with_its_series(seen):
-    figures = {name: seen[0][f"{name}-0"] for name in figure_names() if name != "models"}
-    assert len(figures) == len(figure_names()) - 1  # no model was measured
+    figures = {name: seen[0][f"{name}-0"] for name in figure_names() if name not in builder.ABSENT}
+    assert len(figures) == len(figure_names()) - len(builder.ABSENT)
     assert all(figure["before"][0] > 0 for figure in figures.values())
     assert figures["prefill_time_batch"]["series"] > figures["prefill_time_batch"]["before"][1] > 4
 
@@ -184,7 +184,7 @@ def test_every_figure_is_drawn_with_its_series(seen):
 @needs_browser
 def test_a_click_hides_a_series_isolates_it_and_brings_all_back(seen):
     figures = [figure for name, figure in seen[0].items() if re.fullmatch(r".*-\d", name)]
-    assert len(figures) == len(figure_names()) - 1  # no model was measured
+    assert len(figures) == len(figure_names()) - len(builder.ABSENT)
     for figure in figures:
         marks, shown = figure["before"]
         assert figure["hidden"][1] == shown - 1

@@ -141,7 +141,7 @@ def _changed(**changes):
         (_changed(role="theirs"), "'theirs'"),
         (_changed(reimplements="naive"), "'naive'"),
         (_changed(reimplements=[1]), "[1]"),
-        (_changed(params={"B": 1}), "B and H"),
+        (_changed(params={"H": 1}), "with B"),
         (_changed(params={"B": 0, "H": 1}), "B is 0"),
         (_changed(real_time=0), "real_time is 0"),
         (_changed(time_unit="h"), "'h'"),

@@ -131,6 +131,21 @@ def test_headline_has_one_number_a_cell(data):
     assert "revision 0000000" in table
 
 
+def test_mixers_stand_beside_their_originals_with_the_state_of_a_sequence(data):
+    ssd = {"operation": "ssd", "P": 64, "S": 256}
+    state = {"counters": {"state_KiB": 16 * 1024.0, "roofline_pct": 60.0}}
+    ours = [
+        builder.row("fused_chunked", 300.0, **ssd, **LONG, **state),
+        builder.row("fused_chunked", 9.0, options="all", **ssd, **LONG),
+        builder.row("fused_chunked", 50.0, B=1, N=8192, **ssd),
+    ]
+    builder.write(data / "h200.json", [*rows(), *ours])
+    table = table_of(data, "mixers")
+    line = cells(table, "Mamba-2, 16 × 64 × 256")
+    assert line[1:] == ["1.00 MiB", "50.00", "–", "–", "–", "300.0", "1800", "60 %"]
+    assert "Mamba-2, 32" not in table  # not measured
+
+
 def test_attention_has_a_line_a_form_and_shape_and_says_what_a_form_costs(data):
     at = {"operation": "attention", "B": 4, "N": 2048}
     causal, full = {"Dh": 64, "causal": 1}, {"Dh": 128, "causal": 0}

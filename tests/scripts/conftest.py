@@ -75,6 +75,19 @@ class Tree:
         file.chmod(0o755)
         return file
 
+    def stub_build_without_gpu(self):
+        """What a build takes is there and does nothing; there is neither nvcc nor a GPU."""
+        with (self.path / "scripts/lib/build.sh").open("a") as library:
+            library.write("find_nvcc() { echo; }\n")
+        self.stub("dpkg-query", "echo 'install ok installed'")
+        self.stub("nvidia-smi", "exit 9")
+        self.stub(
+            "cmake",
+            """[[ $1 != --version ]] || { echo cmake version 3.30.0; exit; }
+touch build/build.ninja
+[[ $1 != --fresh ]] || echo "CMAKE_CUDA_COMPILER:STRING=NOTFOUND" >build/CMakeCache.txt""",
+        )
+
     @property
     def env(self):
         return {"PATH": f"{self.stubs}:{os.environ['PATH']}", "CUDA_HOME": "/nonexistent"}

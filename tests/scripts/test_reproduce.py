@@ -29,16 +29,7 @@ def suite(tree):
 
     tree.bench = bench
     bench()
-    with (tree.path / "scripts/lib/build.sh").open("a") as library:
-        library.write("find_nvcc() { echo; }\n")
-    tree.stub("dpkg-query", "echo 'install ok installed'")
-    tree.stub("nvidia-smi", "exit 9")
-    tree.stub(
-        "cmake",
-        """[[ $1 != --version ]] || { echo cmake version 3.30.0; exit; }
-touch build/build.ninja
-[[ $1 != --fresh ]] || echo "CMAKE_CUDA_COMPILER:STRING=NOTFOUND" >build/CMakeCache.txt""",
-    )
+    tree.stub_build_without_gpu()
     tree.stub(
         "scripts/peers",
         f'echo "peers $*" >>{tree.calls}',
@@ -99,8 +90,8 @@ def test_a_gpu_gets_the_figures_shapes_and_no_others(gpu_suite):
     assert done.returncode == 0, done.stderr
     sweeps = calls(gpu_suite, "bench")
     assert all({"--device=cuda", "--burst=always"} <= set(sweep) for sweep in sweeps)
-    study = [s for s in sweeps if "--benchmark_filter=^attention/" in s]
-    others = [s for s in sweeps if s not in study and "--benchmark_filter=^decode/" not in s]
+    of_based = ("^(prefill|attention)/", "^prefill/based", "^sliding_window/")
+    others = [s for s in sweeps if any(f"--benchmark_filter={name}" in s for name in of_based)]
     assert all("--heads=16" in s for s in others)
     assert shapes(sweeps) == FIGURES
     assert shapes(calls(gpu_suite, "peers")) == FIGURES
@@ -128,6 +119,26 @@ def test_attention_has_a_study_of_its_own(gpu_suite):
         {"--heads=32", "--kv-heads=4"},
         {"--heads=16", "--kv-heads=1"},
     ]
+
+
+def test_state_space_layers_have_a_study_of_the_sizes_that_the_figures_compare(gpu_suite):
+    done = gpu_suite.run("scripts/reproduce", "--out", "out")
+    assert done.returncode == 0, done.stderr
+    for program in ("bench", "peers"):
+        sweeps = calls(gpu_suite, program)
+        ssd = [s for s in sweeps if "--benchmark_filter=^ssd/" in s and "--head-dim=64" in s]
+        scan = [s for s in sweeps if "--benchmark_filter=^selective_scan/" in s]
+        assert all({"--d-inner=2048", "--d-state=16"} <= set(sweep) for sweep in scan)
+        figure = [s for s in ssd if {"--heads=16", "--state-dim=256"} <= set(s)]
+        for of_kind in (scan, figure):
+            shapes = {
+                (b, n) for s in of_kind for b in expanded(s, "batch") for n in expanded(s, "seqlen")
+            }
+            assert {(2**i, 8192) for i in range(8)} | {(16, 2**i) for i in range(8, 16)} <= shapes
+        sizes = {tuple(o for o in s if o.startswith(("--heads", "--state-dim"))) for s in ssd}
+        assert {("--heads=32", "--state-dim=128"), ("--heads=16", "--state-dim=128")} <= sizes
+        assert [s for s in sweeps if "--benchmark_filter=^ssd_decode/" in s]
+        assert [s for s in sweeps if "--benchmark_filter=^selective_scan_decode/" in s]
 
 
 def test_originals_go_into_the_pictures(gpu_suite):

@@ -21,16 +21,7 @@ exec sleep 60
 @pytest.fixture
 def suite(tree):
     tree.pid = tree.path / "pid"
-    with (tree.path / "scripts/lib/build.sh").open("a") as library:
-        library.write("find_nvcc() { echo; }\n")
-    tree.stub("dpkg-query", "echo 'install ok installed'")
-    tree.stub("nvidia-smi", "exit 9")
-    tree.stub(
-        "cmake",
-        """[[ $1 != --version ]] || { echo cmake version 3.30.0; exit; }
-touch build/build.ninja
-[[ $1 != --fresh ]] || echo "CMAKE_CUDA_COMPILER:STRING=NOTFOUND" >build/CMakeCache.txt""",
-    )
+    tree.stub_build_without_gpu()
     tree.stub("build/based_bench", BENCH.format(pid=tree.pid))
     return tree
 

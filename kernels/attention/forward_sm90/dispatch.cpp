@@ -1,26 +1,14 @@
 // The CUDA implementation "forward_sm90" of attention: what runs each of its variants (plan.h), and
 // the registration.
-#include <cuda_runtime_api.h>
-
 #include <vector>
 
 #include "kernels/attention/forward_sm90/forward_sm90.h"
 #include "kernels/attention/redone.h"
 #include "kernels/core/cuda_check.h"
 #include "kernels/core/device_attribute.h"
-#include "kernels/core/hopper.h"
 
 namespace based::attention_sm90 {
 namespace {
-
-/// The current device; without one an H200, so that shapes can be asked about.
-card current_card() {
-  const auto major = device_attribute(cudaDevAttrComputeCapabilityMajor);
-  const auto minor = device_attribute(cudaDevAttrComputeCapabilityMinor);
-  const auto multiprocessors = device_attribute(cudaDevAttrMultiProcessorCount);
-  if (!major || !minor || !multiprocessors) return {hopper::h200_multiprocessors, true};
-  return {*multiprocessors, *major == 9 && *minor == 0};
-}
 
 template <class T>
 void launch(const attention_args<T>& args, const forward_plan& plan, cuda_stream stream) {

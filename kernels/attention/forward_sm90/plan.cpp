@@ -104,7 +104,7 @@ ordered_plan order_blocks(const attention_problem& problem, const card& on, int 
 template <int Queries>
 unsupported_reason unsupported(const attention_problem& problem, const card& on) {
   constexpr std::int64_t longest = std::int64_t{1} << 30;
-  if (!on.is_hopper) return "needs a Hopper GPU (compute capability 9.0)";
+  if (!on.is_hopper()) return "needs a Hopper GPU (compute capability 9.0)";
   if (Queries != group_queries && find_costs(problem.head_dim, Queries) == nullptr) {
     return "has no blocks of " + std::to_string(Queries) + " queries at head dimension " +
            std::to_string(problem.head_dim);

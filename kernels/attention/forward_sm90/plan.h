@@ -16,15 +16,10 @@
 
 #include "kernels/attention/attention.h"
 #include "kernels/attention/forward_sm90/schedule.h"
+#include "kernels/core/card.h"
 #include "kernels/core/variants.h"
 
 namespace based::attention_sm90 {
-
-/// What the variants ask about a card.
-struct card {
-  int multiprocessors;
-  bool is_hopper;
-};
 
 struct forward_plan {
   int block_queries;

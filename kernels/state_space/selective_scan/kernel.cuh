@@ -29,6 +29,7 @@
 #include "kernels/ptx/mma.cuh"
 #include "kernels/ptx/reciprocal.cuh"
 #include "kernels/state_space/selective_scan/plan.h"
+#include "kernels/state_space/softplus.h"
 
 namespace based::scan {
 
@@ -118,22 +119,6 @@ __device__ inline void store_tokens(bf16* row, int token, int end, bool aligned,
       row[token + i].bits = static_cast<std::uint16_t>(pairs[i / 2] >> (i % 2 * 16));
     }
   }
-}
-
-/// log(1 + exp(x)) with a relative error of 1.3e-6: max(x, 0) + log(1 + e), e = exp(-|x|), the
-/// logarithm a polynomial times e, for in 1 + e a small e would lose its digits.
-/// Called by: one thread
-__device__ inline float softplus(float x) {
-  constexpr float log2e = 1.44269504f;
-  const float e = ptx::ex2(-log2e * fabsf(x));
-  float p = 1.414102145e-02f;
-  p = fmaf(p, e, -6.640179287e-02f);
-  p = fmaf(p, e, 1.492238666e-01f);
-  p = fmaf(p, e, -2.350385993e-01f);
-  p = fmaf(p, e, 3.310944887e-01f);
-  p = fmaf(p, e, -4.998696563e-01f);
-  p = fmaf(p, e, 9.999987315e-01f);
-  return fmaf(p, e, fmaxf(x, 0.0f));
 }
 
 /// 2^(x y) for |x y| < 126, without the exponential unit: 2^n times a polynomial that is 1 at 0, so

@@ -36,7 +36,7 @@ double pass_us(const selective_scan_problem& problem, const card& on, std::int64
 
 unsupported_reason unsupported(const selective_scan_problem& problem, const card& on) {
   constexpr std::int64_t longest = std::int64_t{1} << 30;
-  if (!on.has_tensor_cores) return "needs a GPU of compute capability 8.0 or later";
+  if (on.major < 8) return "needs a GPU of compute capability 8.0 or later";
   if (problem.d_state > states) return "has registers for 16 states, not more";
   if (problem.seqlen > longest || problem.d_inner > longest ||
       ctas(problem, (problem.seqlen + chunk - 1) / chunk) > std::numeric_limits<int>::max()) {

@@ -6,16 +6,11 @@
 #include <span>
 #include <string>
 
+#include "kernels/core/card.h"
 #include "kernels/core/variants.h"
 #include "kernels/state_space/selective_scan.h"
 
 namespace based::scan {
-
-/// What a rule asks about a device.
-struct card {
-  int multiprocessors;
-  bool has_tensor_cores;  ///< sm_80 or later
-};
 
 struct scan_plan {
   int segments = 1;

@@ -75,19 +75,10 @@ void launch(const selective_scan_args<bf16>& args, const scan_plan& plan, cuda_s
   launch_pass<pass::outputs>(p, args.problem.batch, plan.segments, stream);
 }
 
-/// The current device; without one an H200, so that shapes can be asked about.
-const card& current_card() {
-  static thread_local card on;
-  const auto major = device_attribute(cudaDevAttrComputeCapabilityMajor);
-  const auto multiprocessors = device_attribute(cudaDevAttrMultiProcessorCount);
-  on = major && multiprocessors ? card{*multiprocessors, *major >= 8} : card{132, true};
-  return on;
-}
-
 struct dispatch {
   using operation = selective_scan;
   using entry = variant<selective_scan, card, scan_plan, bf16>;
-  static const card& current_device() { return current_card(); }
+  static card current_device() { return current_card(); }
   static std::span<const entry> table() {
     static const std::vector<entry> all = [] {
       std::vector<entry> entries;

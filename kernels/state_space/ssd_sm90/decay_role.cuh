@@ -3,6 +3,7 @@
 
 #include "kernels/ptx/bf16x2.cuh"
 #include "kernels/ptx/ex2.cuh"
+#include "kernels/state_space/softplus.h"
 #include "kernels/state_space/ssd_sm90/config.cuh"
 
 namespace based::ssd_sm90 {
@@ -16,12 +17,6 @@ __device__ inline float inclusive_sum(float value) {
     if (warp::lane() >= distance) value += before;
   }
   return value;
-}
-
-/// log(1 + exp(x)).
-/// Called by: one thread
-__device__ inline float softplus(float x) {
-  return x > 20 ? x : log1pf(__expf(x));
 }
 
 /// A lane has two neighbouring tokens of each of its warp's slices.

@@ -1,7 +1,5 @@
 // The CUDA implementation "fused_chunked" of ssd: what runs each of its variants (plan.h), and the
 // registration.
-#include <cuda_runtime_api.h>
-
 #include <span>
 #include <vector>
 
@@ -19,16 +17,7 @@ void launch_any(const ssd_args<bf16>& args, const ssd_plan& plan, cuda_stream st
 
 struct ssd_dispatch {
   using operation = ssd;
-
-  /// Without a device an H200, so that shapes can be asked about.
-  static card current_device() {
-    const auto major = device_attribute(cudaDevAttrComputeCapabilityMajor);
-    const auto minor = device_attribute(cudaDevAttrComputeCapabilityMinor);
-    const auto multiprocessors = device_attribute(cudaDevAttrMultiProcessorCount);
-    if (!major || !minor || !multiprocessors) return {132, true};
-    return {*multiprocessors, *major == 9 && *minor == 0};
-  }
-
+  static card current_device() { return current_card(); }
   static std::span<const ssd_variant> table() {
     static const std::vector<ssd_variant> all = [] {
       std::vector<ssd_variant> found;

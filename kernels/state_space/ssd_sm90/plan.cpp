@@ -40,7 +40,7 @@ double main_us(const ssd_problem& problem, const card& on, int segments) {
 }
 
 unsupported_reason unsupported(const ssd_problem& problem, const card& on) {
-  if (!on.is_hopper) return "needs a Hopper GPU (compute capability 9.0)";
+  if (!on.is_hopper()) return "needs a Hopper GPU (compute capability 9.0)";
   if (problem.state_dim == 64) return "state dimensions 128 and 256 only";
   constexpr std::int64_t longest = std::numeric_limits<int>::max() / 2;
   if (problem.seqlen > longest ||

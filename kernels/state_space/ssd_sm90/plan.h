@@ -9,16 +9,11 @@
 #include <span>
 #include <string>
 
+#include "kernels/core/card.h"
 #include "kernels/core/variants.h"
 #include "kernels/state_space/ssd.h"
 
 namespace based::ssd_sm90 {
-
-/// What the variants ask about a card.
-struct card {
-  int multiprocessors;
-  bool is_hopper;
-};
 
 struct ssd_plan {
   int segments;

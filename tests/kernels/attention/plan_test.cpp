@@ -14,8 +14,6 @@
 namespace based::attention_sm90 {
 namespace {
 
-constexpr card h200 = {132, true};
-
 std::vector<attention_problem> problems() {
   std::vector<attention_problem> all;
   for (const std::int64_t queries : {1, 5, 63, 64, 65, 200, 300}) {

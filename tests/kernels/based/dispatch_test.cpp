@@ -20,8 +20,8 @@ namespace {
 const prefill_constants& h200_constants() {
   return constants_of("NVIDIA H200", 132);
 }
-const prefill_device h200 = {132, 9, 0, h200_constants()};
-const prefill_device a100 = {108, 8, 0, h200_constants()};
+const prefill_device h200 = {{132, 9, 0}, h200_constants()};
+const prefill_device a100 = {{108, 8, 0}, h200_constants()};
 
 auto choice_for(const prefill_problem& problem, const prefill_device& device) {
   return choose(prefill_rules(), problem, device);
@@ -38,7 +38,7 @@ std::string_view chosen(const prefill_problem& problem, const prefill_device& de
 /// What each choice takes longer than the fastest that was measured, relative; infinite where the
 /// chosen variant was not measured, or with another plan.
 std::vector<double> losses(const nlohmann::json& measurement, const prefill_constants& constants) {
-  const prefill_device device = {measurement.at("multiprocessors").get<int>(), 9, 0, constants};
+  const prefill_device device = {{measurement.at("multiprocessors").get<int>(), 9, 0}, constants};
   std::vector<double> all;
   for (const auto& measured : measurement.at("problems")) {
     const std::string options = measured.at("options");
@@ -103,7 +103,7 @@ TEST(dispatch, notices_a_constant_that_is_wrong) {
 TEST(dispatch, takes_the_constants_of_the_nearest_card_for_one_it_does_not_know) {
   EXPECT_EQ(&constants_of("a card of tomorrow", 160), &h200_constants());
   // They are a multiprocessor's: half the multiprocessors and half the heads are as fast.
-  const prefill_device half = {66, 9, 0, constants_of("half a card", 66)};
+  const prefill_device half = {{66, 9, 0}, constants_of("half a card", 66)};
   for (const std::int64_t heads : {2, 16, 64, 144, 272, 512}) {
     for (std::int64_t seqlen = 64; seqlen <= 16384; seqlen *= 2) {
       const auto large = choice_for({{1, heads, seqlen}}, h200);

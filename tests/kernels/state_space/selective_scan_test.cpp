@@ -163,7 +163,6 @@ std::string chosen(std::int64_t batch, std::int64_t seqlen) {
   problem.batch = batch;
   problem.d_inner = 2048;
   problem.seqlen = seqlen;
-  const scan::card h200 = {132, true};
   return std::string(choose(scan::scan_rules(), problem, h200).rule->name);
 }
 

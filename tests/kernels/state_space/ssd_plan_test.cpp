@@ -6,8 +6,6 @@
 namespace based::ssd_sm90 {
 namespace {
 
-constexpr card h200 = {132, true};
-
 const ssd_problem figure = {.batch = 16, .heads = 16, .seqlen = 8192, .state_dim = 256};
 
 ssd_problem with_batch(std::int64_t batch) {
@@ -56,7 +54,7 @@ TEST(ssd_plan, refuses_what_the_kernel_cannot_run) {
   ssd_problem problem = figure;
   problem.state_dim = 64;
   EXPECT_EQ(choose(ssd_rules(), problem, h200).rule, nullptr);
-  EXPECT_EQ(choose(ssd_rules(), figure, card{108, false}).rule, nullptr);
+  EXPECT_EQ(choose(ssd_rules(), figure, card{108, 8, 0}).rule, nullptr);
 }
 
 }  // namespace
