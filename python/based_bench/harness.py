@@ -326,7 +326,6 @@ class _Torch(_Call):
             return
         graph.instantiate()
         self._graph, self._result, self.queued = graph, result, "graph"
-        self.graph = graph.raw_cuda_graph()
 
     def _poison(self):
         """NaN where the outputs will be: in a graph's, or in what the allocator hands out next."""
