@@ -5,7 +5,7 @@ import pathlib
 import tvm_ffi
 
 _library = tvm_ffi.load_module(str(pathlib.Path(__file__).with_name("libbased_bench.so")))
-_plans = {}
+plans = {}  # those that plan() made, by their settings
 
 MOST_PLANS = 4096
 
@@ -42,7 +42,7 @@ def plan(settings):
     or None, and a tuple of axes' flags and values in turns, None for a default. Sizes of tensors
     are left out. Each call looks it up, and so it holds what takes no time to put together.
     """
-    found = _plans.get(settings)
+    found = plans.get(settings)
     return _new_plan(settings) if found is None else found
 
 
@@ -69,7 +69,7 @@ def _new_plan(settings):
     made = _library.make_plan(
         operation, implementation or "", variant or "", values, names(settings), layout
     )
-    if len(_plans) >= MOST_PLANS:
-        _plans.clear()
-    _plans[settings] = made
+    if len(plans) >= MOST_PLANS:
+        plans.clear()
+    plans[settings] = made
     return made

@@ -199,7 +199,6 @@ class _Call:
     """An original on one set of tensors."""
 
     queued = ""
-    graph = 0
     own_bytes = 0
 
     def __init__(self, original, params, given, roles):
@@ -247,7 +246,7 @@ class _Call:
             "release": self.release,
             "own_bytes": int(self.own_bytes),
             "queued": self.queued,
-            "graph": self.graph,
+            "capturable": False,  # a launch of a graph cannot be captured into another
         }
 
 
@@ -315,7 +314,7 @@ class _Torch(_Call):
         if self._on_default_stream:
             self.queued = "spin: it launches on the default stream"
             return
-        graph = torch.cuda.CUDAGraph(keep_graph=True)
+        graph = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
                 result = self._call()
@@ -324,9 +323,7 @@ class _Torch(_Call):
             reason = " ".join(str(error).split())[:100]
             self.queued = f"spin: it cannot be captured ({reason})"
             return
-        graph.instantiate()
         self._graph, self._result, self.queued = graph, result, "graph"
-        self.graph = graph.raw_cuda_graph()
 
     def _poison(self):
         """NaN where the outputs will be: in a graph's, or in what the allocator hands out next."""

@@ -10,7 +10,7 @@ implementations().
 from collections import namedtuple
 
 from based_bench import _core
-from based_bench._frameworks import framework_of
+from based_bench._frameworks import framework_of, known
 
 State = namedtuple("State", ["kv", "z"], defaults=[None])
 State.__doc__ = """The state of Based after some tokens, float32: kv [B, H, 153, 64], and with
@@ -88,7 +88,7 @@ def prefill(
     q, k: [B, H, N, 16]. v and the result: [B, H, N, 64]. scale: 1/4 unless given.
     initial_state: a State, or its kv alone. Returns o, and with return_state (o, State).
     """
-    framework = framework_of(q, "q")
+    framework = known.get(type(q)) or framework_of(q, "q")
     o = framework.empty_like(v) if out is None else out
     read, read_names = (q, k, v), "q,k,v"
     written, written_names = (o,), "o"
@@ -130,7 +130,7 @@ def decode(
     q, k: [B, H, 1, 16]. v and the result: [B, H, 1, 64]. state: a State, or its kv alone, float32
     or bfloat16.
     """
-    framework = framework_of(q, "q")
+    framework = known.get(type(q)) or framework_of(q, "q")
     framework.require_mutable("state")
     o = framework.empty_like(v) if out is None else out
     kv, z = _parts(state, normalize)
@@ -162,7 +162,7 @@ def sliding_window_decode(
     of the token in its sequence, from 0. The call writes k and v to the token's slot; where k and v
     are None the caller has done so.
     """
-    framework = framework_of(q, "q")
+    framework = known.get(type(q)) or framework_of(q, "q")
     o = framework.empty_like(q) if out is None else out
     if (k is None) != (v is None):
         raise TypeError("one of k and v is None; want both, or neither")
@@ -202,7 +202,7 @@ def attention(
     `window` each sees the last so many of these. scale: 1/sqrt(Dh) unless given. Returns o, and
     with return_lse (o, the log-sum-exp of each query's scores [B, H, N] in float32).
     """
-    framework = framework_of(q, "q")
+    framework = known.get(type(q)) or framework_of(q, "q")
     o = framework.empty_like(q) if out is None else out
     written = (o,)
     if return_lse:

@@ -48,10 +48,6 @@ def _prepare_mamba2(given: dict, params: dict):
     return call, lambda y: {"y": y.unsqueeze(2)}
 
 
-def _one_group(params: dict) -> str | None:
-    return None if params["groups"] == 1 else "the original has one group"
-
-
 ORIGINALS = tuple(
     Original(
         name,
@@ -60,11 +56,10 @@ ORIGINALS = tuple(
         module="mamba_ssm.ops.triton.selective_state_update",
         install="pip install --no-build-isolation mamba-ssm",
         version=version_of("mamba-ssm"),
-        takes=frozenset({"options", "groups", "inputs"}),
-        cannot=cannot,
+        takes=frozenset({"options", *others}),
     )
-    for name, operation, prepare, cannot in (
-        ("mamba_step", "selective_scan_decode", _prepare_mamba, _one_group),
-        ("mamba2_step", "ssd_decode", _prepare_mamba2, lambda params: None),
+    for name, operation, prepare, others in (
+        ("mamba_step", "selective_scan_decode", _prepare_mamba, {"inputs"}),  # of one group
+        ("mamba2_step", "ssd_decode", _prepare_mamba2, {"groups"}),
     )
 )
