@@ -7,7 +7,7 @@
 #include <new>
 
 #include "benchmarks/harness/energy.h"
-#include "benchmarks/harness/nvtx.h"
+#include "kernels/core/nvtx.h"
 
 namespace based {
 namespace {

@@ -18,11 +18,12 @@ BASED_HOST_DEVICE constexpr std::uint64_t mix64(std::uint64_t x) {
   return x ^ (x >> 31);
 }
 
-/// Names one tensor's stream of values: near-normal with mean 0, or log-uniform.
+/// Names one tensor's stream of values: near-normal with mean 0, log-uniform, or uniform indices.
 struct random_stream {
   std::uint64_t key;
   float stddev;
   std::uint16_t least = 0, largest = 0;  ///< log-uniform: the bits of both ends in bf16
+  std::uint32_t below = 0;               ///< not 0: indices, less than this
 
   constexpr random_stream(std::uint64_t seed, std::uint64_t tensor, float stddev_)
       : key(mix64(seed ^ mix64(tensor))), stddev(stddev_) {}
@@ -37,11 +38,20 @@ struct random_stream {
     return stream;
   }
 
-  /// Value i, rounded to bf16 so that fp32 and bf16 implementations read the same number. Integer
-  /// arithmetic, for normal values (the sum of four uniform 16-bit integers) up to one exact
-  /// conversion and one rounded product, hence the same bits everywhere.
+  /// Indices 0 .. below - 1, each as likely; `below` is at most 2^24, so that a float holds them.
+  static constexpr random_stream indices(std::uint64_t seed, std::uint64_t tensor,
+                                         std::uint32_t below) {
+    random_stream stream(seed, tensor, 0);
+    stream.below = below;
+    return stream;
+  }
+
+  /// Value i, rounded to bf16 (but an index), so that fp32 and bf16 implementations read one
+  /// number. Integer arithmetic, for normal values (the sum of four uniform 16-bit integers) up to
+  /// one exact conversion and one rounded product, hence the same bits everywhere.
   BASED_HOST_DEVICE constexpr float operator()(std::int64_t i) const {
     const std::uint64_t bits = mix64(key + static_cast<std::uint64_t>(i));
+    if (below != 0) return static_cast<float>((bits >> 32) * below >> 32);
     if (least != largest) {
       const std::uint64_t steps = largest - least + 1u;
       return to_float(bf16{static_cast<std::uint16_t>(least + ((bits >> 32) * steps >> 32))});

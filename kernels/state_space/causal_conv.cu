@@ -14,8 +14,8 @@
 
 #include "kernels/core/launch.h"
 #include "kernels/core/vector16.cuh"
-#include "kernels/ptx/ex2.cuh"
 #include "kernels/state_space/causal_conv.h"
+#include "kernels/tile/silu.cuh"
 
 namespace based::conv {
 namespace {
@@ -30,13 +30,6 @@ struct kernel_params {
   std::int64_t runs;  ///< of a sequence
   int run;            ///< tokens of each, a multiple of `ahead`
 };
-
-/// The sum, or its SiLU.
-/// Called by: one thread
-__device__ float activated(float sum, bool silu) {
-  constexpr float log2e = 1.44269504088896341f;
-  return silu ? __fdividef(sum, 1.0f + ptx::ex2(-sum * log2e)) : sum;
-}
 
 /// The word of the kept input k of a sequence, 0 the earliest.
 /// Called by: one thread
@@ -117,7 +110,7 @@ __global__ __launch_bounds__(threads) void causal_conv_kernel(
         y[c] = bias[c];
 #pragma unroll
         for (int k = 0; k < Taps; ++k) y[c] += weight[k][c] * window[(i + k) % Taps][c];
-        y[c] = activated(y[c], problem.silu);
+        if (problem.silu) y[c] = silu(y[c]);
       }
       store_word(args.y.token(b, 0, n + i) + channel, pack(y));
     }

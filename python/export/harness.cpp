@@ -93,8 +93,9 @@ struct lent_memory {
 };
 
 ffi::Tensor lent(const foreign_tensor& given, device_kind device) {
-  const auto code =
-      static_cast<std::uint8_t>(given.spec.type == element_type::bf16 ? kDLBfloat : kDLFloat);
+  const auto code = static_cast<std::uint8_t>(given.spec.type == element_type::bf16  ? kDLBfloat
+                                              : given.spec.type == element_type::i32 ? kDLInt
+                                                                                     : kDLFloat);
   const auto bits = static_cast<std::uint8_t>(8 * bytes_of(given.spec.type));
   const DLDataType type = {code, bits, 1};
   const DLDevice place = {device == device_kind::cuda ? kDLCUDA : kDLCPU, current_device(device)};

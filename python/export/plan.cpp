@@ -26,7 +26,7 @@ std::string name_of(DLDataType type) {
 }
 
 std::string_view python_name(element_type type) {
-  constexpr std::string_view names[] = {"float32", "bfloat16", "float16"};
+  constexpr std::string_view names[] = {"float32", "bfloat16", "float16", "int32"};
   return names[static_cast<int>(type)];
 }
 
@@ -35,6 +35,7 @@ std::optional<element_type> element_type_of(DLDataType type) {
   if (type.code == kDLFloat && type.bits == 32) return element_type::f32;
   if (type.code == kDLBfloat && type.bits == 16) return element_type::bf16;
   if (type.code == kDLFloat && type.bits == 16) return element_type::fp16;
+  if (type.code == kDLInt && type.bits == 32) return element_type::i32;
   return std::nullopt;
 }
 

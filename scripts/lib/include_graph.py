@@ -16,6 +16,8 @@ DESCRIPTION = re.compile(r"std::vector<tensor_spec> tensors\(")
 SHARED = {"kernels/based/cpu_taylor.h"}
 SUFFIXES = {".h", ".cuh", ".cpp", ".cu"}
 FOUNDATIONS = ("core", "ptx", "tile")
+# Of kernels/, the layer above the operations.
+MODELS = "models"
 
 # What a layer may include beside itself. "description": headers that describe an operation, and
 # what these include. "operation": all of one's own folder.
@@ -24,12 +26,13 @@ ALLOWED = {
     "ptx": {"core"},
     "tile": {"core", "ptx"},
     "operation": {"core", "ptx", "tile"},
+    MODELS: {"core", "ptx", "tile", "description"},
     "baselines": {"core", "ptx", "description"},
     "harness": {"core", "ptx"},
     "benchmarks": {"core", "ptx", "harness", "description", "baselines"},
-    "python": {"core", "harness"},
+    "python": {"core", "harness", MODELS},
     "tests": {"core", "ptx", "tile", "harness", "description", "operation", "baselines"}
-    | {"benchmarks"},
+    | {"benchmarks", MODELS},
 }
 
 
@@ -37,7 +40,7 @@ def layer_of(path):
     """The layer of a file, a path relative to the root; None outside the layers."""
     top, *rest = pathlib.PurePosixPath(path).parts
     if top == "kernels" and len(rest) > 1:
-        return rest[0] if rest[0] in FOUNDATIONS else "operation"
+        return rest[0] if rest[0] in (*FOUNDATIONS, MODELS) else "operation"
     if top == "benchmarks" and rest[0] == "harness":
         return "harness"
     return top if top in ("baselines", "benchmarks", "python", "tests") else None
@@ -51,11 +54,12 @@ def folder_of(path):
 def descriptions(includes, texts):
     """The headers that describe operations, and all in kernels/ that these include."""
     found = {path for path, text in texts.items() if DESCRIPTION.search(text)}
-    found = {path for path in found if layer_of(path) == "operation" and path.endswith(".h")}
+    described = ("operation", MODELS)
+    found = {path for path in found if layer_of(path) in described and path.endswith(".h")}
     queue = list(found)
     while queue:
         for included in includes.get(queue.pop(), ()):
-            if layer_of(included) == "operation" and included not in found:
+            if layer_of(included) in described and included not in found:
                 found.add(included)
                 queue.append(included)
     return found
@@ -72,7 +76,7 @@ def problem(path, included, described):
         return f"operation {folder_of(path)} includes its sibling {folder_of(included)}"
     if own == other or other in ALLOWED[own]:
         return None
-    if other == "operation" and "description" in ALLOWED[own]:
+    if other in ("operation", MODELS) and "description" in ALLOWED[own]:
         if included in described | SHARED:
             return None
         return f"{own} may include headers that describe an operation, which this is not"

@@ -51,7 +51,8 @@ checked_case::checked_case(const operation_case& solved, device_kind device, seq
       made.before.resize(static_cast<std::size_t>(spec.count()));
       for (std::int64_t i = 0; i < spec.count(); ++i) {
         const float value = values(i) * (is_scaled ? factor : 1);
-        made.before[static_cast<std::size_t>(i)] = to_float(to_bf16(value));
+        made.before[static_cast<std::size_t>(i)] =
+            spec.type == element_type::i32 ? value : to_float(to_bf16(value));
       }
     }
     placed_.emplace(spec.name, placed_tensor{made.memory->data(), spec.bytes(), made.strides});
