@@ -47,6 +47,8 @@ _WORDS = {
     "gla_fused_recurrent": ("", "fused recurrent"),
     "mamba": ("", ""),
     "mamba2": ("", ""),
+    "mamba_step": ("", ""),
+    "mamba2_step": ("", ""),
 }
 _OPERATIONS = {
     "prefill": "Based prefill",

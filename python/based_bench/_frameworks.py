@@ -41,7 +41,7 @@ class Framework:
     """What most have in common: arrays that are written where they are."""
 
     def run(self, settings, read, written):
-        _core.plan(settings)(None, *read, *written)
+        _core.plan(settings)(*read, *written)
         return written
 
     def require_mutable(self, name):

@@ -199,7 +199,7 @@ class _Call:
     """An original on one set of tensors."""
 
     queued = ""
-    capturable = False
+    graph = 0
     own_bytes = 0
 
     def __init__(self, original, params, given, roles):
@@ -247,7 +247,7 @@ class _Call:
             "release": self.release,
             "own_bytes": int(self.own_bytes),
             "queued": self.queued,
-            "capturable": bool(self.capturable),
+            "graph": self.graph,
         }
 
 
@@ -264,8 +264,6 @@ class _Numpy(_Call):
 
 class _Torch(_Call):
     """On the harness's stream, which becomes PyTorch's current one."""
-
-    _nests = None  # whether a graph's launch can be captured into another graph; not tried yet
 
     def __init__(self, original, params, tensors, roles, stream):
         import torch
@@ -317,7 +315,7 @@ class _Torch(_Call):
         if self._on_default_stream:
             self.queued = "spin: it launches on the default stream"
             return
-        graph = torch.cuda.CUDAGraph()
+        graph = torch.cuda.CUDAGraph(keep_graph=True)
         try:
             with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
                 result = self._call()
@@ -326,25 +324,9 @@ class _Torch(_Call):
             reason = " ".join(str(error).split())[:100]
             self.queued = f"spin: it cannot be captured ({reason})"
             return
+        graph.instantiate()
         self._graph, self._result, self.queued = graph, result, "graph"
-        self.capturable = self._launches_nest()
-
-    def _launches_nest(self) -> bool:
-        torch = self._torch
-        if _Torch._nests is None:
-            outer = torch.cuda.CUDAGraph()
-            try:
-                with torch.cuda.graph(
-                    outer, stream=self._stream, capture_error_mode="thread_local"
-                ):
-                    self._graph.replay()
-                outer.replay()
-                torch.cuda.synchronize()
-                _Torch._nests = True
-            except Exception:
-                torch.cuda.synchronize()
-                _Torch._nests = False
-        return _Torch._nests
+        self.graph = graph.raw_cuda_graph()
 
     def _poison(self):
         """NaN where the outputs will be: in a graph's, or in what the allocator hands out next."""

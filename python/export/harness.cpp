@@ -54,6 +54,36 @@ int current_device(device_kind device) {
   return number;
 }
 
+// Before CUDA 13, what tells of a capture has other arguments.
+#if defined(BASED_HAS_CUDA) && CUDART_VERSION >= 13000
+constexpr bool nests_graphs = true;
+
+/// Adds a graph (a cudaGraph_t as a number, 0 for none) to what is being captured on a stream;
+/// false where nothing is captured, or there is no graph. A graph's launch cannot be captured.
+bool added_to_capture(std::int64_t number, cuda_stream stream) {
+  if (number == 0) return false;
+  cudaStreamCaptureStatus status = {};
+  cudaGraph_t captured = nullptr;
+  const cudaGraphNode_t* before = nullptr;
+  std::size_t count = 0;
+  BASED_CUDA(
+      cudaStreamGetCaptureInfo(stream, &status, nullptr, &captured, &before, nullptr, &count));
+  if (status != cudaStreamCaptureStatusActive) return false;
+  cudaGraphNode_t node = nullptr;
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): Python knows a graph by its number
+  auto* const graph = reinterpret_cast<cudaGraph_t>(number);
+  BASED_CUDA(cudaGraphAddChildGraphNode(&node, captured, before, count, graph));
+  BASED_CUDA(cudaStreamUpdateCaptureDependencies(stream, &node, nullptr, 1,
+                                                 cudaStreamSetCaptureDependencies));
+  return true;
+}
+#else
+constexpr bool nests_graphs = false;
+bool added_to_capture(std::int64_t /*number*/, cuda_stream /*stream*/) {
+  return false;
+}
+#endif
+
 /// Memory of the harness's as a tensor, which owns nothing.
 struct lent_memory {
   void* data;
@@ -112,16 +142,16 @@ class python_call {
   python_call& operator=(const python_call&) = delete;
 
   bound_call bound(const std::shared_ptr<python_call>& self) const {
-    const auto named = [&](const char* name) {
-      return [self, f = made_.at(name).cast<ffi::Function>()](cuda_stream) {
-        from_python([&] { f(); });
-      };
-    };
-    return {.launch = named("launch"),
-            .deliver = named("deliver"),
+    const auto function = [&](const char* name) { return made_.at(name).cast<ffi::Function>(); };
+    const auto graph = made_.at("graph").cast<std::int64_t>();
+    return {.launch =
+                [self, f = function("launch"), graph](cuda_stream stream) {
+                  if (!added_to_capture(graph, stream)) from_python([&] { f(); });
+                },
+            .deliver = [self, f = function("deliver")](cuda_stream) { from_python([&] { f(); }); },
             .own_bytes = static_cast<std::size_t>(made_.at("own_bytes").cast<std::int64_t>()),
             .queued = made_.at("queued").cast<ffi::String>(),
-            .capturable = made_.at("capturable").cast<bool>()};
+            .capturable = nests_graphs && graph != 0};
   }
 
  private:
@@ -131,7 +161,8 @@ class python_call {
 /// `about`: name, summary, version, device, type, tolerance, form.
 /// `unsupported(values, unusual)`: why it cannot run a problem, or None.
 /// `bind(values, names, roles, tensors, stream)`: a dict of the functions launch(), deliver() and
-/// release(), and of own_bytes, queued and capturable, as bound_call has them.
+/// release(), of own_bytes and queued, as bound_call has them, and of graph: a cudaGraph_t that
+/// does what launch() does, as a number, or 0.
 void add_implementation(const ffi::String& operation, const object& about,
                         const ffi::Function& unsupported, const ffi::Function& bind) {
   const auto text = [&](const char* name) {
