@@ -60,6 +60,8 @@ _OPERATIONS = {
     "ssd": "Mamba-2",
     "ssd_decode": "Mamba-2",
     "causal_conv": "causal convolution",
+    "model_prefill": "prefill",
+    "model_decode": "a step of generation",
     "gla": "GLA",
 }
 _FUNCTIONS = _OPERATIONS | {"prefill": "Based", "decode": "Based"}

@@ -143,6 +143,9 @@ class backend {
   virtual double call_floor() = 0;
   virtual double rotation_floor() { return 0; }
 
+  /// The call, recorded once, to be replayed as a whole, where the device can do that: a graph.
+  virtual std::function<void()> recorded(const std::function<void()>& call) { return call; }
+
   /// One call, alone between the profiler's start and stop.
   virtual void profile(const std::string& range, const launch& call) = 0;
 

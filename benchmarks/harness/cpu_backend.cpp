@@ -16,8 +16,8 @@
 #include "benchmarks/harness/backend.h"
 #include "benchmarks/harness/host_memory.h"
 #include "benchmarks/harness/noise.h"
-#include "kernels/core/nvtx.h"
 #include "benchmarks/harness/statistics.h"
+#include "kernels/core/nvtx.h"
 
 #ifdef __x86_64__
 #include <immintrin.h>

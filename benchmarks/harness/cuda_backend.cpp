@@ -19,9 +19,9 @@
 #include "benchmarks/harness/gemm_ceiling.h"
 #include "benchmarks/harness/measure.h"
 #include "benchmarks/harness/nvml.h"
-#include "kernels/core/nvtx.h"
 #include "benchmarks/harness/statistics.h"
 #include "kernels/core/cuda_check.h"
+#include "kernels/core/nvtx.h"
 
 namespace based {
 namespace {
@@ -243,6 +243,12 @@ class cuda_backend final : public backend {
     std::vector<double> seconds = events.seconds();
     for (double& each : seconds) each /= sets;
     return seconds;
+  }
+
+  std::function<void()> recorded(const std::function<void()>& call) override {
+    const auto captured = std::make_shared<captured_calls>(
+        *this, [call](int) { call(); }, 1, false);
+    return [this, captured] { captured->launch(stream()); };
   }
 
   bool can_rest() const override { return true; }

@@ -85,7 +85,11 @@ axis_value axis_domain::parse(std::string_view flag, std::string_view text) cons
       return static_cast<double>(rounded);
     }
     case kind::choice: {
-      refuse_unless(std::ranges::find(names, text) != names.end(),
+      const bool is_known = std::ranges::find(names, text) != names.end();
+      if (open && !is_known) {
+        if (const auto name = open(text)) return *name;
+      }
+      refuse_unless(is_known,
                     fmt::format("--{}: '{}' is not {}", flag, text, fmt::join(names, " or ")));
       if (const auto number = parse_number<std::int64_t>(text)) return *number;
       return std::string(text);

@@ -14,6 +14,7 @@
 //     template <class T> static args<T> bind(const problem&, const placed_tensors&);
 //     static void arrange(const problem&, tensor_access&); // inputs that are not plain random
 //     static verification compare(const problem&, const tensor_access&, const sampling&);
+//     static constexpr bool is_replayed = true;            // if calls are many launches: a graph
 //   };
 //
 // `arrange` and `compare` are defined beside the float64 reference (baselines/reference), together
@@ -62,6 +63,9 @@ struct axis_domain {
   kind of = kind::whole_number;
   std::int64_t least = 1;
   std::vector<std::string> names = {};
+  /// Of a choice that has more values than are known beforehand: the name of the one that a text
+  /// means; nothing where it means none. May throw invalid_argument.
+  std::function<std::optional<std::string>(std::string_view text)> open = {};
 
   /// The axis's value from the text that the user types. Throws invalid_argument, naming `flag`,
   /// the text and what is allowed.
@@ -345,6 +349,8 @@ class operation_case {
   virtual std::string variant() const = 0;  ///< which one runs; empty: there is one
   virtual void arrange(tensor_access& tensors) const = 0;
   virtual verification compare(const tensor_access& tensors, const sampling& sampled) const = 0;
+  /// Whether those who call it record its many launches once and replay them, as it is timed then.
+  virtual bool is_replayed() const { return false; }
   /// The call on these tensors, to be made any number of times. Making it throws what the
   /// implementation throws.
   virtual std::function<void(cuda_stream)> bind(const placed_tensors& tensors, void* workspace,
@@ -454,6 +460,10 @@ class typed_case : public operation_case {
   void arrange(tensor_access& tensors) const override { Op::arrange(problem_, tensors); }
   verification compare(const tensor_access& tensors, const sampling& sampled) const override {
     return Op::compare(problem_, tensors, sampled);
+  }
+  bool is_replayed() const override {
+    if constexpr (requires { Op::is_replayed; }) return Op::is_replayed;
+    return false;
   }
   std::vector<named_count> take_counts() const override {
     return called_.take_counts == nullptr ? std::vector<named_count>{} : called_.take_counts();

@@ -49,6 +49,7 @@ struct model_decode_args {
 /// The operation's one description (operation.h).
 struct model_decode {
   static constexpr std::string_view name = "model_decode";
+  static constexpr bool is_replayed = true;
   using problem = model_decode_problem;
   template <class T>
   using args = model_decode_args<T>;

@@ -2,10 +2,13 @@
 
 #include <algorithm>
 
+#include "kernels/models/checkpoint.h"
 #include "kernels/models/mixers.h"
 #include "kernels/models/weights.h"
 
 namespace based::models {
+
+namespace {
 
 std::string names_of_models(bool tiny) {
   std::string names;
@@ -14,6 +17,26 @@ std::string names_of_models(bool tiny) {
     names += (names.empty() ? "" : ",") + each.name;
   }
   return names;
+}
+
+}  // namespace
+
+axis_info model_axis_info() {
+  static const std::string papers = names_of_models(false), tiny = names_of_models(true);
+  axis_info info = {.flag = "model",
+                    .label = "model",
+                    .help = "Models, or a folder that scripts/convert_checkpoint wrote",
+                    .cpu = tiny,
+                    .cuda = papers,
+                    .tested = tiny};
+  info.domain.of = axis_domain::kind::choice;
+  for (const model_configuration& each : known_models()) info.domain.names.push_back(each.name);
+  info.domain.open = open_checkpoint;
+  return info;
+}
+
+std::string model_axis_name(const model_configuration& model) {
+  return (checkpoint_of(model) != nullptr ? "trained-" : "") + model.name;
 }
 
 double product_flops(const model_configuration& model, const sequences& on) {
@@ -84,8 +107,15 @@ std::vector<tensor_spec> state_tensors(const state_table& states, element_type i
 }
 
 void arrange_weights(const model_configuration& model, tensor_access& tensors) {
-  std::vector<float> others = tensors.get("others", 0, weights_of(model).other_elements());
-  initialise(model, others);
+  const weight_table& weights = weights_of(model);
+  std::vector<float> others = tensors.get("others", 0, weights.other_elements());
+  if (const checkpoint* const trained = checkpoint_of(model)) {
+    std::vector<float> matrices(static_cast<std::size_t>(weights.matrix_elements()));
+    trained->read(std::span(matrices), std::span(others));
+    tensors.put("matrices", 0, matrices);
+  } else {
+    initialise(model, others);
+  }
   tensors.put("others", 0, others);
 }
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "kernels/core/operation.h"
+#include "kernels/models/checkpoint.h"
 #include "kernels/models/configuration.h"
 #include "kernels/models/sequences.h"
 #include "kernels/models/states.h"
@@ -25,7 +26,7 @@ operation_work model_work(const model_configuration& model, const sequences& on,
 
 /// The tensors "matrices" and "others" of a model's weights.
 std::vector<tensor_spec> weight_tensors(const model_configuration& model, element_type io);
-/// Gives "others" their initial values.
+/// Gives "others" their initial values; of a checkpoint "matrices" and "others" its weights.
 void arrange_weights(const model_configuration& model, tensor_access& tensors);
 
 /// The tensors "recurrent", of that role, and "cached", to which a call appends; those that hold
@@ -33,22 +34,16 @@ void arrange_weights(const model_configuration& model, tensor_access& tensors);
 std::vector<tensor_spec> state_tensors(const state_table& states, element_type io,
                                        tensor_role recurrent);
 
-std::string names_of_models(bool tiny);
-
-/// The axis of models; those of the papers are swept on GPUs, the tiny ones tested.
+/// The axis of models; those of the papers are swept on GPUs, the tiny ones tested. A folder of
+/// checkpoint.h is a model too.
+axis_info model_axis_info();
+std::string model_axis_name(const model_configuration& model);
 template <class Problem>
 axis<Problem> model_axis() {
-  static const std::string papers = names_of_models(false), tiny = names_of_models(true);
-  std::vector<std::pair<std::string, const model_configuration*>> all;
-  for (const model_configuration& each : known_models()) all.emplace_back(each.name, &each);
-  return choice_axis<Problem, const model_configuration*>(
-      {.flag = "model",
-       .label = "model",
-       .help = "Models",
-       .cpu = tiny,
-       .cuda = papers,
-       .tested = tiny},
-      all, [](auto& p) -> auto& { return p.model; });
+  return {
+      model_axis_info(),
+      [](Problem& p, const axis_value& value) { p.model = &known_model(based::to_string(value)); },
+      [](const Problem& p) { return axis_value(model_axis_name(*p.model)); }};
 }
 
 }  // namespace based::models

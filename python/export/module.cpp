@@ -17,6 +17,7 @@
 #include <string>
 
 #include "python/export/device.h"
+#include "python/export/models.h"
 #include "python/export/plan.h"
 
 namespace based::python {
@@ -168,5 +169,13 @@ ffi::Function make_plan(const ffi::String& operation, const ffi::String& impleme
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(describe, describe);
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(make_plan, make_plan);
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(abstract, abstract);
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(model_sizes,
+                              [](const ffi::String& model, std::int64_t batch, std::int64_t slots) {
+                                return translated([&] { return model_sizes(model, batch, slots); });
+                              });
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(read_checkpoint,
+                              [](const ffi::String& folder, DLTensor* matrices, DLTensor* others) {
+                                translated([&] { read_checkpoint(folder, matrices, others); });
+                              });
 
 }  // namespace based::python

@@ -30,7 +30,7 @@ ALLOWED = {
     "baselines": {"core", "ptx", "description"},
     "harness": {"core", "ptx"},
     "benchmarks": {"core", "ptx", "harness", "description", "baselines"},
-    "python": {"core", "harness"},
+    "python": {"core", "harness", MODELS},
     "tests": {"core", "ptx", "tile", "harness", "description", "operation", "baselines"}
     | {"benchmarks", MODELS},
 }

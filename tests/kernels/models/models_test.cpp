@@ -183,18 +183,20 @@ TEST(models_by_name, are_refused_where_there_are_none) {
               ::testing::ThrowsMessage<invalid_argument>(HasSubstr("tiny-based")));
 }
 
-/// Ids that are none give no numbers, and read nothing outside the embedding.
+/// Ids that are none give no numbers, read nothing outside the embedding, and stay what they are to
+/// the other sequences.
 TEST(ids_outside_the_vocabulary, give_no_logits) {
+  constexpr std::int64_t batch = 2, seqlen = 9;
   for (const device_kind device : devices()) {
     for (const float id : {-1.0f, 104.0f}) {
-      const auto solved =
-          solve("model_prefill", device,
-                {{"model", "tiny-based"}, {"batch", std::int64_t{1}}, {"seqlen", std::int64_t{9}}});
+      const auto solved = solve("model_prefill", device,
+                                {{"model", "tiny-based"}, {"batch", batch}, {"seqlen", seqlen}});
       checked_case call(*solved, device, sequence_order::bhnd);
-      call.write("ids", 8, std::vector<float>{id});
+      call.write("ids", seqlen - 1, std::vector<float>{id});  // the first sequence's last
       call.run();
-      EXPECT_TRUE(std::isnan(call.get("logits").front()));
-      EXPECT_TRUE(std::isfinite(call.get("early_logits").front()));
+      const std::vector<float> logits = call.get("logits");
+      EXPECT_TRUE(std::isnan(logits.front()));
+      EXPECT_TRUE(std::isfinite(logits.back()));
     }
   }
 }

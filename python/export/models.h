@@ -1,0 +1,23 @@
+// What the package's models need beside the operations: sizes, and a checkpoint's weights. A model
+// is a name of configuration.h or a folder of checkpoint.h.
+#pragma once
+
+#include <dlpack/dlpack.h>
+#include <tvm/ffi/container/map.h>
+#include <tvm/ffi/string.h>
+
+#include <cstdint>
+
+namespace based::python {
+
+/// name, vocabulary, the value "axis" of the operations' axis "model"; elements of the buffers of
+/// weights, "matrices" and "others", and of states, "recurrent" and "cached", where caches have so
+/// many slots.
+tvm::ffi::Map<tvm::ffi::String, tvm::ffi::Any> model_sizes(const tvm::ffi::String& model,
+                                                           std::int64_t batch, std::int64_t slots);
+
+/// Writes a checkpoint's weights: matrices as float32 or bfloat16, others as float32, flat arrays
+/// on the CPU.
+void read_checkpoint(const tvm::ffi::String& folder, DLTensor* matrices, DLTensor* others);
+
+}  // namespace based::python
