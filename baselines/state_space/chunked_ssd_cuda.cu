@@ -138,8 +138,8 @@ __device__ void start_slices(int count, Load load) {
   }
 }
 
-/// Uses slices first..last-1 of `count`, in order: arrived(i) when this thread's own copies of slice
-/// i are in shared memory, use(i) when all threads' are. Meanwhile later slices are loaded.
+/// Uses slices first..last-1 of `count`, in order: arrived(i) when this thread's own copies of
+/// slice i are in shared memory, use(i) when all threads' are. Meanwhile later slices are loaded.
 /// Called by: one block
 template <class Load, class Arrived, class Use>
 __device__ void for_slices(int first, int last, int count, Load load, Arrived arrived, Use use) {
@@ -238,8 +238,8 @@ __global__ __launch_bounds__(StateDim, states_residents<StateDim>) void states_k
     shared.x[which % stages].template load_async<threads>(
         p.given.x.token(at.batch, at.head, token) + at.first_column, p.given.x.token_stride,
         p.seqlen - token);
-    shared.b[which % stages].template load_async<threads>(
-        p.given.b.token(at.batch, group, token), p.given.b.token_stride, p.seqlen - token);
+    shared.b[which % stages].template load_async<threads>(p.given.b.token(at.batch, group, token),
+                                                          p.given.b.token_stride, p.seqlen - token);
   };
   start_slices(slices, load);
   const std::int64_t row = p.row(at.batch, at.head, at.tile);
@@ -342,8 +342,8 @@ __global__ __launch_bounds__(product_threads, product_residents) void products_k
 
   const int slices = p.state_dim / slice;
   const auto load = [&](int k) {
-    shared.c[k % stages].load_async<product_threads>(
-        p.given.c.token(batch, group, row) + k * slice, p.given.c.token_stride, p.seqlen - row);
+    shared.c[k % stages].load_async<product_threads>(p.given.c.token(batch, group, row) + k * slice,
+                                                     p.given.c.token_stride, p.seqlen - row);
     shared.b[k % stages].load_async<product_threads>(
         p.given.b.token(batch, group, column) + k * slice, p.given.b.token_stride,
         p.seqlen - column);
@@ -557,10 +557,10 @@ __global__ __launch_bounds__(scan_threads, scan_residents) void scan_kernel(
             const float weighted = product * ptx::ex2(row_sums[m][half] - exponent);
             return offset <= last_key ? weighted : 0.0f;
           };
-          weights[m][half] = ptx::to_bf16x2(weight(of_row.x, exponents.x, 0),
-                                            weight(of_row.y, exponents.y, 1));
-          weights[m][2 + half] = ptx::to_bf16x2(weight(of_row.z, exponents.z, 2),
-                                                weight(of_row.w, exponents.w, 3));
+          weights[m][half] =
+              ptx::to_bf16x2(weight(of_row.x, exponents.x, 0), weight(of_row.y, exponents.y, 1));
+          weights[m][2 + half] =
+              ptx::to_bf16x2(weight(of_row.z, exponents.z, 2), weight(of_row.w, exponents.w, 3));
         }
       }
       multiply(y, weights, [&](std::uint32_t(&xb)[4], int n) {  // [16 keys x 16 of P]
