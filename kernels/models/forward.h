@@ -203,9 +203,16 @@ class forward_pass {
 
   void base_conv() {
     const std::int64_t inner = model_.inner;
-    project("mixer.in_proj.weight", row(normed_, model_.width), model_.width, row(wide_, 2 * inner),
-            2 * inner);
-    {
+    if (in_few_rows()) {
+      step_product_args step = read_stream("mixer.in_proj.weight", 2 * inner);
+      step.bias = other("mixer.in_proj.bias");
+      step.output = product_output::gated_conv;
+      step.out = as_bf16(narrow_);
+      step.conv_weight = other("mixer.conv.conv.weight");
+      step.state = as_bf16(cached("conv"));
+      multiply_few_rows(step);
+    } else {
+      project_stream("mixer.in_proj.weight", row(wide_, 2 * inner), 2 * inner);
       const nvtx_range range("mixers");
       gated_conv<T>({.u = wide_,
                      .bias = other("mixer.in_proj.bias"),

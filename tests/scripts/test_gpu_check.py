@@ -70,6 +70,7 @@ def test_every_step_passes(run, script, stand_ins):
         "initcheck attention B=1 H=1 N=200",
         "racecheck operations_test",
         "short sweep",
+        "models",
     ):
         assert f"PASS  {step}" in done.stdout
     calls = log.read_text()
@@ -77,10 +78,11 @@ def test_every_step_passes(run, script, stand_ins):
         assert f"--tool {tool} --error-exitcode 1" in calls
     assert "fake_bench" not in calls
     assert "operations_test --gtest_brief=1 --gtest_filter=*small_shapes*cuda*" in calls
-    # The one that counts the card's memory, and then the sweep, after everything else.
-    *_, counts_memory, sweeps = calls.splitlines()
+    # The one that counts the card's memory, and then the sweeps, after everything else.
+    *_, counts_memory, sweep, models = calls.splitlines()
     assert "cuda_backend_test" in counts_memory
-    assert "based_bench" in sweeps
+    assert "based_bench" in sweep
+    assert "based_bench" in models
     for other in ("racecheck decode_test", "prefill/naive", "attention/tiled", "decode/based"):
         assert other not in done.stdout
 
