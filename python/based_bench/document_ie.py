@@ -2,12 +2,12 @@
 
     python -m based_bench.document_ie --model DIR --data fda|swde|squad|FILE.jsonl
 
-Each example is a document, a key and the value that the document gives it. The prompt is a window
-of the document around the value, ". " and the key; the model continues it greedily, and is right
-where its lower-case answer begins with the value. Prompts of a batch are padded on the left with
-blanks, which the model reads, as in the sources' demo (ThunderKittens,
-demos/based/document_ie_based.py); other than in the demo every example counts, not the first
-batches alone.
+Each example is a document, a key, and the value that the document gives for this key. The prompt is
+a window of the document around the value, then ". " and the key. The model continues it greedily,
+and is right where its lower-case answer begins with the value. Prompts of a batch are padded on the
+left with blanks, which the model reads, as in the sources' demo (ThunderKittens,
+demos/based/document_ie_based.py). Unlike in the demo, all examples count, not only the first ones.
+A line of FILE.jsonl is an object with the texts "text", "key" (or "question") and "value".
 """
 
 import argparse
@@ -149,7 +149,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--model", required=True, metavar="DIR|NAME", help="see generate")
+    parser.add_argument("--model", required=True, metavar="DIR|NAME", help="as of based_bench.generate")
     parser.add_argument("--data", required=True, metavar="|".join([*DATA, "FILE.jsonl"]))
     for name, default, what in (
         ("batch", BATCH, "sequences that are generated together"),

@@ -2,9 +2,10 @@
 
     python -m based_bench.generate --model DIR "prompt" ...
 
-DIR is a folder that scripts/convert_checkpoint wrote; a name such as owner/model is fetched from
-the Hugging Face hub, where such folders lie, by the package huggingface_hub. The tokenizer is the
-folder's tokenizer.json, else GPT-2's, which the published models were trained with.
+DIR is a folder that scripts/convert_checkpoint wrote. In its place a name such as owner/model makes
+the package huggingface_hub download a repository with such a folder's files; the published
+repositories have others, and have to be converted first. The tokenizer is the folder's
+tokenizer.json, or else GPT-2's, with which the published models were trained.
 """
 
 import argparse
@@ -23,7 +24,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("prompts", nargs="+", metavar="PROMPT")
     parser.add_argument("--model", required=True, metavar="DIR|NAME")
     parser.add_argument(
-        "--new-tokens", type=int, default=32, metavar="N", help="of each prompt; default: 32"
+        "--new-tokens", type=int, default=32, metavar="N", help="after each prompt; default: 32"
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), help="default: a GPU where one is")
     args = parser.parse_args(arguments)
