@@ -1,6 +1,6 @@
 """Sequence mixers for NumPy, PyTorch, CuPy and JAX arrays: Based's linear attention, softmax
-attention and their decode steps, each as the fastest kernel of this project. call() runs every other
-operation of the registry too, such as "ssd" and "selective_scan"; based_bench.models has whole models.
+attention and their decode steps, each as the fastest kernel of this project. call() runs the other
+operations of the registry, such as "ssd" and "selective_scan"; based_bench.models has whole models.
 
 A call takes arrays of one device and enqueues on the caller's stream; it never waits and copies
 nothing. On the CPU elements are float32, on a GPU bfloat16 (attention: float16 too). Mistakes are

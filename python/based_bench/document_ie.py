@@ -149,7 +149,9 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--model", required=True, metavar="DIR|NAME", help="as of based_bench.generate")
+    parser.add_argument(
+        "--model", required=True, metavar="DIR|NAME", help="as for based_bench.generate"
+    )
     parser.add_argument("--data", required=True, metavar="|".join([*DATA, "FILE.jsonl"]))
     for name, default, what in (
         ("batch", BATCH, "sequences that are generated together"),

@@ -1,6 +1,6 @@
-"""The originals that Python can call, a file each: what must import, and how it is called on an operation's
-tensors (python/based_bench/harness.py says what a call is). scripts/peers measures every ORIGINALS
-that it finds here, in the order of the files' names.
+"""The originals that Python can call, a file each: what must import, and how it is called on an
+operation's tensors (python/based_bench/harness.py says what a call is). scripts/peers measures the
+ORIGINALS of every file in this folder, in the order of the files' names.
 """
 
 import importlib
