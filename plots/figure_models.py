@@ -57,18 +57,22 @@ def _of_models(rows: pd.DataFrame) -> pd.Series:
 
 def _record(row: pd.Series, carded: bool, hollow: bool) -> dict:
     tokens = row["B"] * (1 if row["operation"].endswith("decode") or not row["N"] > 0 else row["N"])
+    params = {k: v for k, v in row["params"].items() if k not in SHAPE}
+    # A row of a forward pass that runs several models tells which; of others the name is the model.
+    model = params.pop("model", row["implementation"].replace("_", " "))
+    context = params.pop("context", None)
     name = names.shortened(
-        row["implementation"].replace("_", " ")
+        model
         + (" (ours)" if row["role"] == "ours" else "")
         + (f", {names.card(row['hardware'])}" if carded else ""),
         40,
     )
-    others = {k: v for k, v in row["params"].items() if k not in SHAPE}
     rate = tokens / row["us"] * 1e6
     return {
-        "key": name if not others else f"{name}, {names.form_words(others)}",
+        "key": name if not params else f"{name}, {names.form_words(params)}",
         "panel": names.operation_words(row["operation"])
-        + ("" if not row["N"] > 0 else f" of {int(row['N'])} tokens"),
+        + ("" if not row["N"] > 0 else f" of {int(row['N'])} tokens")
+        + ("" if context is None else f" after {context} tokens"),
         "shape": f"B = {int(row['B'])}",
         "batch": row["B"],
         "rate": rate,

@@ -47,6 +47,8 @@ _WORDS = {
     "gla_fused_recurrent": ("", "fused recurrent"),
     "mamba": ("", ""),
     "mamba2": ("", ""),
+    "mamba_step": ("", ""),
+    "mamba2_step": ("", ""),
 }
 _OPERATIONS = {
     "prefill": "Based prefill",
@@ -58,6 +60,8 @@ _OPERATIONS = {
     "ssd": "Mamba-2",
     "ssd_decode": "Mamba-2",
     "causal_conv": "causal convolution",
+    "model_prefill": "prefill",
+    "model_decode": "a step of generation",
     "gla": "GLA",
 }
 _FUNCTIONS = _OPERATIONS | {"prefill": "Based", "decode": "Based"}

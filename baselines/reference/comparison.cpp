@@ -62,23 +62,28 @@ sampled_part sample_part(std::int64_t heads, std::int64_t seqlen, double flops_p
   return part;
 }
 
-void error_norm::add_all(std::span<const float> values, std::span<const double> reference) {
+void error_norm::add_all(std::span<const float> values, std::span<const double> reference,
+                         std::span<const double> terms) {
   BASED_REQUIRE(values.size() == reference.size(), "output and reference differ in size");
+  BASED_REQUIRE(terms.empty() || terms.size() == values.size(), "output and terms differ in size");
   error_norm row;
   for (std::size_t i = 0; i < values.size(); ++i) row.add(values[i], reference[i]);
   difference_ += row.difference_;
   reference_ += row.reference_;
+  row.reference_ = std::max(row.reference_, std::accumulate(terms.begin(), terms.end(), 0.0));
   // Not "less": a NaN is the worst of all.
   if (!(row.relative() <= worst_row_)) worst_row_ = row.relative();
 }
 
 void error_norm::add_rows(std::span<const float> values, std::span<const double> reference,
-                          std::span<const std::int64_t> rows, int dim) {
+                          std::span<const std::int64_t> rows, int dim,
+                          std::span<const double> terms) {
   const auto width = static_cast<std::size_t>(dim);
   BASED_REQUIRE(reference.size() == rows.size() * width, "reference has not these rows");
   for (std::size_t r = 0; r < rows.size(); ++r) {
     add_all(values.subspan(static_cast<std::size_t>(rows[r]) * width, width),
-            reference.subspan(r * width, width));
+            reference.subspan(r * width, width),
+            terms.empty() ? terms : terms.subspan(r * width, width));
   }
 }
 

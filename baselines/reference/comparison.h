@@ -34,11 +34,16 @@ class error_norm {
     difference_ += (value - reference) * (value - reference);
     reference_ += reference * reference;
   }
-  /// Every element of both, which are equally long: one row.
-  void add_all(std::span<const float> values, std::span<const double> reference);
-  /// Row r of the reference, [rows.size(), dim], with row rows[r] of the values, [any, dim].
+  /// Every element of both, which are equally long: one row. `terms`, where given, has for each
+  /// element the sum of the squares of the signed terms that it is a sum of. Where terms cancel,
+  /// the last bits of the inputs are larger than what is left of them, and an error relative to
+  /// that would say nothing: then the row's own error is relative to the norm of its terms.
+  void add_all(std::span<const float> values, std::span<const double> reference,
+               std::span<const double> terms = {});
+  /// Row r of the reference and of the terms, [rows.size(), dim], with row rows[r] of the values,
+  /// [any, dim].
   void add_rows(std::span<const float> values, std::span<const double> reference,
-                std::span<const std::int64_t> rows, int dim);
+                std::span<const std::int64_t> rows, int dim, std::span<const double> terms = {});
   /// NaN if any value was; the plain norm of the difference where the reference is all zero.
   double relative() const {
     return reference_ > 0 ? std::sqrt(difference_ / reference_) : std::sqrt(difference_);

@@ -29,9 +29,10 @@ struct ssd_head {
 /// dt' of every token; `steps` is [N].
 void ssd_steps(const ssd_head& head, std::span<double> steps);
 
-/// Of the channels p = channels[i]: y[n, i] and, unless `state` is empty, the final state[i, :].
-/// Throws invalid_argument for a channel or size out of range.
+/// Of the channels p = channels[i]: y[n, i] and, unless they are empty, the final state[i, :] and
+/// terms[n, i], the sum of the squares of what y[n, i] is the sum of: S c element by element, and
+/// d x. Throws invalid_argument for a channel or size out of range.
 void ssd_channels(const ssd_head& head, std::span<const std::int64_t> channels, std::span<double> y,
-                  std::span<double> state);
+                  std::span<double> state, std::span<double> terms = {});
 
 }  // namespace based::reference

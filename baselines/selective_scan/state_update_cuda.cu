@@ -97,6 +97,7 @@ const registration<selective_scan_decode> registered{{
     .name = "state_update",
     .summary = "mamba-ssm's Triton step: a block has 32 channels of a sequence",
     .role = implementation_role::baseline,
+    .reimplements = {"mamba_step"},
     .tolerance = 4e-3,  // a y by itself is rounded by so much
     .unsupported = unsupported,
     .executed_flops = [](const selective_scan_decode_problem& p) { return scan_flops(p, 1); },

@@ -8,6 +8,7 @@
 //
 // Heads are the fastest but for P, so that blocks that run together read the same b, c and
 // products.
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 
@@ -24,8 +25,8 @@ namespace based::chunked_ssd {
 namespace {
 
 constexpr int chunk = 256;   // tokens
-constexpr int slice = 64;    // tokens or elements of b, c and S that are staged at once
-constexpr int stages = 2;    // slices in shared memory: one in use, the next on its way
+constexpr int slice = 32;    // tokens or elements of b, c and S that are staged at once
+constexpr int stages = 3;    // slices in shared memory: one in use, the next two on their way
 constexpr int columns = 64;  // of x and y: a block's part of P
 constexpr float log2e = 1.44269504088896341f;
 
@@ -120,6 +121,77 @@ __global__ __launch_bounds__(sum_warps* warp_size) void sums_kernel(
   }
 }
 
+// What the three passes with products share. A slice of a product's inner dimension is staged by
+// cp.async while those before it are used; a warp's result is [16 rows x 16 columns] blocks.
+
+template <int Rows, int Columns>
+using accumulators = float[Rows / 16][Columns / 8][4];
+
+/// Starts the copies of the first slices: load(i) starts those of slice i.
+/// Called by: one block
+template <class Load>
+__device__ void start_slices(int count, Load load) {
+#pragma unroll
+  for (int i = 0; i < stages - 1; ++i) {
+    if (i < count) load(i);
+    ptx::cp_async_commit();
+  }
+}
+
+/// Uses slices first..last-1 of `count`, in order: arrived(i) when this thread's own copies of
+/// slice i are in shared memory, use(i) when all threads' are. Meanwhile later slices are loaded.
+/// Called by: one block
+template <class Load, class Arrived, class Use>
+__device__ void for_slices(int first, int last, int count, Load load, Arrived arrived, Use use) {
+  for (int i = first; i < last; ++i) {
+    ptx::cp_async_wait<stages - 2>();
+    arrived(i);
+    __syncthreads();  // and nobody uses slice i - 1 any more, whose place the next one takes
+    if (i + stages - 1 < count) load(i + stages - 1);
+    ptx::cp_async_commit();
+    use(i);
+  }
+}
+
+/// sum [Rows x Columns] += a [Rows x 16] b [16 x Columns]; load_b(b, n) loads columns n..n+15.
+/// Called by: one warp
+template <int RowBlocks, int ColumnBlocks, class LoadB>
+__device__ void multiply(float (&sum)[RowBlocks][ColumnBlocks][4],
+                         const std::uint32_t (&a)[RowBlocks][4], LoadB load_b) {
+#pragma unroll
+  for (int n = 0; n < ColumnBlocks / 2; ++n) {
+    std::uint32_t b[4];
+    load_b(b, n * 16);
+#pragma unroll
+    for (int m = 0; m < RowBlocks; ++m) {
+      ptx::mma_m16n8k16(sum[m][2 * n], a[m], b[0], b[1]);
+      ptx::mma_m16n8k16(sum[m][2 * n + 1], a[m], b[2], b[3]);
+    }
+  }
+}
+
+/// Writes a warp's result to rows of `to`, `stride` floats apart.
+/// Called by: one warp
+template <int RowBlocks, int ColumnBlocks>
+__device__ void store(float* to, int stride, const float (&sum)[RowBlocks][ColumnBlocks][4]) {
+  const int lane = threadIdx.x % warp_size;
+  to += lane / 4 * stride + lane % 4 * 2;
+#pragma unroll
+  for (int m = 0; m < RowBlocks; ++m) {
+#pragma unroll
+    for (int n = 0; n < ColumnBlocks; ++n) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        *reinterpret_cast<float2*>(to + (m * 16 + half * 8) * stride + n * 8) = {
+            sum[m][n][2 * half], sum[m][n][2 * half + 1]};
+      }
+    }
+  }
+}
+
+/// Where a thread need not touch what it has loaded.
+constexpr auto nothing_to_do = [](int) {};
+
 // Pass 2: what each chunk adds to the state. A warp makes [64 of P x 32 of S].
 
 /// Blocks of a multiprocessor (the other kernels have theirs), as many as registers allow.
@@ -133,13 +205,14 @@ struct states_storage {
   float weights[chunk];  // exp(cs_e - cs_l) dt'_l
 };
 
-/// tile[l, :] *= weights[l], rounded again.
+/// tile[l, :] *= weights[l], rounded again. A thread does what it has loaded itself.
 /// Called by: one block
 template <int Threads>
 __device__ void weigh_rows(staged_rows<slice, columns>& tile, const float* weights) {
-  constexpr int unit = vector16<bf16>;
-  for (int at = threadIdx.x; at < slice * columns / unit; at += Threads) {
-    const int row = at / (columns / unit), column = at % (columns / unit) * unit;
+  constexpr int unit = vector16<bf16>, units = columns / unit;
+  const int column = threadIdx.x % units * unit;
+#pragma unroll
+  for (int row = threadIdx.x / units; row < slice; row += Threads / units) {
     float values[unit];
     unpack(tile.template load<uint4>(row, column), values);
 #pragma unroll
@@ -153,7 +226,6 @@ __global__ __launch_bounds__(StateDim, states_residents<StateDim>) void states_k
     const __grid_constant__ kernel_params p) {
   constexpr int threads = StateDim;
   constexpr int width = 32;  // of S, a warp's
-  constexpr int p_blocks = columns / 16, s_blocks = width / 16;
   extern __shared__ __align__(16) unsigned char dynamic_shared[];
   auto& shared = *reinterpret_cast<states_storage<StateDim>*>(dynamic_shared);
   const block_place at(p, p.chunks);
@@ -162,66 +234,42 @@ __global__ __launch_bounds__(StateDim, states_residents<StateDim>) void states_k
   const int slices = static_cast<int>(ceil_div(min(left, std::int64_t{chunk}), slice));
 
   const auto load = [&](int which) {
-    if (which < slices) {
-      const std::int64_t token = first + which * slice;
-      shared.x[which % stages].template load_async<threads>(
-          p.given.x.token(at.batch, at.head, token) + at.first_column, p.given.x.token_stride,
-          p.seqlen - token);
-      shared.b[which % stages].template load_async<threads>(
-          p.given.b.token(at.batch, group, token), p.given.b.token_stride, p.seqlen - token);
-    }
-    ptx::cp_async_commit();
+    const std::int64_t token = first + which * slice;
+    shared.x[which % stages].template load_async<threads>(
+        p.given.x.token(at.batch, at.head, token) + at.first_column, p.given.x.token_stride,
+        p.seqlen - token);
+    shared.b[which % stages].template load_async<threads>(p.given.b.token(at.batch, group, token),
+                                                          p.given.b.token_stride, p.seqlen - token);
   };
-  load(0);
+  start_slices(slices, load);
   const std::int64_t row = p.row(at.batch, at.head, at.tile);
   const float end = p.sums[row + chunk - 1];
   for (int l = threadIdx.x; l < chunk; l += threads) {
     shared.weights[l] = ptx::ex2(end - p.sums[row + l]) * p.steps[row + l];
   }
+  __syncthreads();
 
-  const int lane = threadIdx.x % warp_size, warp_column = threadIdx.x / warp_size * width;
-  float sum[p_blocks][2 * s_blocks][4] = {};  // [64 of P x 32 of S]
-  for (int which = 0; which < slices; ++which) {
-    load(which + 1);
-    ptx::cp_async_wait<1>();
-    __syncthreads();
-    auto& x = shared.x[which % stages];
+  const int warp_column = threadIdx.x / warp_size * width;
+  accumulators<columns, width> sum = {};  // [64 of P x 32 of S]
+  const auto weigh = [&](int which) {
+    weigh_rows<threads>(shared.x[which % stages], shared.weights + which * slice);
+  };
+  for_slices(0, slices, slices, load, weigh, [&](int which) {
+    const auto& x = shared.x[which % stages];
     const auto& b = shared.b[which % stages];
-    weigh_rows<threads>(x, shared.weights + which * slice);
-    __syncthreads();
 #pragma unroll
     for (int k = 0; k < slice; k += 16) {
-      std::uint32_t xa[p_blocks][4];  // [64 of P x 16 tokens]
+      std::uint32_t xa[columns / 16][4];  // [64 of P x 16 tokens]
 #pragma unroll
-      for (int m = 0; m < p_blocks; ++m) x.load_a_trans(xa[m], k, m * 16);
-#pragma unroll
-      for (int n = 0; n < s_blocks; ++n) {
-        std::uint32_t bb[4];  // [16 tokens x 16 of S]
-        b.load_b_trans(bb, k, warp_column + n * 16);
-#pragma unroll
-        for (int m = 0; m < p_blocks; ++m) {
-          ptx::mma_m16n8k16(sum[m][2 * n], xa[m], bb[0], bb[1]);
-          ptx::mma_m16n8k16(sum[m][2 * n + 1], xa[m], bb[2], bb[3]);
-        }
-      }
+      for (int m = 0; m < columns / 16; ++m) x.load_a_trans(xa[m], k, m * 16);
+      multiply(sum, xa, [&](std::uint32_t(&bb)[4], int n) {  // [16 tokens x 16 of S]
+        b.load_b_trans(bb, k, warp_column + n);
+      });
     }
-    __syncthreads();
-  }
-
-  float* const state =
-      p.states + p.state(at.batch, at.head, at.tile) + std::int64_t{at.first_column} * StateDim;
-#pragma unroll
-  for (int m = 0; m < p_blocks; ++m) {
-#pragma unroll
-    for (int n = 0; n < 2 * s_blocks; ++n) {
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const int of_row = (m * 16 + half * 8 + lane / 4) * StateDim;
-        *reinterpret_cast<float2*>(state + of_row + warp_column + n * 8 + lane % 4 * 2) = {
-            sum[m][n][2 * half], sum[m][n][2 * half + 1]};
-      }
-    }
-  }
+  });
+  store(p.states + p.state(at.batch, at.head, at.tile) + std::int64_t{at.first_column} * StateDim +
+            warp_column,
+        StateDim, sum);
 }
 
 // Pass 3: the states before each chunk.
@@ -281,7 +329,7 @@ __global__ __launch_bounds__(product_threads, product_residents) void products_k
     const __grid_constant__ kernel_params p) {
   extern __shared__ __align__(16) unsigned char dynamic_shared[];
   auto& shared = *reinterpret_cast<products_storage*>(dynamic_shared);
-  constexpr int row_blocks = 2, column_blocks = 4;
+  constexpr int rows = 32;  // a warp's
   const int which = static_cast<int>(blockIdx.x % product_tiles);
   const std::int64_t chunk_index = blockIdx.x / product_tiles;  // of [B, G, chunks]
   const std::int64_t batch = chunk_index / p.chunks / p.groups;
@@ -294,66 +342,66 @@ __global__ __launch_bounds__(product_threads, product_residents) void products_k
 
   const int slices = p.state_dim / slice;
   const auto load = [&](int k) {
-    if (k < slices) {
-      shared.c[k % stages].load_async<product_threads>(
-          p.given.c.token(batch, group, row) + k * slice, p.given.c.token_stride, p.seqlen - row);
-      shared.b[k % stages].load_async<product_threads>(
-          p.given.b.token(batch, group, column) + k * slice, p.given.b.token_stride,
-          p.seqlen - column);
-    }
-    ptx::cp_async_commit();
+    shared.c[k % stages].load_async<product_threads>(p.given.c.token(batch, group, row) + k * slice,
+                                                     p.given.c.token_stride, p.seqlen - row);
+    shared.b[k % stages].load_async<product_threads>(
+        p.given.b.token(batch, group, column) + k * slice, p.given.b.token_stride,
+        p.seqlen - column);
   };
-  load(0);
-  const int lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size;
-  const int warp_row = warp / 2 * 32, warp_column = warp % 2 * 64;
-  float sum[row_blocks][2 * column_blocks][4] = {};
-  for (int k = 0; k < slices; ++k) {
-    load(k + 1);
-    ptx::cp_async_wait<1>();
-    __syncthreads();
+  start_slices(slices, load);
+  const int warp = threadIdx.x / warp_size;
+  const int warp_row = warp / 2 * rows, warp_column = warp % 2 * 64;
+  accumulators<rows, 64> sum = {};
+  for_slices(0, slices, slices, load, nothing_to_do, [&](int k) {
 #pragma unroll
     for (int s = 0; s < slice; s += 16) {
-      std::uint32_t ca[row_blocks][4];  // [32 tokens x 16 of S]
+      std::uint32_t ca[rows / 16][4];  // [32 tokens x 16 of S]
 #pragma unroll
-      for (int m = 0; m < row_blocks; ++m) {
+      for (int m = 0; m < rows / 16; ++m) {
         shared.c[k % stages].load_a(ca[m], warp_row + m * 16, s);
       }
-#pragma unroll
-      for (int n = 0; n < column_blocks; ++n) {
-        std::uint32_t bb[4];  // [16 of S x 16 tokens]
-        shared.b[k % stages].load_b(bb, warp_column + n * 16, s);
-#pragma unroll
-        for (int m = 0; m < row_blocks; ++m) {
-          ptx::mma_m16n8k16(sum[m][2 * n], ca[m], bb[0], bb[1]);
-          ptx::mma_m16n8k16(sum[m][2 * n + 1], ca[m], bb[2], bb[3]);
-        }
-      }
+      multiply(sum, ca, [&](std::uint32_t(&bb)[4], int n) {  // [16 of S x 16 tokens]
+        shared.b[k % stages].load_b(bb, warp_column + n, s);
+      });
     }
-    __syncthreads();
-  }
-  float* const target = p.products + (chunk_index * chunk + row_tile * tile + warp_row) * chunk +
-                        column_tile * tile + warp_column;
-#pragma unroll
-  for (int m = 0; m < row_blocks; ++m) {
-#pragma unroll
-    for (int n = 0; n < 2 * column_blocks; ++n) {
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        *reinterpret_cast<float2*>(target + (m * 16 + half * 8 + lane / 4) * chunk + n * 8 +
-                                   lane % 4 * 2) = {sum[m][n][2 * half], sum[m][n][2 * half + 1]};
-      }
-    }
-  }
+  });
+  store(p.products + (chunk_index * chunk + row_tile * tile + warp_row) * chunk +
+            column_tile * tile + warp_column,
+        chunk, sum);
 }
 
 // Pass 5: the outputs. A warp makes [32 x 64].
 
-constexpr int scan_threads = 128;
+constexpr int scan_rows = 32;  // a warp's
+constexpr int scan_threads = tile / scan_rows * warp_size;
 constexpr int scan_residents = 3;
 
-struct scan_stage {
-  staged_rows<tile, slice> c;     // [128 tokens x 64 of S]
-  staged_rows<slice, columns> k;  // [64 of P x 64 of S] of the state, then [64 tokens x 64 of P]
+/// Products of tokens with a slice of keys, [128 x 32], in 16-byte words. Where words of even rows
+/// come first, those of odd rows come last, so that a warp reads four words of eight rows at once
+/// without conflicts.
+struct product_rows {
+  static constexpr int unit = vector16<float>, units = slice / unit;
+  static_assert(units == 8);
+  float elements[tile * slice];
+
+  __device__ float* word(int row, int index) {
+    return elements + row * slice + (index ^ row % 2 * (units / 2)) * unit;
+  }
+  __device__ float4 read(int row, int index) {
+    return *reinterpret_cast<const float4*>(word(row, index));
+  }
+};
+
+/// What an iteration needs: a slice of the state's columns, or of the chunk's keys.
+union scan_stage {
+  struct {
+    staged_rows<tile, slice> c;         // [128 tokens x 32 of S]
+    staged_rows<columns, slice> state;  // [64 of P x 32 of S]
+  };
+  struct {
+    product_rows products;
+    staged_rows<slice, columns> x;  // [32 tokens x 64 of P], in the order of `key_in_order`
+  };
 };
 constexpr int y_stride = columns + 4;  // in floats: rows eight apart do not share their banks
 struct scan_storage {
@@ -361,8 +409,15 @@ struct scan_storage {
     scan_stage stage[stages];
     float y[tile * y_stride];
   };
-  float sums[chunk], steps[chunk];
+  float sums[chunk];
+  float exponents[chunk];  // of a key: a weight is a product times 2^(the row's sum - this)
 };
+
+/// A lane reads four neighbouring products of a row as one word. The k that they stand for in a
+/// product with sixteen keys are 2t, 2t + 1, 8 + 2t and 9 + 2t: the key that k stands for.
+__device__ int key_in_order(int k) {
+  return k % 8 / 2 * 4 + k / 8 * 2 + k % 2;
+}
 
 /// Adds the skip, multiplies by the gate, and writes a tile [128 x 64] of y from shared memory.
 /// Called by: one block
@@ -401,7 +456,7 @@ __global__ __launch_bounds__(scan_threads, scan_residents) void scan_kernel(
     const __grid_constant__ kernel_params p, std::int64_t tiles) {
   extern __shared__ __align__(16) unsigned char dynamic_shared[];
   auto& shared = *reinterpret_cast<scan_storage*>(dynamic_shared);
-  constexpr int row_blocks = 2, column_blocks = columns / 16;
+  constexpr int row_blocks = scan_rows / 16;
   const block_place at(p, tiles);
   const std::int64_t group = at.head / p.heads_a_group, first = at.tile * tile;
   const std::int64_t which = at.tile / tiles_a_chunk;
@@ -410,56 +465,61 @@ __global__ __launch_bounds__(scan_threads, scan_residents) void scan_kernel(
   const int tokens = static_cast<int>(min(p.seqlen - first, std::int64_t{tile}));
 
   const int state_slices = p.state_dim / slice;
-  const int key_slices = static_cast<int>(ceil_div(row_in_chunk + tokens, slice));
+  const int slices =
+      state_slices + static_cast<int>(ceil_div(row_in_chunk + tokens, std::int64_t{slice}));
   const bf16* const state =
       p.before + p.state(at.batch, at.head, which) + std::int64_t{at.first_column} * p.state_dim;
+  const std::int64_t products_row = (at.batch * p.groups + group) * p.chunks + which;
+  const float* const products = p.products + (products_row * chunk + row_in_chunk) * chunk;
   const auto load = [&](int i) {
     scan_stage& stage = shared.stage[i % stages];
     if (i < state_slices) {
       stage.c.load_async<scan_threads>(p.given.c.token(at.batch, group, first) + i * slice,
                                        p.given.c.token_stride, tokens);
-      stage.k.load_async<scan_threads>(state + i * slice, p.state_dim, columns);
-    } else if (i < state_slices + key_slices) {
-      const std::int64_t key = chunk_start + (i - state_slices) * slice;
-      stage.k.load_async<scan_threads>(p.given.x.token(at.batch, at.head, key) + at.first_column,
-                                       p.given.x.token_stride, p.seqlen - key);
+      stage.state.load_async<scan_threads>(state + i * slice, p.state_dim, columns);
+      return;
     }
-    ptx::cp_async_commit();
+    const int key = (i - state_slices) * slice;
+    constexpr int units = product_rows::units;
+    const int unit = threadIdx.x % units;
+#pragma unroll
+    for (int row = threadIdx.x / units; row < tile; row += scan_threads / units) {
+      ptx::cp_async_16(stage.products.word(row, unit),
+                       products + row * chunk + key + unit * product_rows::unit, true);
+    }
+    constexpr int x_unit = vector16<bf16>, x_units = columns / x_unit;
+    const int column = threadIdx.x % x_units * x_unit;
+#pragma unroll
+    for (int row = threadIdx.x / x_units; row < slice; row += scan_threads / x_units) {
+      const std::int64_t token = chunk_start + key + row / 16 * 16 + key_in_order(row % 16);
+      ptx::cp_async_16(stage.x.at(row, column),
+                       p.given.x.token(at.batch, at.head, token) + at.first_column + column,
+                       token < p.seqlen);
+    }
   };
-  load(0);
+  start_slices(slices, load);
   const std::int64_t row = p.row(at.batch, at.head, which);
   for (int l = threadIdx.x; l < chunk; l += scan_threads) {
     shared.sums[l] = p.sums[row + l];
-    shared.steps[l] = p.steps[row + l];
+    shared.exponents[l] = p.sums[row + l] - __log2f(p.steps[row + l]);
   }
 
-  const int lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size;
+  const int lane = threadIdx.x % warp_size;
   const int g = lane / 4, t = lane % 4;  // as in ptx/mma.cuh
-  const int warp_row = warp * 16 * row_blocks;
-  float y[row_blocks][2 * column_blocks][4] = {};  // [32 tokens x 64 of P]
-  for (int i = 0; i < state_slices; ++i) {
-    load(i + 1);
-    ptx::cp_async_wait<1>();
-    __syncthreads();
+  const int warp_row = threadIdx.x / warp_size * scan_rows;
+  accumulators<scan_rows, columns> y = {};  // [32 tokens x 64 of P]
+  for_slices(0, state_slices, slices, load, nothing_to_do, [&](int i) {
     const scan_stage& stage = shared.stage[i % stages];
 #pragma unroll
     for (int s = 0; s < slice; s += 16) {
       std::uint32_t ca[row_blocks][4];  // [32 tokens x 16 of S]
 #pragma unroll
       for (int m = 0; m < row_blocks; ++m) stage.c.load_a(ca[m], warp_row + m * 16, s);
-#pragma unroll
-      for (int n = 0; n < column_blocks; ++n) {
-        std::uint32_t sb[4];  // [16 of S x 16 of P]
-        stage.k.load_b(sb, n * 16, s);
-#pragma unroll
-        for (int m = 0; m < row_blocks; ++m) {
-          ptx::mma_m16n8k16(y[m][2 * n], ca[m], sb[0], sb[1]);
-          ptx::mma_m16n8k16(y[m][2 * n + 1], ca[m], sb[2], sb[3]);
-        }
-      }
+      multiply(y, ca, [&](std::uint32_t(&sb)[4], int n) {  // [16 of S x 16 of P]
+        stage.state.load_b(sb, n, s);
+      });
     }
-    __syncthreads();
-  }
+  });
 
   float row_sums[row_blocks][2];  // of rows g and g + 8
 #pragma unroll
@@ -469,82 +529,48 @@ __global__ __launch_bounds__(scan_threads, scan_residents) void scan_kernel(
       row_sums[m][half] = shared.sums[row_in_chunk + warp_row + m * 16 + half * 8 + g];
       const float decay = ptx::ex2(row_sums[m][half]);
 #pragma unroll
-      for (int n = 0; n < 2 * column_blocks; ++n) {
-        y[m][n][2 * half] *= decay;
-        y[m][n][2 * half + 1] *= decay;
+      for (auto& block : y[m]) {
+        block[2 * half] *= decay;
+        block[2 * half + 1] *= decay;
       }
     }
   }
 
-  // Row g of this warp's products, columns 2t..
-  const float* const products =
-      p.products +
-      (((at.batch * p.groups + group) * p.chunks + which) * chunk + row_in_chunk + warp_row + g) *
-          chunk +
-      2 * t;
-  const auto read_products = [&](float2(&read)[row_blocks][4], int key) {
-#pragma unroll
-    for (int m = 0; m < row_blocks; ++m) {
-#pragma unroll
-      for (int quarter = 0; quarter < 4; ++quarter) {  // as the registers of an A operand
-        read[m][quarter] = *reinterpret_cast<const float2*>(
-            products + (m * 16 + quarter % 2 * 8) * chunk + key + quarter / 2 * 8);
-      }
-    }
-  };
-  const auto weight = [&](float product, float row_sum, int key, int token) {
-    const float decayed = product * ptx::ex2(row_sum - shared.sums[key]) * shared.steps[key];
-    return key <= token ? decayed : 0.0f;
-  };
-  for (int slice_index = 0; slice_index < key_slices; ++slice_index) {
-    const int i = state_slices + slice_index;
-    float2 next[row_blocks][4];
-    read_products(next, slice_index * slice);
-    load(i + 1);
-    ptx::cp_async_wait<1>();
-    __syncthreads();
-    const scan_stage& stage = shared.stage[i % stages];
+  for_slices(state_slices, slices, slices, load, nothing_to_do, [&](int i) {
+    scan_stage& stage = shared.stage[i % stages];
+    const int first_key = (i - state_slices) * slice;
+    const int last_row = row_in_chunk + warp_row + scan_rows - 1;
+    if (first_key > last_row) return;  // not seen by this warp's tokens
 #pragma unroll
     for (int k = 0; k < slice; k += 16) {
-      const int key = slice_index * slice + k;
+      const int key = first_key + k + 4 * t;  // the first of this lane's
+      const float4 exponents = *reinterpret_cast<const float4*>(shared.exponents + key);
       std::uint32_t weights[row_blocks][4];  // [32 tokens x 16 keys]
 #pragma unroll
       for (int m = 0; m < row_blocks; ++m) {
 #pragma unroll
-        for (int quarter = 0; quarter < 4; ++quarter) {
-          const int at_key = key + quarter / 2 * 8 + 2 * t, half = quarter % 2;
-          const int token = row_in_chunk + warp_row + m * 16 + half * 8 + g;
-          weights[m][quarter] =
-              ptx::to_bf16x2(weight(next[m][quarter].x, row_sums[m][half], at_key, token),
-                             weight(next[m][quarter].y, row_sums[m][half], at_key + 1, token));
+        for (int half = 0; half < 2; ++half) {
+          const int tile_row = warp_row + m * 16 + half * 8 + g;
+          const int last_key = row_in_chunk + tile_row - key;  // counted from this lane's first
+          const float4 of_row = stage.products.read(tile_row, k / 4 + t);
+          const auto weight = [&](float product, float exponent, int offset) {
+            const float weighted = product * ptx::ex2(row_sums[m][half] - exponent);
+            return offset <= last_key ? weighted : 0.0f;
+          };
+          weights[m][half] =
+              ptx::to_bf16x2(weight(of_row.x, exponents.x, 0), weight(of_row.y, exponents.y, 1));
+          weights[m][2 + half] =
+              ptx::to_bf16x2(weight(of_row.z, exponents.z, 2), weight(of_row.w, exponents.w, 3));
         }
       }
-      if (k + 16 < slice) read_products(next, key + 16);
-#pragma unroll
-      for (int n = 0; n < column_blocks; ++n) {
-        std::uint32_t xb[4];  // [16 keys x 16 of P]
-        stage.k.load_b_trans(xb, k, n * 16);
-#pragma unroll
-        for (int m = 0; m < row_blocks; ++m) {
-          ptx::mma_m16n8k16(y[m][2 * n], weights[m], xb[0], xb[1]);
-          ptx::mma_m16n8k16(y[m][2 * n + 1], weights[m], xb[2], xb[3]);
-        }
-      }
+      multiply(y, weights, [&](std::uint32_t(&xb)[4], int n) {  // [16 keys x 16 of P]
+        stage.x.load_b_trans(xb, k, n);
+      });
     }
-    __syncthreads();
-  }
+  });
 
-#pragma unroll
-  for (int m = 0; m < row_blocks; ++m) {
-#pragma unroll
-    for (int n = 0; n < 2 * column_blocks; ++n) {
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        *reinterpret_cast<float2*>(shared.y + (warp_row + m * 16 + half * 8 + g) * y_stride +
-                                   n * 8 + 2 * t) = {y[m][n][2 * half], y[m][n][2 * half + 1]};
-      }
-    }
-  }
+  __syncthreads();  // the stages' place is free
+  store(shared.y + warp_row * y_stride, y_stride, y);
   __syncthreads();
   write_outputs(p, at, shared.y, first, tokens);
 }
@@ -632,30 +658,33 @@ void run(const ssd_args<bf16>& args, cuda_stream stream) {
                 stream, p, ceil_div(problem.seqlen, tile));
 }
 
-/// The matrix units' work: whole tiles of tokens, the diagonal's upper half included.
+/// The matrix units' work: whole tiles of tokens, whole slices; of the weights, for each warp's 32
+/// tokens, the slices that begin before their end.
 double executed_flops(const ssd_problem& problem) {
-  const std::int64_t full = problem.seqlen / tile, tiles = ceil_div(problem.seqlen, tile);
-  const auto keys = [](std::int64_t index, std::int64_t tokens) {  // of a tile of the scan
-    return ceil_div(index % tiles_a_chunk * tile + tokens, slice) * slice;
+  const auto key_pairs = [](std::int64_t tokens) {  // of a chunk's first `tokens`
+    double pairs = 0;
+    const std::int64_t rows = ceil_div(tokens, tile) * tile, keys = ceil_div(tokens, slice) * slice;
+    for (std::int64_t row = 0; row < rows; row += scan_rows) {
+      pairs += static_cast<double>(scan_rows * std::min(row + scan_rows, keys));
+    }
+    return pairs;
   };
-  const std::int64_t whole_chunks = full / tiles_a_chunk;
-  double pairs =
-      static_cast<double>(whole_chunks) * static_cast<double>(keys(0, tile) + keys(1, tile));
-  for (std::int64_t index = whole_chunks * tiles_a_chunk; index < tiles; ++index) {
-    pairs += static_cast<double>(
-        keys(index, std::min<std::int64_t>(tile, problem.seqlen - index * tile)));
-  }
-  const auto heads = static_cast<double>(problem.batch_heads());
+  const auto product_count = [](std::int64_t tokens) {
+    const auto tiles = static_cast<double>(ceil_div(tokens, tile));
+    return tiles * (tiles + 1) / 2;
+  };
+  const std::int64_t whole = problem.seqlen / chunk, rest = problem.seqlen % chunk;
+  const auto chunks = static_cast<double>(whole);
+  const double pairs = chunks * key_pairs(chunk) + key_pairs(rest);
+  const double products = chunks * product_count(chunk) + product_count(rest);
+
   const double state = 2.0 * problem.head_dim * problem.state_dim;
-  const double reads = static_cast<double>(tiles) * tile * state;
-  const double adds = static_cast<double>(ceil_div(problem.seqlen, slice)) * slice * state;
-  const double outputs = pairs * tile * 2.0 * problem.head_dim;
-  const std::int64_t products = whole_chunks * product_tiles + (tiles % tiles_a_chunk == 1 ? 1
-                                                                : tiles > whole_chunks * 2 ? 3
-                                                                                           : 0);
-  const double of_groups = static_cast<double>(problem.batch * problem.groups * products) * 2.0 *
+  const double reads = static_cast<double>(ceil_div(problem.seqlen, tile) * tile) * state;
+  const double adds = static_cast<double>(ceil_div(problem.seqlen, slice) * slice) * state;
+  const double outputs = pairs * 2.0 * problem.head_dim;
+  const double of_groups = static_cast<double>(problem.batch * problem.groups) * products * 2.0 *
                            tile * tile * problem.state_dim;
-  return heads * (reads + adds + outputs) + of_groups;
+  return static_cast<double>(problem.batch_heads()) * (reads + adds + outputs) + of_groups;
 }
 
 const registration<ssd> registered{

@@ -105,6 +105,7 @@ const registration<ssd_decode> registered{{
     .name = "selective_state_update",
     .summary = "Mamba's Triton step: a block a few rows of a head's state",
     .role = implementation_role::baseline,
+    .reimplements = {"mamba2_step"},
     .tolerance = tolerance,
     .unsupported = unsupported,
     .executed_flops = [](const ssd_decode_problem& p) { return ssd_decode::work(p).least_flops; },

@@ -33,6 +33,7 @@ constexpr std::pair<unsigned long long, const char*> throttle_names[] = {
     {0x80, "power_brake"}};
 
 constexpr auto poll_interval = std::chrono::milliseconds(10);
+constexpr auto power_lag = std::chrono::milliseconds(300);
 
 struct nvml_process {  // nvmlProcessInfo_v2_t
   unsigned pid;
@@ -40,8 +41,8 @@ struct nvml_process {  // nvmlProcessInfo_v2_t
   unsigned gpu_instance, compute_instance;
 };
 
-/// The power of this moment. nvmlDeviceGetPowerUsage gives a mean of a second on newer GPUs, in
-/// which a row that is sampled for less is mostly idling before it.
+/// The power of the last tenth of a second. nvmlDeviceGetPowerUsage gives a mean of a second on
+/// newer GPUs, which for a shorter row is mostly of what was before it.
 constexpr unsigned nvml_power_instant = 186;  // NVML_FI_DEV_POWER_INSTANT, mW
 
 struct nvml_field {  // nvmlFieldValue_t
@@ -114,6 +115,7 @@ class sampler final : public nvml_sampler {
       own_is_hidden_ = std::ranges::count(ids, getpid()) == 0 && ids.size() > processes_before_;
     }
     others_ = 0;
+    restarted_ = std::chrono::steady_clock::now();
     polling_ = true;
     thread_ = std::thread([this] {
       while (polling_) {
@@ -129,6 +131,7 @@ class sampler final : public nvml_sampler {
     watts_.clear();
     degrees_.clear();
     throttle_.reset();
+    restarted_ = std::chrono::steady_clock::now();
     others_ = other_processes();
   }
 
@@ -189,7 +192,9 @@ class sampler final : public nvml_sampler {
     const std::lock_guard lock(mutex_);
     unsigned value = 0;
     if (calls_.clock(device_, nvml_clock_sm, &value) == nvml_success) mhz_.push_back(value);
-    if (const auto milliwatts = power_mw()) watts_.push_back(*milliwatts / 1000.0);
+    if (std::chrono::steady_clock::now() - restarted_ > power_lag) {
+      if (const auto milliwatts = power_mw()) watts_.push_back(*milliwatts / 1000.0);
+    }
     if (calls_.temperature(device_, nvml_temperature_gpu, &value) == nvml_success) {
       degrees_.push_back(value);
     }
@@ -208,6 +213,7 @@ class sampler final : public nvml_sampler {
   std::mutex mutex_;  // of the readings
   std::atomic<bool> polling_ = false;
   std::vector<double> mhz_, watts_, degrees_;
+  std::chrono::steady_clock::time_point restarted_;
   std::optional<unsigned long long> throttle_;  // of all polls that were answered
 };
 

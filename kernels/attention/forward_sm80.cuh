@@ -25,6 +25,7 @@
 #include "kernels/core/tensor_view.h"
 #include "kernels/core/warp_size.h"
 #include "kernels/ptx/ex2.cuh"
+#include "kernels/ptx/opaque.cuh"
 #include "kernels/ptx/reciprocal.cuh"
 #include "kernels/tile/block.cuh"
 #include "kernels/tile/mma_sync.cuh"
@@ -126,12 +127,9 @@ class warp_rows {
     }
   }
 
-  /// Forgets what was added. `follows_maximum`: from now on m is the largest score so far.
-  /// Called by: one warp
-  __device__ void start(bool follows_maximum) {
-    follows_maximum_ = follows_maximum;
+  /// Forgets what was added. Called by: one warp
+  __device__ void start() {
     is_frozen_ = false;
-    has_seen_ = false;
 #pragma unroll
     for (int m = 0; m < row_blocks; ++m) {
       clear(o_[m]);
@@ -168,19 +166,27 @@ class warp_rows {
     if (!all_see_all(p, key)) mask(p, key);
   }
 
-  /// Before the exponentials: m of rows that see their first tile, or that follow the maximum.
+  /// Before the exponentials of the first tiles: m of rows that see their first keys.
   /// Called by: one warp
-  __device__ void raise_offsets(const parameters<T>& p, int key) {
+  __device__ void freeze_offsets(const parameters<T>& p, int key) {
     if (is_frozen_) return;
-    has_seen_ ? raise_offsets<true>(p) : raise_offsets<false>(p);
-    has_seen_ = true;
-    // Tiles come last to first: if the first row sees this one, every row has seen one.
-    is_frozen_ = !follows_maximum_ && key <= of_first(p).last;
+#pragma unroll
+    for (int m = 0; m < row_blocks; ++m) {
+      const row_values tile = warp::row_max(fold_max(s_[m], {-INFINITY, -INFINITY}));
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        // Tiles come last to first.
+        const bool has_seen = seen_by(p, row(m, half)).last >= key + key_tile;
+        const float own = offset_of(tile.value[half], p.log2_scale);
+        if (!has_seen) offset_[m].value[half] = own;
+      }
+    }
+    // If the first row sees this tile, every row has seen one.
+    is_frozen_ = key <= of_first(p).last;
   }
 
-  /// `HasSeen`: tiles before, so that O and the sums have to follow the offsets.
-  /// Called by: one warp
-  template <bool HasSeen>
+  /// Before the exponentials of each tile: m is a row's largest score so far, and O and the sums
+  /// follow it. Called by: one warp
   __device__ void raise_offsets(const parameters<T>& p) {
 #pragma unroll
     for (int m = 0; m < row_blocks; ++m) {
@@ -190,19 +196,14 @@ class warp_rows {
       for (int half = 0; half < 2; ++half) {
         float& offset = offset_[m].value[half];
         float& sum = sum_[m].value[half];
-        float larger = tile.value[half] * p.log2_scale, before = -INFINITY;
-        if constexpr (HasSeen) {
-          // One of the threads that share a row has a part of the sum, if it has seen a key.
-          before = warp::row_max(sum > 0 ? offset : -INFINITY);
-          larger = fmaxf(before, larger);
-        }
-        offset = larger == -INFINITY ? 0 : larger;  // else a row without keys meets inf - inf
-        if constexpr (HasSeen) {
-          corrections.value[half] = ptx::ex2(before - offset);
-          sum *= corrections.value[half];
-        }
+        // One of the threads that share a row has a part of the sum, if it has seen a key.
+        const float before = warp::row_max(sum > 0 ? offset : -INFINITY);
+        offset = fmaxf(before, tile.value[half] * p.log2_scale);
+        if (offset == -INFINITY) offset = 0;
+        corrections.value[half] = ptx::ex2(before - offset);
+        sum *= corrections.value[half];
       }
-      if constexpr (HasSeen) scale_rows(o_[m], corrections);
+      scale_rows(o_[m], corrections);
     }
   }
 
@@ -257,7 +258,7 @@ class warp_rows {
         for (int half = 0; half < 2; ++half) {
           const float own = weights[m][column / 8 * 4 + 2 * half + column % 2];
           const float weight = __shfl_sync(~0u, own, 4 * g + owner);
-          const key_range seen = seen_by(p, first_ + 16 * m + 8 * half + g);
+          const key_range seen = seen_by(p, row(m, half));
           if (key + column < seen.first || key + column > seen.last) continue;
 #pragma unroll
           for (int e = 2 * half; e < o_[m].size; e += 4) {
@@ -289,12 +290,12 @@ class warp_rows {
 
   /// Called by: one warp
   __device__ void store(const parameters<T>& p, const query_block& block) const {
-    const int g = warp::lane() / 4, t = warp::lane() % 4;
+    const int t = warp::lane() % 4;
 #pragma unroll
     for (int m = 0; m < row_blocks; ++m) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        const int query = first_ + 16 * m + 8 * half + g;
+        const int query = row(m, half);
         if (query >= p.seqlen) continue;
         const key_range seen = seen_by(p, query);
         const bool sees_none = seen.last < seen.first;
@@ -334,62 +335,91 @@ class warp_rows {
 #pragma unroll
     for (int m = 0; m < row_blocks; ++m) {
       q_[m][config<HeadDim>::holds_queries ? i : 0] =
-          warp::load_left(shared.q, warp::uniform_index() * warp_queries + 16 * m, 16 * i);
+          warp::load_left(shared.q, first_ % query_tile + 16 * m, 16 * i);
     }
   }
 
   /// Sets the scores of keys that a row does not see to minus infinity. Called by: one warp
   __device__ void mask(const parameters<T>& p, int key) {
-    const int g = warp::lane() / 4, t = warp::lane() % 4;
+    if (key + key_tile - 1 > of_first(p).last) {
+      mask_where(p, [&](const key_range& seen, int column) { return key + column > seen.last; });
+    }
+    if (key < of_last(p).first) {
+      mask_where(p, [&](const key_range& seen, int column) { return key + column < seen.first; });
+    }
+  }
+  /// Called by: one warp
+  template <class Hidden>
+  __device__ void mask_where(const parameters<T>& p, Hidden is_hidden) {
+    const int first_column = lane() % 4 * 2;
 #pragma unroll
     for (int m = 0; m < row_blocks; ++m) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        const key_range seen = seen_by(p, first_ + 16 * m + 8 * half + g);
-        const int first = seen.first - key, last = seen.last - key;  // of the tile's keys
+        key_range seen = seen_by(p, row(m, half));
+        seen.first -= first_column;
+        seen.last -= first_column;
 #pragma unroll
         for (int e = 2 * half; e < s_[m].size; e += 4) {
-          const int column = e / 4 * 8 + 2 * t;
-          if (column < first || column > last) s_[m].value[e] = -INFINITY;
-          if (column + 1 < first || column + 1 > last) s_[m].value[e + 1] = -INFINITY;
+          const int column = e / 4 * 8;
+          if (is_hidden(seen, column)) s_[m].value[e] = -INFINITY;
+          if (is_hidden(seen, column + 1)) s_[m].value[e + 1] = -INFINITY;
         }
       }
     }
   }
 
-  std::int64_t first_;  // query
+  /// For what is not worth a register from tile to tile. Called by: one thread
+  __device__ static int lane() {
+    return ptx::opaque<int>(threadIdx.x) % warp_size;
+  }
+  /// The query in a thread's first or second row of a block of 16. Called by: one thread
+  __device__ int row(int block, int half) const {
+    return first_ + 16 * block + 8 * half + lane() / 4;
+  }
+  /// What is subtracted from scaled scores; a row that sees no key must not meet inf - inf.
+  /// Called by: one thread
+  __device__ static float offset_of(float maximum, float log2_scale) {
+    return maximum == -INFINITY ? 0 : maximum * log2_scale;
+  }
+
+  int first_;  // query
   operand_slice q_[row_blocks][config<HeadDim>::holds_queries ? slices : 1];
   accumulator_tile<key_tile> s_[row_blocks];  // S, then P [16 x 64]
   accumulator_tile<HeadDim> o_[row_blocks];   // [16 x Dh]
   row_values sum_[row_blocks];                // of P; this thread's part
   row_values offset_[row_blocks] = {};        // m
-  bool follows_maximum_ = false;
-  bool is_frozen_ = false;
-  bool has_seen_ = false;  // a tile since the start
+  bool is_frozen_ = false;                    // whether each row has its m
 };
 
+/// A block is tried up to three times. `speculative`: a row's maximum is taken in the first tile
+/// that it sees and then frozen. `online`: maxima are exact. `careful`: also, a value that is not
+/// finite is multiplied with no weight that is zero because the query may not see it.
+enum class attempt { speculative, online, careful };
+
+/// The walk of a block over its keys.
 template <class T, int HeadDim>
-__global__ void __launch_bounds__(threads, config<HeadDim>::blocks_per_multiprocessor)
-    forward_kernel(const __grid_constant__ parameters<T> p) {
-  constexpr int buffers = config<HeadDim>::buffers;
-  extern __shared__ uint4 shared_bytes[];
-  auto& shared = *reinterpret_cast<shared_storage<HeadDim>*>(shared_bytes);
-  const query_block block(p);
-  // The first keys of the tiles that come first and last; no tile where nothing is seen.
-  const int seen = seen_by(p, block.first + block.queries - 1).last;
-  const int begin = seen_by(p, block.first).first / key_tile * key_tile;
-  const int start = seen < 0 ? begin - key_tile : seen / key_tile * key_tile;
-  const auto load = [&](auto& tile, const sequence_view<const T>& from, int key) {
+struct key_walk {
+  static constexpr int buffers = config<HeadDim>::buffers;
+
+  shared_storage<HeadDim>& shared;
+  const parameters<T>& p;
+  const query_block& block;
+  int start,
+      begin;  ///< the first keys of the tiles that come first and last; no tile: start < begin
+
+  /// Called by: one block
+  template <class Tile>
+  __device__ void load(Tile& tile, const sequence_view<const T>& from, int key) const {
     block::load_async<threads>(tile, from.token(block.batch, block.key_head, key),
                                from.token_stride, p.keys - key);
-  };
+  }
 
-  block::load_async<threads>(shared.q, p.q.token(block.batch, block.head, block.first),
-                             p.q.token_stride, block.queries);
-  warp_rows<T, HeadDim> rows(block);
-  constexpr int speculative = 0, careful = 2;  // between them: following the maximum
-  for (int pass = speculative; pass <= careful; ++pass) {
-    rows.start(pass > speculative);
+  /// Returns whether all outputs are as they have to be.
+  /// Called by: one block
+  template <attempt Kind>
+  __device__ bool attend(warp_rows<T, HeadDim>& rows) const {
+    rows.start();
     if (start >= begin) load(shared.k[0], p.k, start);
     block::commit_loads();
     if constexpr (buffers > 1) {
@@ -397,11 +427,12 @@ __global__ void __launch_bounds__(threads, config<HeadDim>::blocks_per_multiproc
       block::commit_loads();
     }
     int buffer = 0;
+#pragma unroll 1
     for (int key = start; key >= begin; key -= key_tile) {
-      // A pass begins with its keys; the values are on their way.
+      // An attempt begins with its keys; the values are on their way.
       buffers > 1 && key == start ? block::wait_loads<1>() : block::wait_loads<0>();
       __syncthreads();  // the tile has arrived, and the other buffer is no longer read
-      if (key == start && pass == speculative) rows.load_queries(shared);
+      if (key == start && Kind == attempt::speculative) rows.load_queries(shared);
       if constexpr (buffers > 1) {
         if (key > begin) {
           load(shared.k[1 - buffer], p.k, key - key_tile);
@@ -414,7 +445,7 @@ __global__ void __launch_bounds__(threads, config<HeadDim>::blocks_per_multiproc
       const bool is_seen = rows.sees(p, key);
       if (is_seen) {
         rows.score(p, shared, buffer, key);
-        rows.raise_offsets(p, key);
+        Kind == attempt::speculative ? rows.freeze_offsets(p, key) : rows.raise_offsets(p);
       }
       if constexpr (buffers == 1) {
         block::wait_loads<0>();
@@ -425,7 +456,7 @@ __global__ void __launch_bounds__(threads, config<HeadDim>::blocks_per_multiproc
         block::wait_loads<1>();
         __syncthreads();  // the first values have arrived
       }
-      if (is_seen && pass == careful && !rows.all_see_all(p, key)) {
+      if (is_seen && Kind == attempt::careful && !rows.all_see_all(p, key)) {
         rows.add_what_is_seen(p, shared, buffer, key);
       } else if (is_seen) {
         rows.add(p, shared, buffer);
@@ -433,10 +464,29 @@ __global__ void __launch_bounds__(threads, config<HeadDim>::blocks_per_multiproc
       if constexpr (buffers > 1) buffer = 1 - buffer;
     }
     const bool good = rows.finish();
-    if (__syncthreads_and(good)) break;
-    if (pass == speculative && threadIdx.x == 0) {
+    return __syncthreads_and(good);
+  }
+};
+
+template <class T, int HeadDim>
+__global__ void __launch_bounds__(threads, config<HeadDim>::blocks_per_multiprocessor)
+    forward_kernel(const __grid_constant__ parameters<T> p) {
+  extern __shared__ uint4 shared_bytes[];
+  auto& shared = *reinterpret_cast<shared_storage<HeadDim>*>(shared_bytes);
+  const query_block block(p);
+  const int seen = seen_by(p, block.first + block.queries - 1).last;
+  const int begin = seen_by(p, block.first).first / key_tile * key_tile;
+  const int start = seen < 0 ? begin - key_tile : seen / key_tile * key_tile;
+  const key_walk<T, HeadDim> walk = {shared, p, block, start, begin};
+
+  block::load_async<threads>(shared.q, p.q.token(block.batch, block.head, block.first),
+                             p.q.token_stride, block.queries);
+  warp_rows<T, HeadDim> rows(block);
+  if (!walk.template attend<attempt::speculative>(rows)) {
+    if (threadIdx.x == 0) {
       atomicAdd(p.redone, static_cast<unsigned long long>((block.queries + 63) / 64));
     }
+    if (!walk.template attend<attempt::online>(rows)) walk.template attend<attempt::careful>(rows);
   }
   rows.store(p, block);
 }

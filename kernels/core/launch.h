@@ -1,5 +1,4 @@
-// Launching a kernel: its dynamic shared memory, whether it overlaps the grid before it, its
-// cluster. Host side.
+// Launching a kernel: its dynamic shared memory, whether it overlaps the grid before it. Host side.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -17,7 +16,6 @@ struct launch_shape {
   /// Whether blocks start while the grid before this one on the stream is still running. The kernel
   /// then calls ptx::wait_for_prior_grid() before it reads what that grid writes.
   bool overlaps_prior_grid = false;
-  dim3 cluster = {1, 1, 1};  ///< of blocks that can reach each other's shared memory
 };
 
 /// Enqueues `kernel` on `stream`, without synchronising. Throws cuda_error where the device cannot
@@ -29,17 +27,12 @@ void launch_kernel(void (*kernel)(Parameters...), const launch_shape& shape, cud
     BASED_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                     static_cast<int>(shape.shared_bytes)));
   }
-  cudaLaunchAttribute attributes[2] = {};
+  cudaLaunchAttribute attributes[1] = {};
   unsigned int count = 0;
   if (shape.overlaps_prior_grid) {
     cudaLaunchAttribute& overlap = attributes[count++];
     overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     overlap.val.programmaticStreamSerializationAllowed = 1;
-  }
-  if (const dim3& cluster = shape.cluster; cluster.x * cluster.y * cluster.z > 1) {
-    cudaLaunchAttribute& clusters = attributes[count++];
-    clusters.id = cudaLaunchAttributeClusterDimension;
-    clusters.val.clusterDim = {cluster.x, cluster.y, cluster.z};
   }
   cudaLaunchConfig_t config = {};
   config.gridDim = shape.grid;

@@ -5,6 +5,9 @@
 #include <cmath>
 
 #include "kernels/core/tensor_view.h"
+#ifdef __CUDACC__
+#include "kernels/ptx/ex2.cuh"
+#endif
 
 namespace based {
 
@@ -13,7 +16,8 @@ namespace based {
 /// Called by: one thread
 BASED_HOST_DEVICE inline float softplus(float x) {
 #ifdef __CUDA_ARCH__
-  const float e = __expf(-fabsf(x));
+  constexpr float log2e = 1.44269504f;
+  const float e = ptx::ex2(-log2e * fabsf(x));
   float p = 1.414102145e-02f;
   p = fmaf(p, e, -6.640179287e-02f);
   p = fmaf(p, e, 1.492238666e-01f);

@@ -25,7 +25,8 @@ namespace based {
 /// What a sweep's step sizes dt look like.
 enum class ssd_inputs {
   normal,  ///< as trained models have them: dt' from 1e-3 to 0.1
-  strong   ///< dt' to 4.3 and more: decays exp(dt' a) down to 1e-30
+  strong,  ///< dt' to 4.3 and more: decays exp(dt' a) down to 1e-30
+  weak     ///< dt' from 1e-7 to 1e-4: hardly any decay
 };
 
 struct ssd_problem {
@@ -85,6 +86,7 @@ struct ssd {
   static constexpr log_uniform_range steps = {1e-3f, 0.1f};        // of dt'
   static constexpr log_uniform_range raw_steps = {-2.25f, -6.9f};  // whose softplus these are
   static constexpr log_uniform_range strong_steps = {1e-3f, 4.3f};
+  static constexpr log_uniform_range weak_steps = {1e-7f, 1e-4f}, weak_raw_steps = {-9.2f, -16.1f};
   static constexpr float raw_step_stddev = 0.5f;  // of dt, where its mean is in the bias
   static constexpr float strong_raw_stddev = 1.25f, strong_biased_stddev = 2.5f;
 
@@ -119,7 +121,9 @@ struct ssd {
               .label = "inputs",
               .help = "How strongly states decay",
               .usual = std::string("normal")},
-             {{"normal", ssd_inputs::normal}, {"strong", ssd_inputs::strong}},
+             {{"normal", ssd_inputs::normal},
+              {"strong", ssd_inputs::strong},
+              {"weak", ssd_inputs::weak}},
              [](auto& p) -> auto& { return p.inputs; })});
   }
 
@@ -145,7 +149,7 @@ struct ssd {
     all[2].log_uniform = rates;
     if (p.bias) {
       all.push_back(a_head("dt_bias"));
-      all.back().log_uniform = p.softplus ? raw_steps : steps;
+      all.back().log_uniform = steps_of(p);
     }
     if (p.skip) all.push_back(a_head("d"));
     if (p.gate) all.push_back(sequence("z", input, p.heads, p.head_dim));
@@ -193,6 +197,11 @@ struct ssd {
                               const sampling& sampled);
 
  private:
+  /// Of dt or its bias, where a decay is not strong.
+  static constexpr log_uniform_range steps_of(const problem& p) {
+    if (p.inputs == ssd_inputs::weak) return p.softplus ? weak_raw_steps : weak_steps;
+    return p.softplus ? raw_steps : steps;
+  }
   static tensor_spec dt(const problem& p, element_type io) {
     tensor_spec spec = {"dt", tensor_role::input, io, {p.batch, p.heads, p.seqlen, 1}, 0, true};
     const bool is_strong = p.inputs == ssd_inputs::strong;
@@ -200,10 +209,8 @@ struct ssd {
       spec.stddev = is_strong ? strong_biased_stddev : raw_step_stddev;
     } else if (p.softplus && is_strong) {
       spec.stddev = strong_raw_stddev;
-    } else if (p.softplus) {
-      spec.log_uniform = raw_steps;
     } else {
-      spec.log_uniform = is_strong ? strong_steps : steps;
+      spec.log_uniform = is_strong ? strong_steps : steps_of(p);
     }
     return spec;
   }

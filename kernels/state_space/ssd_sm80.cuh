@@ -18,8 +18,9 @@
 //
 // For each chunk, in two variants:
 //
-//   one_barrier    C B^T of the next chunk; C S^T, W X and the new S of this one. B and C have
-//                  three buffers, what belongs to one chunk two: 77 to 161 KB of shared memory
+//   one_barrier    C B^T of the next chunk; C S^T, W X and the new S of this one. Half of the warps
+//                  pass the barrier before the new S. B has four buffers, C three, what belongs to
+//                  one chunk two: 81 to 177 KB of shared memory
 //   two_barriers   C B^T and C S^T; a barrier; W X and the new S. Two buffers of B and C and one
 //                  of the rest fit into the 99 KB of the smaller cards
 //
@@ -33,6 +34,7 @@
 #include "kernels/core/warp_size.h"
 #include "kernels/ptx/ex2.cuh"
 #include "kernels/ptx/reciprocal.cuh"
+#include "kernels/ptx/sync.cuh"
 #include "kernels/state_space/softplus.h"
 #include "kernels/tile/block.cuh"
 #include "kernels/tile/mma_sync.cuh"
@@ -343,9 +345,10 @@ class chunk_loader {
 template <int HeadDim, int StateDim, bool Ahead>
 struct shared_storage {
   using shape = config<HeadDim, StateDim>;
-  static constexpr int stages = Ahead ? 3 : 2;                  // of B and C
+  static constexpr int stages = Ahead ? 3 : 2;                  // of C
+  static constexpr int b_stages = Ahead ? 4 : 2;                // of B
   static constexpr int buffers = Ahead ? 2 : 1;                 // of what one chunk has
-  padded_tile<chunk_tokens, StateDim> b[stages];                // [32 x S]
+  padded_tile<chunk_tokens, StateDim> b[b_stages];              // [32 x S]
   padded_tile<chunk_tokens, StateDim> c[stages];                // [32 x S]
   padded_tile<chunk_tokens, HeadDim> x[buffers][shape::heads];  // [32 x P]
   score_sums scores[buffers];
@@ -613,22 +616,23 @@ template <int HeadDim, int StateDim, bool Ahead>
 __global__ void __launch_bounds__(threads, 1) forward_kernel(const __grid_constant__ parameters p) {
   using shape = config<HeadDim, StateDim>;
   using storage = shared_storage<HeadDim, StateDim, Ahead>;
-  constexpr int stages = storage::stages, buffers = storage::buffers;
+  constexpr int stages = storage::stages, b_stages = storage::b_stages;
+  constexpr int buffers = storage::buffers;
   extern __shared__ uint4 shared_bytes[];
   auto& shared = *reinterpret_cast<storage*>(shared_bytes);
   const warp_place<HeadDim, StateDim> at(p);
   const chunk_loader<HeadDim, StateDim> loader(at);
   const auto load_rows = [&](int chunk) {
     if (chunk >= at.chunks) return;
-    loader.load(shared.b[chunk % stages], p.b, chunk);
+    loader.load(shared.b[chunk % b_stages], p.b, chunk);
     loader.load(shared.c[chunk % stages], p.c, chunk);
   };
   const auto load_inputs_of = [&](int chunk) {
     if (chunk < at.chunks) loader.load(shared.x[chunk % buffers], p.x, chunk);
   };
   const auto score_chunk = [&](int chunk) {
-    const int stage = chunk % stages;
-    score(shared.scores[chunk % buffers], shared.c[stage], shared.b[stage], at.warp);
+    score(shared.scores[chunk % buffers], shared.c[chunk % stages], shared.b[chunk % b_stages],
+          at.warp);
   };
   load_rows(0);
   if constexpr (Ahead) {
@@ -642,7 +646,6 @@ __global__ void __launch_bounds__(threads, 1) forward_kernel(const __grid_consta
   warp_state<HeadDim, StateDim> state;  // [32 x 128]
   if (p.start != nullptr) state.load(p.start + at.state_offset(p, p.segments, at.segment));
   warp_output<HeadDim, StateDim> y;  // [32 x 32]
-  const float d = p.d == nullptr ? 0 : p.d[at.head];
   const auto finish = [&](int chunk) {
     y.take_over(shared.parts[chunk % buffers], at);
     y.store(p, at, chunk);
@@ -653,15 +656,22 @@ __global__ void __launch_bounds__(threads, 1) forward_kernel(const __grid_consta
     score_chunk(0);
   }
 
-#pragma unroll 1
-  for (int chunk = 0; chunk < at.chunks; ++chunk) {
-    const int buffer = chunk % buffers;
+  const auto enter = [&](int chunk) {
     block::wait_loads<0>();
-    __syncthreads();  // what was loaded is here; what the loads below write is no longer read
+    // What was loaded is here; what the loads below write is no longer read.
+    ptx::named_barrier_sync<1, threads>();
     load_inputs_of(Ahead ? chunk + 1 : chunk);
     if constexpr (!Ahead) block::commit_loads();
     load_rows(Ahead ? chunk + 2 : chunk + 1);
     block::commit_loads();
+  };
+  // Of two warps on one scheduler the second passes the barrier ahead of the new S: while one has
+  // S to multiply, the other has Y to finish and W to make.
+  const bool is_late = Ahead && at.warp >= warps / 2;
+#pragma unroll 1
+  for (int chunk = 0; chunk < at.chunks; ++chunk) {
+    const int buffer = chunk % buffers;
+    if (!is_late || chunk == 0) enter(chunk);
     if (shape::column_parts > 1 && chunk > 0) finish(chunk - 1);
     steps.advance();
     if (!Ahead || chunk + 1 < at.chunks) score_chunk(Ahead ? chunk + 1 : chunk);
@@ -676,14 +686,15 @@ __global__ void __launch_bounds__(threads, 1) forward_kernel(const __grid_consta
     load_inputs(x, inputs, at.first_row);
     y.add_chunk(shared.scores[buffer], at, steps, x);
     y.hand_over(shared.parts[buffer], at);
-    if (p.d != nullptr) y.add_skip(inputs, at, d);
+    if (p.d != nullptr) y.add_skip(inputs, at, p.d[at.head]);
     if (shape::column_parts == 1) {
       y.store(p, at, chunk);
     } else {
       y.load_gate(p, at, chunk);
     }
     weigh(x, steps);
-    state.advance(ptx::ex2(steps.total()), x, shared.b[chunk % stages], at.first_column);
+    if (is_late && chunk + 1 < at.chunks) enter(chunk + 1);
+    state.advance(ptx::ex2(steps.total()), x, shared.b[chunk % b_stages], at.first_column);
   }
   if constexpr (shape::column_parts > 1) {
     __syncthreads();

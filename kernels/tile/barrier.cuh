@@ -3,10 +3,7 @@
 
 #include <cstdint>
 
-#include "kernels/core/warp_size.h"
-#include "kernels/ptx/cluster.cuh"
 #include "kernels/ptx/mbarrier.cuh"
-#include "kernels/ptx/opaque.cuh"
 #include "kernels/ptx/sync.cuh"
 
 namespace based {
@@ -31,15 +28,6 @@ class barrier {
   __device__ void warp_arrive() {
     __syncwarp();
     if (ptx::elect_lane()) arrive();
-  }
-
-  /// One arrival of the whole warp at the barrier that is in this one's place in each of the `ctas`
-  /// of the cluster.
-  /// Called by: one warp
-  __device__ void warp_arrive_at_all(int ctas) {
-    __syncwarp();
-    const int lane = ptx::opaque<int>(threadIdx.x) % warp_size;  // not worth a register
-    if (lane < ctas) ptx::mbarrier_arrive_at(&word_, lane);
   }
 
   /// Returns when the phase of `parity` is over; the phase before the first counts as over, with

@@ -32,7 +32,7 @@ __device__ inline void load_async(Tile& tile, const T* source, std::int64_t row_
   const T* from = source + first_row * row_stride + col;
 #pragma unroll
   for (int row = first_row, i = 0; i < Tile::rows / rows_per_step; ++i, row += rows_per_step) {
-    ptx::cp_async_16(tile.at(row, col), from, row < valid_rows);
+    ptx::cp_async_16(tile.at(row, col), from, first_row < valid_rows - i * rows_per_step);
     from += rows_per_step * row_stride;
   }
 }

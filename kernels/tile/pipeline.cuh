@@ -72,11 +72,6 @@ class ring : public fill_ring<Size> {
   /// One arrival of the warp, after the reads of all its lanes.
   /// Called by: one warp
   __device__ void warp_release(position at) { empty_[at.buffer].warp_arrive(); }
-  /// warp_release() of the buffers of all `ctas` of a cluster, which are filled together.
-  /// Called by: one warp
-  __device__ void warp_release_of_all(position at, int ctas) {
-    empty_[at.buffer].warp_arrive_at_all(ctas);
-  }
   /// One arrival, or `count`.
   /// Called by: one thread
   __device__ void release(position at) { empty_[at.buffer].arrive(); }

@@ -23,7 +23,7 @@ class _Cupy(Framework):
             else array
             for array in (*read, *written)
         ]
-        _core.plan(settings)(cupy.cuda.get_current_stream().ptr, *tensors)
+        _core.plan(settings)(*tensors, cupy.cuda.get_current_stream().ptr)
         return written
 
 

@@ -8,26 +8,18 @@ import importlib
 
 from based_bench import _core
 
-_by_type = {}
+known = {}  # a framework by the type of its arrays
 
 
 def framework_of(array, name):
     """The framework of an array; `name` is the argument's."""
-    found = _by_type.get(type(array))
-    return found if found is not None else _find(array, name)
-
-
-def register(kind, framework):
-    """Makes framework_of() know the arrays of a type."""
-    _by_type[kind] = framework
-
-
-def _find(array, name):
+    if type(array) in known:
+        return known[type(array)]
     for each in type(array).__mro__:
         module = _MODULES.get(each.__module__.split(".")[0])
         if module is not None and hasattr(array, "shape"):
             found = importlib.import_module(f"based_bench.{module}").framework
-            register(type(array), found)
+            known[type(array)] = found
             return found
     raise TypeError(
         f"{name} is of type {type(array).__name__}; want an array of NumPy, PyTorch, CuPy or JAX"
@@ -41,7 +33,7 @@ class Framework:
     """What most have in common: arrays that are written where they are."""
 
     def run(self, settings, read, written):
-        _core.plan(settings)(None, *read, *written)
+        _core.plan(settings)(*read, *written)
         return written
 
     def require_mutable(self, name):

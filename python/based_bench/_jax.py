@@ -1,62 +1,66 @@
-"""JAX arrays on the CPU. They are immutable, so that the arrays that a call writes are new ones: it
-neither takes `out` nor updates a state or cache in place.
+"""JAX arrays, through XLA's foreign functions (package jax-tvm-ffi): XLA allocates what a call
+writes and tells the stream that it runs on, so that a call may stand inside jax.jit too. Sharing
+memory by DLPack alone goes wrong on a GPU: JAX computes on streams of its own, and its empty arrays
+are zeros that may be written only after the call.
+
+JAX's arrays are immutable. A call neither takes `out` nor updates a state or cache in place.
 """
+
+import functools
 
 import jax
 import jax.numpy as jnp
-import tvm_ffi
 
 from based_bench import _core
 from based_bench._frameworks import Framework
 
-
-class _Empty:
-    """A place for an array of JAX's that the call makes."""
-
-    def __init__(self, device, shape, dtype):
-        self.device, self.shape, self.dtype = device, shape, dtype
+try:
+    import jax_tvm_ffi
+except ImportError as error:
+    raise ImportError("JAX arrays need a package more: pip install jax-tvm-ffi") from error
 
 
-class _Ready:
-    """What a call wrote, for JAX to import: its stream is the one that JAX asks about."""
+@functools.cache
+def _target(settings):
+    """The name by which XLA knows the plan of settings. It tells all of them, for XLA's cache of
+    compiled programs, which may be kept on disk, knows a plan by its name alone.
+    """
+    name = f"based_bench.{_core.text_of(settings)}"
+    for platform in {"cpu", jax.default_backend()}:
+        jax_tvm_ffi.register_ffi_target(name, _core.plan(settings), platform=platform)
+    return name
 
-    def __init__(self, tensor):
-        self._tensor = tensor
 
-    def __dlpack__(self, **_):
-        return self._tensor.__dlpack__()
-
-    def __dlpack_device__(self):
-        return self._tensor.__dlpack_device__()
+@functools.lru_cache(maxsize=_core.MOST_PLANS)
+def _require(settings, device, tensors):
+    """Raises what a call would raise on tensors of these shapes and types; what is raised in XLA
+    arrives as one exception for all mistakes.
+    """
+    made = [_core.library().abstract(shape, str(dtype), device) for shape, dtype in tensors]
+    _core.plan(settings)(*made)
 
 
 class _Jax(Framework):
     def empty_like(self, array):
-        return _Empty(array.device, array.shape, array.dtype)
+        return jax.ShapeDtypeStruct(array.shape, array.dtype)
 
     def empty(self, like, shape):
-        return _Empty(like.device, shape, jnp.float32)
+        return jax.ShapeDtypeStruct(shape, jnp.float32)
 
     def require_mutable(self, name):
         raise TypeError(f"{name} is updated in place, which JAX's arrays are not")
 
     def run(self, settings, read, written):
-        if read[0].device.platform == "gpu":  # zeros came back; the cause is not known
-            raise NotImplementedError("JAX arrays on a GPU do not work yet; pass them as NumPy's")
-
-        def importable(array):
-            return tvm_ffi.from_dlpack(array.__dlpack__())
-
         for each in written:
-            if not isinstance(each, _Empty):
+            if not isinstance(each, jax.ShapeDtypeStruct):
                 raise TypeError("a JAX array cannot be written: leave `out` away")
-        inputs = [importable(array) for array in read]
-        # Uninitialised memory of JAX's, which the imported tensor keeps alive.
-        outputs = [
-            importable(jnp.empty(each.shape, each.dtype, device=each.device)) for each in written
-        ]
-        _core.plan(settings)(None, *inputs, *outputs)
-        return [jax.dlpack.from_dlpack(_Ready(tensor)) for tensor in outputs]
+        if not any(isinstance(array, jax.core.Tracer) for array in read):
+            kinds = {device.platform for array in read for device in array.devices()}
+            if len(kinds) > 1:
+                raise ValueError(f"the arrays are on {' and '.join(kinds)}; want one device")
+            device = "cpu" if kinds == {"cpu"} else "cuda"
+            _require(settings, device, tuple((a.shape, a.dtype) for a in (*read, *written)))
+        return jax.ffi.ffi_call(_target(settings), written)(*read)
 
 
 framework = _Jax()

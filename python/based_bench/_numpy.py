@@ -26,7 +26,7 @@ class _Numpy(Framework):
             if isinstance(array, numpy.ndarray) and not array.flags.writeable:
                 name = _core.names(settings)[i]
                 raise ValueError(f"{name}, of shape {array.shape}, is written, but read-only")
-        _core.plan(settings)(None, *map(_importable, read), *written)
+        _core.plan(settings)(*map(_importable, read), *written)
         return written
 
 

@@ -8,7 +8,14 @@ mode), the call goes through the operator: (Tensor[] read, Tensor(a!)[] written,
 import torch
 
 from based_bench import _core
-from based_bench._frameworks import Framework, register
+from based_bench._frameworks import Framework, known
+
+# Looked up once, for a call takes a few microseconds in all.
+_plans = _core.plans
+_is_grad_enabled = torch.is_grad_enabled
+_is_compiling = torch.compiler.is_compiling
+_dispatch_modes = torch._C._len_torch_dispatch_stack
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 
 def _require_no_grad(settings, tensors):
@@ -22,42 +29,36 @@ def _require_no_grad(settings, tensors):
 
 
 class _Torch(Framework):
-    def empty_like(self, tensor):
-        return torch.empty_like(tensor, requires_grad=False)
+    empty_like = staticmethod(torch.empty_like)
 
     def empty(self, like, shape):
-        return torch.empty(shape, dtype=torch.float32, device=like.device)
+        # torch.empty on a named device takes half again as long.
+        return like.new_empty(shape, dtype=torch.float32)
 
     def run(self, settings, read, written):
-        if torch.is_grad_enabled():
+        if _is_grad_enabled():
             _require_no_grad(settings, (*read, *written))
-        first = type(read[0])
-        if (
-            torch.compiler.is_compiling()
-            or (first is not torch.Tensor and first is not torch.nn.Parameter)
-            or torch._C._len_torch_dispatch_stack() > 0
-        ):
-            name = settings.split("|", 1)[0]
-            getattr(torch.ops.based_bench, name)(list(read), list(written), settings)
+        if _is_compiling() or type(read[0]) not in _PLAIN or _dispatch_modes() > 0:
+            operator = getattr(torch.ops.based_bench, settings[0])
+            operator(list(read), list(written), _core.text_of(settings))
         else:
-            _core.plan(settings)(None, *read, *written)
+            (_plans.get(settings) or _core.plan(settings))(*read, *written)
         return written
 
 
 framework = _Torch()
-register(torch.Tensor, framework)
-register(torch.nn.Parameter, framework)
+known[torch.Tensor] = known[torch.nn.Parameter] = framework
 
 _operators = torch.library.Library("based_bench", "DEF")
 
 
 def _define(name):
     def run(read, written, settings):
-        _core.plan(settings)(None, *read, *written)
+        _core.plan(_core.settings_of(settings))(*read, *written)
 
     def refuse_grad(keys, read, written, settings):
         if torch.is_grad_enabled():
-            _require_no_grad(settings, (*read, *written))
+            _require_no_grad(_core.settings_of(settings), (*read, *written))
         operator = getattr(torch.ops.based_bench, name).default
         operator.redispatch(keys & torch._C._after_autograd_keyset, read, written, settings)
 

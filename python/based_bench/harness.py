@@ -199,7 +199,6 @@ class _Call:
     """An original on one set of tensors."""
 
     queued = ""
-    capturable = False
     own_bytes = 0
 
     def __init__(self, original, params, given, roles):
@@ -247,7 +246,7 @@ class _Call:
             "release": self.release,
             "own_bytes": int(self.own_bytes),
             "queued": self.queued,
-            "capturable": bool(self.capturable),
+            "capturable": False,  # a launch of a graph cannot be captured into another
         }
 
 
@@ -264,8 +263,6 @@ class _Numpy(_Call):
 
 class _Torch(_Call):
     """On the harness's stream, which becomes PyTorch's current one."""
-
-    _nests = None  # whether a graph's launch can be captured into another graph; not tried yet
 
     def __init__(self, original, params, tensors, roles, stream):
         import torch
@@ -327,24 +324,6 @@ class _Torch(_Call):
             self.queued = f"spin: it cannot be captured ({reason})"
             return
         self._graph, self._result, self.queued = graph, result, "graph"
-        self.capturable = self._launches_nest()
-
-    def _launches_nest(self) -> bool:
-        torch = self._torch
-        if _Torch._nests is None:
-            outer = torch.cuda.CUDAGraph()
-            try:
-                with torch.cuda.graph(
-                    outer, stream=self._stream, capture_error_mode="thread_local"
-                ):
-                    self._graph.replay()
-                outer.replay()
-                torch.cuda.synchronize()
-                _Torch._nests = True
-            except Exception:
-                torch.cuda.synchronize()
-                _Torch._nests = False
-        return _Torch._nests
 
     def _poison(self):
         """NaN where the outputs will be: in a graph's, or in what the allocator hands out next."""

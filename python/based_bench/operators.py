@@ -10,7 +10,7 @@ implementations().
 from collections import namedtuple
 
 from based_bench import _core
-from based_bench._frameworks import framework_of
+from based_bench._frameworks import framework_of, known
 
 State = namedtuple("State", ["kv", "z"], defaults=[None])
 State.__doc__ = """The state of Based after some tokens, float32: kv [B, H, 153, 64], and with
@@ -53,15 +53,14 @@ def call(operation, read, written, *, layout="bhnd", implementation=None, varian
     arrays that took their place).
     """
     framework = framework_of(next(iter(read.values()), None), operation)
-    flags = ",".join(f"{name.replace('_', '-')}={value}" for name, value in axes.items())
-    settings = _core.settings(
+    settings = (
         _OPERATIONS.get(operation, operation),
         ",".join(read),
         ",".join(written),
         layout,
         implementation,
         variant,
-        flags,
+        sum(((name.replace("_", "-"), value) for name, value in axes.items()), ()),
     )
     results = framework.run(settings, tuple(read.values()), tuple(written.values()))
     return dict(zip(written, results, strict=True))
@@ -89,28 +88,24 @@ def prefill(
     q, k: [B, H, N, 16]. v and the result: [B, H, N, 64]. scale: 1/4 unless given.
     initial_state: a State, or its kv alone. Returns o, and with return_state (o, State).
     """
-    framework = framework_of(q, "q")
+    framework = known.get(type(q)) or framework_of(q, "q")
     o = framework.empty_like(v) if out is None else out
     read, read_names = (q, k, v), "q,k,v"
     written, written_names = (o,), "o"
-    options = "normalize" if normalize else ""
+    options = "normalize" if normalize else "none"
     if initial_state is not None:
-        options += "+initial_state"
+        options = "normalize+initial_state" if normalize else "initial_state"
         kv, z = _parts(initial_state, normalize)
         read += (kv, z) if normalize else (kv,)
         read_names += ",initial_state.kv,initial_state.z" if normalize else ",initial_state.kv"
     state = None
     if return_state:
-        options += "+final_state"
+        options = "final_state" if options == "none" else f"{options}+final_state"
         state = _new_state(framework, q, layout, normalize)
         written += tuple(state) if normalize else (state.kv,)
         written_names += ",final_state.kv,final_state.z" if normalize else ",final_state.kv"
-    axes = f"eps={eps},options={options.strip('+') or 'none'}"
-    if scale is not None:
-        axes += f",scale={scale}"
-    settings = _core.settings(
-        "prefill", read_names, written_names, layout, implementation, variant, axes
-    )
+    axes = ("eps", eps, "options", options, "scale", scale)
+    settings = ("prefill", read_names, written_names, layout, implementation, variant, axes)
     results = framework.run(settings, read, written)
     return (results[0], State(*results[1:])) if return_state else results[0]
 
@@ -135,22 +130,15 @@ def decode(
     q, k: [B, H, 1, 16]. v and the result: [B, H, 1, 64]. state: a State, or its kv alone, float32
     or bfloat16.
     """
-    framework = framework_of(q, "q")
+    framework = known.get(type(q)) or framework_of(q, "q")
     framework.require_mutable("state")
     o = framework.empty_like(v) if out is None else out
     kv, z = _parts(state, normalize)
-    axes = f"eps={eps},options={'normalize' if normalize else 'none'},state={_state_type(kv)}"
-    if scale is not None:
-        axes += f",scale={scale}"
-    settings = _core.settings(
-        "decode",
-        "q,k,v",
-        "o,kv,z" if normalize else "o,kv",
-        layout,
-        implementation,
-        variant,
-        axes,
-    )
+    options = "normalize" if normalize else "none"
+    state_type = "bf16" if kv.dtype.itemsize == 2 else "f32"
+    axes = ("eps", eps, "options", options, "state", state_type, "scale", scale)
+    names = "o,kv,z" if normalize else "o,kv"
+    settings = ("decode", "q,k,v", names, layout, implementation, variant, axes)
     return framework.run(settings, (q, k, v), (o, kv, z) if normalize else (o, kv))[0]
 
 
@@ -174,7 +162,7 @@ def sliding_window_decode(
     of the token in its sequence, from 0. The call writes k and v to the token's slot; where k and v
     are None the caller has done so.
     """
-    framework = framework_of(q, "q")
+    framework = known.get(type(q)) or framework_of(q, "q")
     o = framework.empty_like(q) if out is None else out
     if (k is None) != (v is None):
         raise TypeError("one of k and v is None; want both, or neither")
@@ -185,17 +173,12 @@ def sliding_window_decode(
     append = k is not None
     if append:
         framework.require_mutable("k_cache")
-    settings = _core.settings(
-        "sliding_window",
-        "q,k,v" if append else "q,k_cache,v_cache",
-        "o,k_cache,v_cache" if append else "o",
-        layout,
-        implementation,
-        variant,
-        f"append={int(append)},position={position}",
-    )
-    read = (q, k, v) if append else (q, k_cache, v_cache)
-    return framework.run(settings, read, (o, k_cache, v_cache) if append else (o,))[0]
+        read, written, names = (q, k, v), (o, k_cache, v_cache), ("q,k,v", "o,k_cache,v_cache")
+    else:
+        read, written, names = (q, k_cache, v_cache), (o,), ("q,k_cache,v_cache", "o")
+    axes = ("append", int(append), "position", position)
+    settings = ("sliding_window", *names, layout, implementation, variant, axes)
+    return framework.run(settings, read, written)[0]
 
 
 def attention(
@@ -219,26 +202,15 @@ def attention(
     `window` each sees the last so many of these. scale: 1/sqrt(Dh) unless given. Returns o, and
     with return_lse (o, the log-sum-exp of each query's scores [B, H, N] in float32).
     """
-    framework = framework_of(q, "q")
+    framework = known.get(type(q)) or framework_of(q, "q")
     o = framework.empty_like(q) if out is None else out
-    axes = f"causal={int(causal)},options={'lse' if return_lse else 'none'}"
-    if window is not None:
-        axes += f",window={window}"
-    if scale is not None:
-        axes += f",scale={scale}"
     written = (o,)
     if return_lse:
         batch, heads, tokens, _ = _sizes(q, layout)
         written += (framework.empty(q, (batch, heads, tokens)),)
-    settings = _core.settings(
-        "attention",
-        "q,k,v",
-        "o,lse" if return_lse else "o",
-        layout,
-        implementation,
-        variant,
-        axes,
-    )
+    names, options = ("o,lse", "lse") if return_lse else ("o", "none")
+    axes = ("causal", int(causal), "options", options, "window", window, "scale", scale)
+    settings = ("attention", "q,k,v", names, layout, implementation, variant, axes)
     results = framework.run(settings, (q, k, v), written)
     return tuple(results) if return_lse else results[0]
 
@@ -262,7 +234,3 @@ def _parts(state, normalize):
     if normalize and z is None:
         raise ValueError("the state has no z, which normalize needs; want a State with both")
     return kv, z
-
-
-def _state_type(kv):
-    return "bf16" if "bfloat16" in str(kv.dtype) else "f32"

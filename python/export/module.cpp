@@ -1,11 +1,13 @@
-// What Python sees, through TVM-FFI: describe() and make_plan(). Tensors are DLPack's, of whatever
-// framework; C++ errors arrive as Python's: ValueError, TypeError, MemoryError, RuntimeError.
+// What Python sees, through TVM-FFI: describe(), make_plan() and abstract(). Tensors are DLPack's,
+// of whatever framework; C++ errors arrive as Python's: ValueError, TypeError, MemoryError,
+// RuntimeError.
 #include <tvm/ffi/container/array.h>
 #include <tvm/ffi/container/map.h>
+#include <tvm/ffi/container/shape.h>
 #include <tvm/ffi/container/tensor.h>
+#include <tvm/ffi/dtype.h>
 #include <tvm/ffi/extra/c_env_api.h>
 #include <tvm/ffi/function.h>
-#include <tvm/ffi/optional.h>
 #include <tvm/ffi/string.h>
 
 #include <array>
@@ -88,8 +90,20 @@ std::optional<ffi::Tensor> framework_memory(std::size_t bytes, DLDevice device) 
                                    DLDataType{kDLUInt, 8, 1}, device);
 }
 
-/// The arguments of a call: the stream as a number, or none for the framework's current one, and
-/// then the tensors.
+/// A tensor of this shape and type that has no memory: a plan that is called with such tensors
+/// checks the call, and runs nothing.
+ffi::Tensor abstract(const ffi::Shape& shape, const ffi::String& type, const ffi::String& device) {
+  struct no_memory {
+    // TVM-FFI calls them by these names.
+    void AllocData(DLTensor* tensor) const { tensor->data = nullptr; }  // NOLINT
+    void FreeData(DLTensor* /*tensor*/) const {}                        // NOLINT
+  };
+  return ffi::Tensor::FromNDAlloc(no_memory{}, shape, ffi::StringToDLDataType(type),
+                                  {device == "cuda" ? kDLCUDA : kDLCPU, 0});
+}
+
+/// The arguments of a call: the tensors, and then a stream as a number; without one, the
+/// framework's current one.
 struct planned_call {
   std::shared_ptr<plan> planned;
   std::size_t tensors;
@@ -97,31 +111,34 @@ struct planned_call {
   void operator()(ffi::PackedArgs args, ffi::Any* result) const {
     translated([&] {
       constexpr std::size_t most_arguments = 33;
-      if (static_cast<std::size_t>(args.size()) != tensors + 1 || tensors + 1 > most_arguments) {
+      const auto count = static_cast<std::size_t>(args.size());
+      if (count < tensors || count > tensors + 1 || count > most_arguments) {
         throw invalid_argument("the call has another number of arguments than its plan");
       }
       std::array<const DLTensor*, most_arguments> given;
       for (std::size_t i = 0; i < tensors; ++i) {
-        const auto tensor = args[static_cast<int>(i) + 1].try_cast<DLTensor*>();
+        const auto tensor = args[static_cast<int>(i)].try_cast<DLTensor*>();
         if (!tensor) throw wrong_type(planned->name(i) + " is not a tensor");
         given[i] = *tensor;
       }
-      call({given.data(), tensors}, args[0].cast<ffi::Optional<std::int64_t>>());
+      std::optional<std::int64_t> stream;
+      if (count > tensors) stream = args[static_cast<int>(tensors)].cast<std::int64_t>();
+      call({given.data(), tensors}, stream);
       *result = nullptr;
     });
   }
 
-  void call(given_tensors given, const ffi::Optional<std::int64_t>& stream_number) const {
+  void call(given_tensors given, std::optional<std::int64_t> stream_number) const {
     const DLDevice device = given[0]->device;
     const device_kind kind = device_of("the first tensor", *given[0]);
     const device_scope current(kind, device.device_id);
     const auto resolved = planned->resolve(given);
     resolved->require(given);
-    if (resolved->empty()) return;
+    if (resolved->empty() || given[0]->data == nullptr) return;
     const auto stream = static_cast<cuda_stream>(
         // NOLINTNEXTLINE(performance-no-int-to-ptr): Python knows a stream by its number
-        stream_number.has_value() ? reinterpret_cast<void*>(stream_number.value())
-                                  : TVMFFIEnvGetStream(device.device_type, device.device_id));
+        stream_number ? reinterpret_cast<void*>(*stream_number)
+                      : TVMFFIEnvGetStream(device.device_type, device.device_id));
     if (const auto memory = framework_memory(resolved->workspace_bytes(), device)) {
       return resolved->run(given, memory->data_ptr(), stream);
     }
@@ -151,6 +168,7 @@ ffi::Function make_plan(const ffi::String& operation, const ffi::String& impleme
 
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(describe, describe);
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(make_plan, make_plan);
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(abstract, abstract);
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(model_sizes,
                               [](const ffi::String& model, std::int64_t batch, std::int64_t slots) {
                                 return translated([&] { return model_sizes(model, batch, slots); });

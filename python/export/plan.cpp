@@ -97,7 +97,7 @@ memory_range range_of(const DLTensor& tensor, const expected_tensor& expected) {
     last += (expected.shape[d] - 1) * strides[d];
   }
   const char* const begin = data_of(tensor);
-  if (count == 0) return {begin, begin, true};
+  if (count == 0 || begin == nullptr) return {begin, begin, true};
   const auto bytes = static_cast<std::int64_t>(bytes_of(expected.type));
   return {begin, begin + (last + 1) * bytes, last + 1 == count};
 }

@@ -8,21 +8,26 @@ from originals import version_of
 def _prepare(given: dict, params: dict):
     from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
 
-    b, c = given["B"], given["C"]  # [B, G * S, N]
-    if params["groups"] > 1:
-        b, c = (each.unflatten(1, (params["groups"], -1)) for each in (b, c))
-    wants_state = "final_state" in str(params["options"]).split("+")
+    # Its sequences are [B, channels, N]; B and C have S channels a group.
+    u, delta, b, c, z = (
+        given[name].squeeze(-1) if name in given else None for name in ("u", "delta", "B", "C", "z")
+    )
+    b, c = (each.unflatten(1, (params["groups"], -1)) for each in (b, c))
+    asked = str(params["options"]).split("+")
+    wants_state = "final_state" in asked
     options = {
         "D": given.get("D"),
-        "z": given.get("z"),
+        "z": z,
         "delta_bias": given.get("bias"),
-        "delta_softplus": "softplus" in str(params["options"]).split("+"),
+        "delta_softplus": "softplus" in asked,
         "return_last_state": wants_state,
     }
-    u, delta, a = given["u"], given["delta"], given["A"]
+    a = given["A"]
 
     def outputs(result):
-        return {"y": result[0], "final_state": result[1]} if wants_state else {"y": result}
+        if not wants_state:
+            return {"y": result.unsqueeze(-1)}
+        return {"y": result[0].unsqueeze(-1), "final_state": result[1]}
 
     return lambda: selective_scan_fn(u, delta, a, b, c, **options), outputs
 

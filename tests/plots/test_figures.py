@@ -454,6 +454,21 @@ def test_whole_models_are_bars_where_results_hold_them(tmp_path):
     assert rates["mamba2", 1] == pytest.approx(8000)
 
 
+def test_a_forward_pass_of_several_models_is_named_after_each(tmp_path):
+    at = {"operation": "model_decode", "B": 4, "H": None, "context": 2048}
+    rows = [
+        builder.row("forward", 1000.0, model="based-360m", **at) | {"role": "ours"},
+        builder.row("forward", 2000.0, model="attention-360m", **at) | {"role": "ours"},
+    ]
+    figure = build("models", group_of(tmp_path, rows))
+    found = {r["key"]: (r["panel"], r["rate"]) for r in records(figure)}
+    panel = "a step of generation after 2048 tokens"
+    assert found == {
+        "based-360m (ours)": (panel, pytest.approx(4000)),
+        "attention-360m (ours)": (panel, pytest.approx(2000)),
+    }
+
+
 def overlaid(tmp_path, figure="prefill_time_batch", live=(), device="cuda", **context):
     """The members of elsewhere of a figure of ours at the sources' sizes: name -> points."""
     rows = [builder.row("based", 10.0, device=device, B=b, N=8192) for b in (1, 16, 256)]

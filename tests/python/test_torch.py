@@ -41,10 +41,10 @@ def test_compiled_decode_updates_its_state():
 def test_opcheck():
     q, k, v = tensors(2, 3, 9)
     kv = torch.zeros(2, 3, 153, 64)
-    settings = _core.settings("prefill", "q,k,v", "o", "bhnd", None, None, "")
+    settings = _core.text_of(("prefill", "q,k,v", "o", "bhnd", None, None, ()))
     operator = torch.ops.based_bench.prefill.default
     torch.library.opcheck(operator, ([q, k, v], [torch.empty_like(v)], settings))
-    settings = _core.settings("decode", "q,k,v", "o,kv", "bhnd", None, None, "state=f32")
+    settings = _core.text_of(("decode", "q,k,v", "o,kv", "bhnd", None, None, ("state", "f32")))
     token = [tensor[:, :, :1] for tensor in (q, k, v)]
     operator = torch.ops.based_bench.decode.default
     torch.library.opcheck(operator, (token, [torch.empty(2, 3, 1, 64), kv], settings))
@@ -57,7 +57,7 @@ def test_grad_is_refused_clearly():
         ValueError, match=r"q is of shape .* requires grad, but there is no backward"
     ):
         based_bench.prefill(q, k, v)
-    settings = _core.settings("prefill", "q,k,v", "o", "bhnd", None, None, "")
+    settings = _core.text_of(("prefill", "q,k,v", "o", "bhnd", None, None, ()))
     with pytest.raises(ValueError, match=r"q is .* requires grad"):
         torch.ops.based_bench.prefill([q, k, v], [torch.empty_like(v)], settings)
     with torch.no_grad():

@@ -69,7 +69,7 @@ def shapes(sweeps):
     return {
         (b, n)
         for options in sweeps
-        if any("prefill" in option for option in options)
+        if "--benchmark_filter=^(prefill|attention)/" in options
         and not any(option.startswith("--implementation") for option in options)
         for b in expanded(options, "batch")
         for n in expanded(options, "seqlen")
@@ -139,6 +139,29 @@ def test_state_space_layers_have_a_study_of_the_sizes_that_the_figures_compare(g
         assert {("--heads=32", "--state-dim=128"), ("--heads=16", "--state-dim=128")} <= sizes
         assert [s for s in sweeps if "--benchmark_filter=^ssd_decode/" in s]
         assert [s for s in sweeps if "--benchmark_filter=^selective_scan_decode/" in s]
+
+
+def test_some_of_the_sweeps_can_be_listed_run_and_gone_on_with(gpu_suite):
+    every = gpu_suite.run("scripts/reproduce", "--list").stdout.splitlines()
+    assert not calls(gpu_suite, "bench")
+    listed = gpu_suite.run("scripts/reproduce", "--list", "--only", "model_").stdout.splitlines()
+    assert listed == [line for line in every if "model_" in line]
+    assert 0 < len(listed) < len(every)
+    for options in (["--out", "out", "--only", "model_"], ["--resume", "out"]):
+        before = len(calls(gpu_suite, "bench"))
+        done = gpu_suite.run("scripts/reproduce", *options)
+        assert done.returncode == 0, done.stderr
+        new = calls(gpu_suite, "bench")[before:]
+        assert len(new) == len(listed)
+        assert all(any("model_" in option for option in call) for call in new)
+
+
+@pytest.mark.parametrize("options", [["--only", "nothing"], ["--list", "--only", "nothing"]])
+def test_no_sweep_is_no_run(gpu_suite, options):
+    done = gpu_suite.run("scripts/reproduce", "--out", "out", *options)
+    assert done.returncode == 2
+    assert "no sweep matches 'nothing'" in done.stderr
+    assert not calls(gpu_suite, "bench")
 
 
 def test_originals_go_into_the_pictures(gpu_suite):

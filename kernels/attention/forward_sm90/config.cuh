@@ -121,8 +121,9 @@ struct shared_storage {
   tile v[stages];                         ///< [64 x Dh]
   [[no_unique_address]] ones_tile ones;
   listed_item list[listed];
-  ring<query_buffers> query_ring;  ///< full: an item is in the list, too
-  fill_ring<stages> key_fills;     ///< keys and values are released together, by value_ring
+  ring<query_buffers> query_ring;         ///< full: an item is in the list, too
+  fill_ring<query_buffers> output_fills;  ///< O has taken the queries' place, or nothing is stored
+  fill_ring<stages> key_fills;            ///< keys and values are released together, by value_ring
   ring<stages> value_ring;
   ballot_box undone;  ///< whether any warpgroup has left an item undone
 };

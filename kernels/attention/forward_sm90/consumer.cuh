@@ -27,10 +27,7 @@ class consumer {
   /// `warp`: the calling warp's index in the block, known to the compiler as uniform.
   /// Called by: one thread
   __device__ consumer(storage& shared, const parameters& p, int warp)
-      : shared_(shared),
-        p_(p),
-        group_(warp / warpgroup::warps),
-        is_first_warp_(warp % warpgroup::warps == 0) {}
+      : shared_(shared), p_(p), group_(warp / warpgroup::warps) {}
 
   /// Works on the items of a new list; sets `undone` if some are not done then. Returns whether
   /// there may be another list.
@@ -40,7 +37,7 @@ class consumer {
     for (int i = 0; i < storage::listed; ++i) {
       shared_.query_ring.wait_full(query_);
       if (uniform(shared_.list[i].groups) == 0) {
-        release_queries();
+        hand_over();
         return false;
       }
       undone |= !work_on<attempt::speculative>(i);
@@ -124,14 +121,14 @@ class consumer {
       skip_tiles(locate(index).left);
       done = finish<Kind>(o, rows, index);
     }
-    release_queries();
+    hand_over();
     return done;
   }
 
-  /// The buffer of the item's queries may be filled again.
+  /// The queries have been read, and O is in their place if it is to be stored.
   /// Called by: one warpgroup
-  __device__ void release_queries() {
-    if (is_first_warp_) shared_.query_ring.warp_release(query_);
+  __device__ void hand_over() {
+    shared_.output_fills.filled(query_).warp_arrive();
     query_.advance();
   }
 
@@ -351,18 +348,12 @@ class consumer {
     tile& staged = shared_.q[query_.buffer][part];
     warpgroup::store(staged, to_operand<Element>(first_columns<head_dim>(o)));
     ptx::fence_proxy_async();
-    ptx::named_barrier_sync<warpgroup::threads>(first_group_barrier + group_);
-    if (is_first_warp_) {
-      warp::store_async(staged, p_.o, {item.batch, item.head, query});
-      warp::wait_stores_read();
-    }
     return true;
   }
 
   storage& shared_;
   const parameters& p_;
   const int group_;
-  const bool is_first_warp_;  ///< of the warpgroup
   ring_position<Config::stages> stage_;
   ring_position<storage::query_buffers> query_;
 };

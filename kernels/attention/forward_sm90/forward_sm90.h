@@ -9,6 +9,10 @@ namespace based::attention_sm90 {
 /// Bytes of workspace that a plan needs.
 std::size_t workspace_bytes(const forward_plan& plan);
 
+/// Enqueues that the counter of tickets is cleared, beside the start of the grid that is enqueued
+/// next.
+void clear_tickets(int* tickets, cuda_stream stream);
+
 /// Enqueues the forward pass as planned for `args.problem`. `args` are validated, and the workspace
 /// is large enough. T is bf16 or fp16.
 template <class T>

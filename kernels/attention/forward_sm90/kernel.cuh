@@ -12,13 +12,14 @@
 // not, the block is redone with online maxima.
 //
 // Grid: as many CTAs as multiprocessors; each works on one block after the other, and lists them.
-// One warp fetches, ahead of the others, and they meet in barriers:
+// One warp fetches, ahead of the others, one stores, behind them, and they meet in barriers:
 //
-//   query_ring   full: an item is listed, its queries are there   copy engine -> warpgroups
-//                released: queries are read, O is stored            warpgroups -> fetching warp
-//   key_fills    a tile's keys are there                          copy engine -> warpgroups
-//   value_ring   full: a tile's values are there                  copy engine -> warpgroups
-//                released: its keys and values have been read     warpgroups -> fetching warp
+//   query_ring     full: an item is listed, its queries are there   copy engine -> warpgroups
+//                  released: O is stored                            storing warp -> fetching warp
+//   key_fills      a tile's keys are there                          copy engine -> warpgroups
+//   value_ring     full: a tile's values are there                  copy engine -> warpgroups
+//                  released: its keys and values have been read     warpgroups -> fetching warp
+//   output_fills   O is in the queries' place                       warpgroups -> storing warp
 //
 // When the list is full, or there are no more blocks, those that are not done are tried again. So
 // what is redone, and how, depends on the inputs only, not on which CTA was first.
@@ -26,6 +27,7 @@
 
 #include "kernels/attention/forward_sm90/consumer.cuh"
 #include "kernels/attention/forward_sm90/producer.cuh"
+#include "kernels/attention/forward_sm90/storer.cuh"
 #include "kernels/ptx/sync.cuh"
 #include "kernels/tile/block.cuh"
 #include "kernels/tile/pipeline.cuh"
@@ -40,10 +42,11 @@ __global__ void __launch_bounds__(cta_threads<Config>, 1)
   storage& shared = *reinterpret_cast<storage*>(shared_bytes);
   if (threadIdx.x == 0) {
     for (const CUtensorMap* map : {&p.q, &p.k, &p.v, &p.o}) ptx::prefetch_tensor_map(map);
-    shared.query_ring.init(1, Config::groups);
+    shared.query_ring.init(1, 1);
+    shared.output_fills.init(Config::groups * warpgroup::warps);
     shared.key_fills.init(1);
     shared.value_ring.init(1, Config::groups * warpgroup::warps);
-    shared.undone.init(Config::groups * warpgroup::warps + 1);
+    shared.undone.init(Config::groups * warpgroup::warps + 2);
     ptx::fence_mbarrier_init();
   }
   if constexpr (Config::sums_by_product) {
@@ -56,8 +59,7 @@ __global__ void __launch_bounds__(cta_threads<Config>, 1)
   // Whether any warpgroup has left an item undone. Also, all have read the list.
   int votes = 0;
   const auto vote = [&](bool undone) { return shared.undone.any(undone, ++votes); };
-  const auto consume = [&](int) {
-    consumer<Config, Element> role(shared, p, warp);
+  const auto work_as = [&](auto role) {
     for (bool more = true; more;) {
       bool undone = false;
       more = role.work_on_new_items(undone);
@@ -66,22 +68,15 @@ __global__ void __launch_bounds__(cta_threads<Config>, 1)
       vote(role.template work_on_undone_items<attempt::careful>());
     }
   };
-  const auto produce = [&](int) {
-    if (warp != Config::groups * warpgroup::warps) return;
-    producer<Config, Element> role(shared, p);
-    for (bool more = true; more;) {
-      more = role.fetch_new_items();
-      if (!vote(false)) continue;
-      role.fetch_undone_items(attempt::online);
-      if (!vote(false)) continue;
-      role.fetch_undone_items(attempt::careful);
-      vote(false);
-    }
+  const auto consume = [&](int) { work_as(consumer<Config, Element>(shared, p, warp)); };
+  const auto copy = [&](int) {
+    if (warp == Config::groups * warpgroup::warps) work_as(producer<Config, Element>(shared, p));
+    if (warp == Config::groups * warpgroup::warps + 1) work_as(storer<Config, Element>(shared, p));
   };
   using roles = role_split<1, warpgroup_role{Config::groups, Config::consumer_registers},
                            warpgroup_role{1, Config::producer_registers}>;
   static_assert(roles::threads == cta_threads<Config>);
-  roles::run(warp, consume, produce);
+  roles::run(warp, consume, copy);
 }
 
 }  // namespace based::attention_sm90

@@ -37,11 +37,12 @@ template <class Config, class T>
 void launch(const attention_args<T>& args, const forward_plan& plan, cuda_stream stream) {
   using storage = shared_storage<Config, T>;
   const parameters p = make_parameters<typename storage::tile::layout>(args, plan);
-  if (plan.by_tickets) BASED_CUDA(cudaMemsetAsync(p.tickets, 0, sizeof(int), stream));
+  if (plan.by_tickets) clear_tickets(p.tickets, stream);
   launch_kernel(forward_kernel<Config, T>,
                 {.grid = static_cast<unsigned>(plan.ctas),
                  .block = cta_threads<Config>,
-                 .shared_bytes = sizeof(storage)},
+                 .shared_bytes = sizeof(storage),
+                 .overlaps_prior_grid = plan.by_tickets},
                 stream, p);
 }
 

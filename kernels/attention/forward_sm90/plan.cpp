@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <limits>
 #include <vector>
 
@@ -20,10 +21,11 @@ struct block_costs {
   double tile;       ///< of 64 queries and 64 keys, of a warpgroup beside others
   double tile_step;  ///< least time from one key tile to the next, however few warpgroups work
   double block;      ///< begin and end of a block
+  double streaming;  ///< what all takes, over that, where only a few CTAs share a head's keys
 };
 constexpr std::array costs = {
-    block_costs{64, 256, 0.214, 0.42, 1.6}, block_costs{64, 192, 0.208, 0.42, 2.6},
-    block_costs{128, 192, 0.334, 0.70, 2.4}, block_costs{128, 128, 0.348, 0.66, 1.6}};
+    block_costs{64, 256, 0.206, 0.42, 1.9, 1}, block_costs{64, 192, 0.204, 0.42, 2.4, 1},
+    block_costs{128, 192, 0.331, 0.70, 2.2, 1}, block_costs{128, 128, 0.333, 0.66, 1.9, 1.033}};
 constexpr double launch_us = 8.0;  // of the grid: the first keys come from memory
 
 const block_costs* find_costs(int head_dim, int queries) {
@@ -60,45 +62,56 @@ double imbalance(const block_order& order, int ctas, const std::vector<std::int6
   return all == 0 ? 1 : most * ctas / static_cast<double>(all);
 }
 
-/// Heads whose keys and values stay in the second-level cache while CTAs share them.
-int heads_in_cache(const attention_problem& problem) {
-  constexpr double cache_bytes = 8e6;  // of 50: CTAs are at several groups of heads at a time
+/// Heads whose blocks are taken together: so many that several CTAs share a head's keys and values,
+/// and more of them where the keys are too many for the second-level cache.
+int heads_together(const attention_problem& problem, int ctas, int all_heads) {
+  constexpr int fewest_sharing = 4, most_sharing = 8;
+  constexpr double cache_bytes = 34e6;  // of 50
   const double head_bytes = 4.0 * static_cast<double>(problem.keys()) * problem.head_dim;
+  const double in_cache =
+      std::clamp(cache_bytes / head_bytes, 1.0 * ctas / most_sharing, 1.0 * ctas / fewest_sharing);
   const auto sharing = static_cast<double>(problem.heads / problem.key_heads());
-  return static_cast<int>(std::max(1.0, std::min(cache_bytes / head_bytes, 1e6)) * sharing);
+  const int most = std::max(1, static_cast<int>(in_cache * sharing));
+  const int groups = (all_heads + most - 1) / most;
+  return (all_heads + groups - 1) / groups;  // alike, for a small last one would end late
 }
 
 struct ordered_plan {
   forward_plan plan;
-  double imbalance;
+  double slowdown;  ///< the time over that of CTAs that all have as much to do
 };
 
-/// Blocks that differ in length are taken longest first, of as many heads together as the cache
-/// holds; CTAs that have many to do take tickets, for their sums would drift apart.
-ordered_plan order_blocks(const attention_problem& problem, const card& on, int queries,
+/// Blocks that differ in length are taken longest first. Where CTAs have few, each may have its
+/// own: of one head after the other, or of as many heads together as leave four CTAs to a head. Or
+/// they take tickets; with many blocks a CTA they have to, for their sums would drift apart.
+ordered_plan order_blocks(const attention_problem& problem, const card& on, const block_costs& cost,
                           const std::vector<std::int64_t>& tiles) {
-  constexpr int rounds_without_tickets = 16;
-  constexpr int sharing_ctas = 4;  // so many of a head's keep its keys in the cache, in any order
-  constexpr double good_balance = 1.04;
+  constexpr int rounds_without_tickets = 16, rounds_for_tickets = 3;
   const int heads = static_cast<int>(problem.heads);
   const int all_heads = static_cast<int>(problem.batch) * heads;
   const int blocks = static_cast<int>(tiles.size());
-  forward_plan plan = {queries, {heads, all_heads, blocks, 1}, 1, false};
+  forward_plan plan = {cost.queries, {heads, all_heads, blocks, 1}, 1, false};
   plan.ctas = std::min(on.multiprocessors, plan.order.items());
-  const int rounds = (plan.order.items() + plan.ctas - 1) / plan.ctas;
-  if (!problem.causal || problem.window != 0) {  // all are alike
-    return {plan, static_cast<double>(rounds) * plan.ctas / plan.order.items()};
+  const double rounds = static_cast<double>(plan.order.items()) / plan.ctas;
+  if (!problem.causal || problem.window != 0) return {plan, std::ceil(rounds) / rounds};
+
+  ordered_plan best = {plan, std::numeric_limits<double>::infinity()};
+  const auto consider = [&](const forward_plan& other, double slowdown) {
+    if (slowdown < best.slowdown) best = {other, slowdown};
+  };
+  if (rounds <= rounds_without_tickets) {
+    consider(plan, imbalance(plan.order, plan.ctas, tiles));
+    forward_plan together = plan;
+    together.order.head_group = std::clamp(plan.ctas / 4, 1, all_heads);
+    consider(together, cost.streaming * imbalance(together.order, plan.ctas, tiles));
   }
-  const bool few = rounds <= rounds_without_tickets;
-  const double by_head = few ? imbalance(plan.order, plan.ctas, tiles) : 0;
-  if (few && by_head <= good_balance) return {plan, by_head};
-  if (few && all_heads * sharing_ctas <= plan.ctas) {
-    plan.order.head_group = all_heads;
-    return {plan, imbalance(plan.order, plan.ctas, tiles)};
+  if (rounds >= rounds_for_tickets) {
+    forward_plan by_tickets = plan;
+    by_tickets.by_tickets = true;
+    by_tickets.order.head_group = heads_together(problem, plan.ctas, all_heads);
+    consider(by_tickets, cost.streaming * (1 + 0.25 / rounds));
   }
-  plan.by_tickets = true;
-  plan.order.head_group = std::min(all_heads, heads_in_cache(problem));
-  return {plan, 1 + 0.6 / rounds};
+  return best;
 }
 
 template <int Queries>
@@ -125,9 +138,8 @@ forward_rule::planned make_plan(const attention_problem& problem, const card& on
   for (std::size_t i = 0; i < tiles.size(); ++i) {
     tiles[i] = tiles_of_block(head, Queries, static_cast<int>(i));
   }
-  const auto [plan, imbalance] = order_blocks(problem, on, Queries, tiles);
-
   const block_costs& cost = *find_costs(problem.head_dim, Queries);
+  const auto [plan, slowdown] = order_blocks(problem, on, cost, tiles);
   double us_of_head = 0;
   for (int i = 0; i < plan.order.blocks; ++i) {
     const int query = i * Queries;
@@ -136,7 +148,7 @@ forward_rule::planned make_plan(const attention_problem& problem, const card& on
                            walk_of(head, query, groups).tiles * cost.tile_step) +
                   cost.block;
   }
-  const double us = launch_us + us_of_head * plan.order.all_heads / plan.ctas * imbalance;
+  const double us = launch_us + us_of_head * plan.order.all_heads / plan.ctas * slowdown;
   return {plan, 1000 * us};
 }
 
@@ -147,6 +159,7 @@ struct split_costs {
   double block;   ///< begin and end of a block
   double step;    ///< four tiles of 64 keys, one a warpgroup
 };
+constexpr double late_start = 1.4;  // of a CTA that waits for another's end
 constexpr std::array costs_of_splits = {split_costs{64, 5.4, 1.2, 1.9},
                                         split_costs{128, 7.0, 0.6, 2.9}};
 
@@ -165,7 +178,9 @@ forward_rule::planned make_split_plan(const attention_problem& problem, const ca
     us_of_head += us;
     longest = std::max(longest, us);
   }
-  const double us = cost.launch + std::max(longest, us_of_head * all_heads / on.multiprocessors);
+  const double us_of_cta = us_of_head * all_heads / on.multiprocessors;
+  const bool all_start = order.items() <= on.multiprocessors;
+  const double us = cost.launch + (all_start ? longest : late_start * us_of_cta);
   return {{group_queries, order, order.items(), false}, 1000 * us};
 }
 

@@ -6,9 +6,8 @@
 //   blocks_192   three warpgroups: fewer cycles or copies for as many scores, but where sequences
 //                are short or heads few, more of a card stands idle at the end
 //   blocks_128   head dimension 128; two warpgroups
-//   split_keys   for few queries or short sequences: a CTA a block of 64 queries, whose keys its
-//   four
-//                warpgroups split
+//   split_keys   for few queries or short sequences: a CTA has one block of 64 queries, whose keys
+//                its four warpgroups split
 #pragma once
 
 #include <span>

@@ -17,8 +17,8 @@ class producer {
   __device__ producer(storage& shared, const parameters& p) : shared_(shared), p_(p) {}
 
   /// Fills the list with this CTA's next items, and fetches what they need, as far ahead as there
-  /// is room. Returns whether there may be more. Called by: one warp
-  __device__ bool fetch_new_items() {
+  /// is room. Returns whether there may be another list. Called by: one warp
+  __device__ bool work_on_new_items(bool&) {
 #pragma unroll 1
     for (int i = 0; i < storage::listed; ++i) {
       const int position = next_position();
@@ -31,12 +31,15 @@ class producer {
   }
 
   /// Fetches once more what those items of the list need that the attempt before has not done.
+  /// Returns false: the warpgroups know what is undone.
   /// Called by: one warp
-  __device__ void fetch_undone_items(attempt next) {
+  template <attempt Kind>
+  __device__ bool work_on_undone_items() {
 #pragma unroll 1
     for (int i = 0; i < storage::listed && shared_.list[i].groups > 0; ++i) {
-      if (shared_.list[i].undone_before(next) != 0) fetch(shared_.list[i]);
+      if (shared_.list[i].undone_before(Kind) != 0) fetch(shared_.list[i]);
     }
+    return false;
   }
 
  private:
@@ -47,6 +50,7 @@ class producer {
     if (round == 0 || p_.tickets == nullptr) {
       return position_in_round(round, blockIdx.x, gridDim.x);
     }
+    if (round == 1) ptx::wait_for_prior_grid();  // which clears the tickets
     int ticket = 0;
     if (warp::lane() == 0) ticket = atomicAdd(p_.tickets, 1);
     return gridDim.x + __shfl_sync(~0u, ticket, 0);

@@ -45,7 +45,6 @@ struct split_storage {
   barrier queries_loaded;
   fill_ring<Config::stages> key_fills[Config::groups];
   fill_ring<Config::stages> value_fills[Config::groups];
-  barrier handed_over;  ///< all warpgroups' O_g, m_g and l_g are there
 
   /// Eight elements of a row of O_g [64 x Dh], fp32. Rows are as long as all banks or twice that,
   /// so their eights change places. Called by: one thread
@@ -94,11 +93,10 @@ class key_part {
     hand_over();
   }
 
-  /// When all warpgroups have handed over: a share of O.
+  /// When all warpgroups have attended: a share of O.
   /// Called by: one block
   __device__ void combine(const sequence_view<Element>& to) {
     constexpr int eights = head_dim / 8;
-    shared_.handed_over.wait(0);
 #pragma unroll
     for (int i = threadIdx.x; i < group_queries * eights; i += Config::threads) {
       const int row = i / eights, eight = i % eights, query = query_ + row;
@@ -238,7 +236,6 @@ class key_part {
         shared_.sums[group_][row] = sums_.value[r];
       }
     }
-    shared_.handed_over.warp_arrive();
   }
 
   storage& shared_;
@@ -264,7 +261,6 @@ __global__ void __launch_bounds__(Config::threads, 1)
   if (threadIdx.x == 0) {
     for (const CUtensorMap* map : {&p.q, &p.k, &p.v}) ptx::prefetch_tensor_map(map);
     shared.queries_loaded.init(1);
-    shared.handed_over.init(Config::groups * warpgroup::warps);
     for (int g = 0; g < Config::groups; ++g) {
       shared.key_fills[g].init(1);
       shared.value_fills[g].init(1);
@@ -274,6 +270,7 @@ __global__ void __launch_bounds__(Config::threads, 1)
   key_part<Config, Element> part(shared, p, warp::uniform_index());
   __syncthreads();
   part.attend();
+  __syncthreads();  // all O_g, m_g and l_g are there
   part.combine(o);
 }
 

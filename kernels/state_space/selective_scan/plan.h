@@ -1,18 +1,37 @@
-// How the selective scan on mma.sync goes about a problem: into how many segments the tokens are
-// cut, and what that is expected to take. Host code that needs no CUDA.
+// How the selective scan goes about a problem: over how many lanes a channel's states are spread,
+// into how many segments the tokens are cut, and what that is expected to take. Host code that
+// needs no CUDA.
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <string>
 
 #include "kernels/core/card.h"
 #include "kernels/core/variants.h"
+#include "kernels/core/warp_size.h"
 #include "kernels/state_space/selective_scan.h"
 
 namespace based::scan {
 
+inline constexpr int states = 16;             ///< of a channel, those beyond d_state being zero
+inline constexpr int chunk = 32;              ///< tokens between two loads
+inline constexpr int resident_threads = 512;  ///< of a multiprocessor: each has 128 registers
+
+/// Warps of a CTA when `lanes` lanes share a channel. Warps of one CTA advance together, those of
+/// two do not: the one that is ahead stays ahead, and the other ends by itself.
+constexpr int warps(int lanes) {
+  return lanes == 2 ? 16 : 8;
+}
+
+/// Channels of a CTA.
+constexpr int tile_channels(int lanes) {
+  return warps(lanes) * warp_size / lanes;
+}
+
 struct scan_plan {
+  int lanes = 2;  ///< that share a channel
   int segments = 1;
   int segment_tokens = 0;  ///< a multiple of a chunk
 
@@ -22,12 +41,12 @@ struct scan_plan {
 
 using scan_rule = variant_rule<selective_scan, card, scan_plan>;
 
-/// "whole": tokens in order, one pass. "segments": cut into segments, which are scanned twice.
+/// "two_lanes", "four_lanes": tokens in order, a channel's states in so many lanes, of which four
+/// suit fewer channels. "segments": two lanes, the tokens cut into segments that are scanned twice.
 std::span<const scan_rule> scan_rules();
 
-/// CTAs of one segment of all sequences, and the channels of each.
-inline constexpr int tile_channels = 128;
-std::int64_t channel_tiles(const selective_scan_problem& problem);
+/// CTAs of one segment of one sequence.
+std::int64_t channel_tiles(const selective_scan_problem& problem, const scan_plan& plan);
 
 /// The end states and the sums of dt of all segments.
 std::size_t workspace_bytes(const selective_scan_problem& problem, const scan_plan& plan);

@@ -35,12 +35,17 @@ struct config {
   using chunk_position = ring_position<stages>;
   using weight_position = ring_position<weight_buffers>;
 
+  /// The parity of a chunk's phase where each chunk has a phase of the one buffer.
+  /// Called by: one thread
+  __device__ static std::uint32_t parity_of(chunk_position chunk) {
+    static_assert(stages == 2, "a chunk's buffer is then whether its number is odd");
+    return static_cast<std::uint32_t>(chunk.buffer);
+  }
   /// The position of a slice's weights, which follows from the chunk's: a register less.
   /// Called by: one thread
   __device__ static weight_position weights_at(chunk_position chunk, int slice) {
     if constexpr (weight_buffers == slices) {
-      static_assert(stages == 2, "a chunk's buffer is then whether its number is odd");
-      return {slice, static_cast<std::uint32_t>(chunk.buffer)};
+      return {slice, parity_of(chunk)};
     } else {
       return {chunk.buffer * slices + slice, chunk.parity};
     }
@@ -50,9 +55,6 @@ struct config {
 
 /// The roles, in the order of their warpgroups, and the registers of a thread.
 using roles = role_split<1, warpgroup_role{2, 208}, warpgroup_role{1, 64}, warpgroup_role{1, 32}>;
-
-/// Named barriers: the first of those that a state warpgroup each has for itself.
-inline constexpr int first_group_barrier = 1;
 
 struct parameters {
   CUtensorMap x, b, c, z, y;
@@ -71,19 +73,21 @@ struct parameters {
   int seqlen;
   int chunks;
   int segments;
-  int cluster;  ///< CTAs that load B and C together: 1 or 2
   bool softplus;
 };
 
 /// What a CTA keeps of the decays of a chunk. Logarithms are base 2, sums run from the chunk's
-/// first token.
+/// first token. The state is kept without the decays since it was last multiplied by them all,
+/// which it is before they are less than `least_log2_scale`: this saves most of the
+/// multiplications, and no number overflows.
 template <int Slices>
 struct chunk_decays {
   float sum[Slices][chunk_tokens];      ///< of log2 exp(dt A), the token's own included
   float pair[Slices][chunk_tokens];     ///< log2 dt - sum: exp2(sum_i + pair_j) is a pair's weight
-  float earlier[Slices][chunk_tokens];  ///< exp2(sum): what is left of the state before the chunk
-  float later[Slices][chunk_tokens];    ///< dt exp2(whole sum - sum): what a token adds to the next
-  float whole[Slices];                  ///< exp2(whole sum)
+  float earlier[Slices][chunk_tokens];  ///< what is left of the kept state before the chunk
+  float later[Slices][chunk_tokens];    ///< what a token adds to the kept state, dt included
+  float kept[Slices];                   ///< factor of the kept state; mostly 1
+  float after[Slices];                  ///< the state after the chunk is this times the kept one
 };
 
 /// What a CTA works on: slices of heads of a (batch, group), and chunks of theirs.
@@ -115,14 +119,16 @@ struct shared_storage {
 
   part_tile b[Config::stages][Config::parts_of_slice];  ///< [64 x S]
   part_tile c[Config::stages][Config::parts_of_slice];  ///< [64 x S]
-  token_tile x[Config::stages][Config::slices];         ///< [64 x 64]
+  token_tile x[Config::stages][Config::slices];         ///< x, then y [64 x 64]
+  token_tile z[Config::slices];                         ///< [64 x 64]
   weight_tile weights[Config::weight_buffers];          ///< [64 x 64], zero above the diagonal
-  token_tile y[Config::slices];                         ///< z, then y [64 x 64]
   chunk_decays<Config::slices> decays[Config::stages];
   float skip[Config::slices];  ///< D
+  /// Of the rows of the weights of a sequence of one chunk.
+  float divisors[Config::slices][chunk_tokens], inverse_divisors[Config::slices][chunk_tokens];
   ring<Config::stages> b_ring, c_ring, x_ring, decay_ring;
   ring<Config::weight_buffers> weight_ring;
-  barrier z_loaded[Config::slices];
+  barrier z_loaded[Config::slices], y_written[Config::stages][Config::slices];
   block_range range;
 };
 

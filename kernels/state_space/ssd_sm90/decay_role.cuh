@@ -58,7 +58,7 @@ class decay_role {
       shared_.decay_ring.wait_empty(at);
 #pragma unroll
       for (int i = 0; i < slices; ++i) whole_[i] += put(shared_.decays[at.buffer], i, dt[i]);
-      shared_.decay_ring.filled(at).warp_arrive();
+      shared_.decay_ring.filled(at).arrive();
       at.advance();
     }
   }
@@ -79,6 +79,8 @@ class decay_role {
   static constexpr float log2_e = 1.44269504f;
   /// A token's decay of 2^-160 is 0 in fp32, and sums of 64 of them keep their fraction's bits.
   static constexpr float least_log2_decay = -160;
+  /// What a token adds is divided by as much, and still far from the largest number.
+  static constexpr float least_log2_scale = -64;
 
   /// Called by: one thread
   __device__ static int token(int chunk, int e) {
@@ -97,11 +99,17 @@ class decay_role {
     }
   }
 
+  /// Not fmaxf: a NaN stays one.
+  /// Called by: one thread
+  __device__ float log2_decay(float dt, int i) const {
+    const float wanted = dt * log2_rate_[i];
+    return wanted < least_log2_decay ? least_log2_decay : wanted;
+  }
+
   /// Returns the sum of the logarithms of the chunk's decays.
   /// Called by: one warp
   __device__ float put(chunk_decays<Config::slices>& to, int i, const float (&dt)[2]) {
-    const float first = fmaxf(dt[0] * log2_rate_[i], least_log2_decay);
-    const float second = fmaxf(dt[1] * log2_rate_[i], least_log2_decay);
+    const float first = log2_decay(dt[0], i), second = log2_decay(dt[1], i);
     const float through = inclusive_sum(first + second);
     const float before = __shfl_up_sync(~0u, through, 1);
     const float sum = (warp::lane() == 0 ? 0 : before) + first;
@@ -112,9 +120,18 @@ class decay_role {
     };
     store(to.sum[slice], sum, through);
     store(to.pair[slice], __log2f(dt[0]) - sum, __log2f(dt[1]) - through);
-    store(to.earlier[slice], ptx::ex2(sum), ptx::ex2(through));
-    store(to.later[slice], dt[0] * ptx::ex2(all - sum), dt[1] * ptx::ex2(all - through));
-    if (warp::lane() == 0) to.whole[slice] = ptx::ex2(all);
+    float& scale = log2_scale_[i];  // the state is exp2(scale) times the kept one
+    store(to.earlier[slice], ptx::ex2(scale + sum), ptx::ex2(scale + through));
+    const float decayed = scale + all;
+    const bool is_small = decayed < least_log2_scale;
+    scale = is_small ? 0 : decayed;
+    const float remaining = all - scale;
+    store(to.later[slice], dt[0] * ptx::ex2(remaining - sum),
+          dt[1] * ptx::ex2(remaining - through));
+    if (warp::lane() == 0) {
+      to.kept[slice] = is_small ? ptx::ex2(decayed) : 1;
+      to.after[slice] = ptx::ex2(scale);
+    }
     return all;
   }
 
@@ -123,7 +140,7 @@ class decay_role {
   int first_slice_;
   const bf16* source_[slices];
   float log2_rate_[slices], bias_[slices];
-  float whole_[slices] = {};
+  float whole_[slices] = {}, log2_scale_[slices] = {};
   bf16 next_[slices][2];
 };
 

@@ -14,15 +14,19 @@
 // Roles: two state warpgroups keep S in fp32 registers. S never crosses shared memory: rounded, it
 // is the register operand of S C^T (state_role.cuh). One warpgroup makes the scores C B^T, once
 // for all slices, and each slice's weights W (score_role.cuh). In the last warpgroup one warp
-// loads, and two work out decays (decay_role.cuh). They meet in rings of buffers only:
+// loads, two work out decays (decay_role.cuh), and one stores (output_role.cuh). They meet in rings
+// of buffers only:
 //
 //   b_ring, c_ring   [64 x N] of a chunk           copy engine -> scores, state
-//   x_ring           [64 x 64] of each slice       copy engine -> state
+//   x_ring           [64 x 64] of each slice       copy engine -> state -> output, as y
 //   decay_ring       of a chunk, all slices        decays -> scores, state
 //   weight_ring      W [64 x 64] of one slice      scores -> state
+//   z_loaded         [64 x 64] of one slice        copy engine -> state
+//   y_written        y [64 x 64] in x's place      state -> output, which reloads z
 #pragma once
 
 #include "kernels/state_space/ssd_sm90/decay_role.cuh"
+#include "kernels/state_space/ssd_sm90/output_role.cuh"
 #include "kernels/state_space/ssd_sm90/score_role.cuh"
 #include "kernels/state_space/ssd_sm90/state_role.cuh"
 #include "kernels/tile/block.cuh"
@@ -31,41 +35,34 @@ namespace based::ssd_sm90 {
 
 /// Called by: one thread
 template <class Config, bool StatesOnly>
-__device__ void init_barriers(shared_storage<Config>& shared, int cluster) {
+__device__ void init_barriers(shared_storage<Config>& shared) {
   constexpr int state_warps = Config::state_groups * warpgroup::warps;
   constexpr int score_warps = StatesOnly ? 0 : warpgroup::warps;
-  shared.b_ring.init(1, cluster * (state_warps + score_warps));
-  shared.c_ring.init(1, cluster * (state_warps + score_warps));
-  shared.x_ring.init(1, state_warps);
+  shared.b_ring.init(1, state_warps + score_warps);
+  shared.c_ring.init(1, state_warps + score_warps);
+  shared.x_ring.init(1, StatesOnly ? state_warps : 1);
   shared.weight_ring.init(warpgroup::warps, warpgroup::warps);
-  shared.decay_ring.init(Config::decay_warps, state_warps + score_warps);
+  // Each thread arrives for itself: compute-sanitizer follows what is read and written that way.
+  shared.decay_ring.init(Config::decay_warps * warp_size, (state_warps + score_warps) * warp_size);
   for (barrier& loaded : shared.z_loaded) loaded.init(1);
+  for (auto& of_stage : shared.y_written) {
+    for (barrier& written : of_stage) written.init(warpgroup::warps);
+  }
   ptx::fence_mbarrier_init();
 }
 
-/// Starts the copy of a chunk of B or C; in a cluster, of this CTA's share, to all of its CTAs.
+/// Starts the copy of a chunk of B or C.
 /// Called by: one warp
 template <class Tile, int Parts>
 __device__ void load_parts(Tile (&to)[Parts], const CUtensorMap& map, barrier& filled,
-                           tile_coordinates from, int cluster) {
+                           tile_coordinates from) {
   constexpr int panels = Parts * Tile::panels;
   if (ptx::elect_lane()) {
     filled.arrive_expect(Parts * Tile::bytes);
-    const auto panel = [&](int i) {
-      return to[i / Tile::panels].at(0, i % Tile::panels * Tile::panel_cols);
-    };
-    if (cluster == 1) {
 #pragma unroll
-      for (int i = 0; i < panels; ++i) {
-        ptx::bulk_tensor_load(panel(i), &map, filled.word(), i * Tile::panel_cols, from.token,
-                              from.head, from.batch);
-      }
-    } else {
-      const auto all = static_cast<std::uint16_t>((1 << cluster) - 1);
-      for (int i = ptx::cluster_rank(); i < panels; i += cluster) {
-        ptx::bulk_tensor_multicast(panel(i), &map, filled.word(), all, i * Tile::panel_cols,
-                                   from.token, from.head, from.batch);
-      }
+    for (int i = 0; i < panels; ++i) {
+      ptx::bulk_tensor_load(to[i / Tile::panels].at(0, i % Tile::panels * Tile::panel_cols), &map,
+                            filled.word(), i * Tile::panel_cols, from.token, from.head, from.batch);
     }
   }
 }
@@ -81,10 +78,10 @@ __device__ void run_producer(shared_storage<Config>& shared, const parameters& p
     const tile_coordinates from = {range.batch, range.group, chunk * chunk_tokens};
     if constexpr (!StatesOnly) {
       shared.c_ring.wait_empty(at);
-      load_parts(shared.c[at.buffer], p.c, shared.c_ring.filled(at), from, p.cluster);
+      load_parts(shared.c[at.buffer], p.c, shared.c_ring.filled(at), from);
     }
     shared.b_ring.wait_empty(at);
-    load_parts(shared.b[at.buffer], p.b, shared.b_ring.filled(at), from, p.cluster);
+    load_parts(shared.b[at.buffer], p.b, shared.b_ring.filled(at), from);
     shared.x_ring.wait_empty(at);
     if (ptx::elect_lane()) {
       barrier& filled = shared.x_ring.filled(at);
@@ -121,10 +118,9 @@ __global__ void __launch_bounds__(roles::threads, 1)
   }
   if (threadIdx.x == 0) {
     shared.range = range;
-    init_barriers<Config, StatesOnly>(shared, p.cluster);
+    init_barriers<Config, StatesOnly>(shared);
   }
   __syncthreads();
-  if (p.cluster > 1) ptx::cluster_sync();
 
   const int warp = warp::uniform_index();
   const int of_group = warp % warpgroup::warps;
@@ -143,10 +139,11 @@ __global__ void __launch_bounds__(roles::threads, 1)
       decay_role<Config> role(shared, p, range, of_group - 1);
       role.run(range);
       if constexpr (StatesOnly) role.store_whole(range);
+    } else if constexpr (!StatesOnly) {
+      output_role<Config, Gated>(shared, p, range).run();
     }
   };
   roles::run(warp, keep_states, weigh, provide);
-  if (p.cluster > 1) ptx::cluster_sync();  // others may still load to this CTA, and release there
 }
 
 inline constexpr int pass_threads = 256;

@@ -37,11 +37,9 @@ parameters make_parameters(const ssd_args<bf16>& args, const ssd_plan& plan) {
                   .seqlen = static_cast<int>(problem.seqlen),
                   .chunks = static_cast<int>((problem.seqlen - 1) / chunk_tokens + 1),
                   .segments = plan.segments,
-                  .cluster = 1,
                   .softplus = problem.softplus};
   if (problem.gate) p.z = map_of.template operator()<HeadDim>(args.z, problem.heads);
   p.blocks_of_group = (p.slices_of_group + Config::slices - 1) / Config::slices;
-  p.cluster = p.blocks_of_group % 2 == 0 ? 2 : 1;
   if (plan.segments > 1) {
     const std::int64_t partials =
         problem.batch * problem.groups * p.slices_of_group * (plan.segments - 1);
@@ -58,8 +56,7 @@ void enqueue(const parameters& p, dim3 grid, bool overlaps, cuda_stream stream) 
                 {.grid = grid,
                  .block = roles::threads,
                  .shared_bytes = sizeof(shared_storage<Config>),
-                 .overlaps_prior_grid = overlaps,
-                 .cluster = static_cast<unsigned>(p.cluster)},
+                 .overlaps_prior_grid = overlaps},
                 stream, p);
 }
 

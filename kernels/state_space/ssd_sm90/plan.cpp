@@ -11,16 +11,25 @@ constexpr int chunk_tokens = 64;
 constexpr int slice_dim = 64;
 constexpr int cta_state_columns = 512;  ///< of the states that a CTA keeps
 
-/// What CTAs take on an H200, microseconds: estimates (DESIGN_LOG.md), not yet fitted.
-struct ssd_costs {
-  double launch = 8.0;        ///< of a grid, the first loads and the last stores
-  double chunk = 2.2;         ///< of a CTA among others
-  double states_chunk = 0.9;  ///< where only states are wanted
-  double states_launch = 6.0;
-  double pass = 4.0;           ///< from segment states to the states before segments
-  double pass_megabyte = 0.5;  ///< that the pass reads and writes
+/// What an H200 takes, microseconds: fitted to plots/data/ssd_segments_h200.json (DESIGN_LOG.md).
+constexpr double launch_us = 6.96;          ///< of the grid, its first loads and its last stores
+constexpr double split_us = 2.83;           ///< two more grids
+constexpr double segment_us = 0.074;        ///< that the pass goes through
+constexpr double pass_megabyte_us = 0.405;  ///< that the pass reads and writes
+
+/// A chunk of a CTA: by itself, and with one on each multiprocessor, in proportion between.
+struct chunk_cost {
+  double alone, crowded;
+  double us(std::int64_t ctas, const card& on) const {
+    const double busy = std::min(1.0, static_cast<double>(ctas) / on.multiprocessors);
+    return alone + (crowded - alone) * busy;
+  }
 };
-constexpr ssd_costs costs;
+struct chunk_costs {
+  chunk_cost whole, states;  ///< with its outputs, or of the state only
+};
+constexpr chunk_costs chunks_of_128 = {{2.968, 3.219}, {1.03, 1.441}};
+constexpr chunk_costs chunks_of_256 = {{2.174, 2.378}, {1.061, 1.0}};
 
 std::int64_t chunks_of(const ssd_problem& problem) {
   return (problem.seqlen - 1) / chunk_tokens + 1;
@@ -32,11 +41,6 @@ double waves(std::int64_t ctas, const card& on) {
 
 std::int64_t longest_segment(const ssd_problem& problem, int segments) {
   return (chunks_of(problem) + segments - 1) / segments;
-}
-
-double main_us(const ssd_problem& problem, const card& on, int segments) {
-  const double of_cta = static_cast<double>(longest_segment(problem, segments)) * costs.chunk;
-  return waves(blocks_of_segment(problem) * segments, on) * of_cta + costs.launch;
 }
 
 unsupported_reason unsupported(const ssd_problem& problem, const card& on) {
@@ -61,7 +65,7 @@ unsupported_reason unsupported_split(const ssd_problem& problem, const card& on)
 }
 
 ssd_rule::planned plan_whole(const ssd_problem& problem, const card& on) {
-  return {{1}, 1000 * main_us(problem, on, 1)};
+  return {{1}, 1000 * expected_us(problem, on, 1)};
 }
 
 ssd_rule::planned plan_split(const ssd_problem& problem, const card& on) {
@@ -69,14 +73,8 @@ ssd_rule::planned plan_split(const ssd_problem& problem, const card& on) {
   ssd_rule::planned best = {{2}, std::numeric_limits<double>::infinity()};
   const auto most = static_cast<int>(std::min<std::int64_t>(chunks_of(problem), most_segments));
   for (int segments = 2; segments <= most; ++segments) {
-    const ssd_plan plan = {segments};
-    const double megabytes = 1e-6 * 2 * static_cast<double>(workspace_bytes(problem, plan));
-    const double states = static_cast<double>(longest_segment(problem, segments)) *
-                          waves(blocks_of_segment(problem) * (segments - 1), on) *
-                          costs.states_chunk;
-    const double us = main_us(problem, on, segments) + costs.states_launch + states + costs.pass +
-                      costs.pass_megabyte * megabytes;
-    if (1000 * us < best.ns) best = {plan, 1000 * us};
+    const double ns = 1000 * expected_us(problem, on, segments);
+    if (ns < best.ns) best = {{segments}, ns};
   }
   return best;
 }
@@ -88,6 +86,20 @@ const std::array rules = {ssd_rule{"whole", unsupported, plan_whole},
 
 std::span<const ssd_rule> ssd_rules() {
   return rules;
+}
+
+double expected_us(const ssd_problem& problem, const card& on, int segments) {
+  const chunk_costs& costs = problem.state_dim == 128 ? chunks_of_128 : chunks_of_256;
+  const auto rounds = [&](int of_segments, const chunk_cost& cost) {
+    const std::int64_t ctas = blocks_of_segment(problem) * of_segments;
+    return waves(ctas, on) * static_cast<double>(longest_segment(problem, segments)) *
+           cost.us(ctas, on);
+  };
+  const double us = launch_us + rounds(segments, costs.whole);
+  if (segments == 1) return us;
+  const double megabytes = 1e-6 * 2 * static_cast<double>(workspace_bytes(problem, {segments}));
+  return us + split_us + rounds(segments - 1, costs.states) + segment_us * segments +
+         pass_megabyte_us * megabytes;
 }
 
 std::int64_t slices_of_group(const ssd_problem& problem) {

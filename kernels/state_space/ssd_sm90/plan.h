@@ -31,6 +31,9 @@ std::int64_t slices_of_group(const ssd_problem& problem);
 /// CTAs that a segment of all sequences takes.
 std::int64_t blocks_of_segment(const ssd_problem& problem);
 
+/// What a problem in so many segments is expected to take: microseconds, cold, without options.
+double expected_us(const ssd_problem& problem, const card& on, int segments);
+
 std::size_t workspace_bytes(const ssd_problem& problem, const ssd_plan& plan);
 
 /// Floating-point operations of the tensor cores' products, padding included.

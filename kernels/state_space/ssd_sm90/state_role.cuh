@@ -3,6 +3,7 @@
 
 #include "kernels/ptx/ldmatrix.cuh"
 #include "kernels/ptx/opaque.cuh"
+#include "kernels/ptx/stmatrix.cuh"
 #include "kernels/ptx/tanh.cuh"
 #include "kernels/state_space/ssd_sm90/config.cuh"
 
@@ -30,12 +31,11 @@ class state_role {
 #pragma unroll 1
     for (int chunk = shared_.range.first; chunk < ptx::opaque(shared_.range.last); ++chunk) {
       shared_.decay_ring.wait_full(stage_);
-      work_on<0>(chunk);
-      if constexpr (Config::slices_of_group > 1) work_on<1>(chunk);
-      shared_.decay_ring.warp_release(stage_);
+      work_on<0>();
+      if constexpr (Config::slices_of_group > 1) work_on<1>();
+      shared_.decay_ring.release(stage_);
       stage_.advance();
     }
-    if (!StatesOnly && warp_ == 0) warp::wait_stores_read();
     store_states();
   }
 
@@ -48,43 +48,51 @@ class state_role {
   __device__ typename Config::weight_position weights_at(int slice) const {
     return Config::weights_at(stage_, ptx::opaque(slice));
   }
-  /// Called by: one warpgroup
-  __device__ void sync() const {
-    ptx::named_barrier_sync<warpgroup::threads>(first_group_barrier + group_);
-  }
 
   /// One slice's tokens of a chunk.
   /// Called by: one warpgroup
   template <int K>
-  __device__ void work_on(int chunk) {
+  __device__ void work_on() {
     constexpr bool is_last = K == Config::slices_of_group - 1;
     const int slice = slice_of(K);
     const chunk_decays<Config::slices>& decays = shared_.decays[stage_.buffer];
-    const token_tile& x = shared_.x[stage_.buffer][slice];
+    token_tile& x = shared_.x[stage_.buffer][slice];
     output y;
     if constexpr (!StatesOnly) {
       if (K == 0) shared_.c_ring.wait_full(stage_);
       read_state<K>(y);
       warpgroup::mma_wait<0>(y);
-      if (is_last) shared_.c_ring.warp_release_of_all(stage_, p_.cluster);
-      if constexpr (Gated) load_gate(ptx::opaque(slice), chunk);
+      if (is_last) shared_.c_ring.warp_release(stage_);
     }
     if (K == 0) shared_.x_ring.wait_full(stage_);
     token_operand added = load_tokens(x);
     scale(added, decays.later[slice]);
-    const float whole = decays.whole[slice];
+    const float kept = decays.kept[slice];
     if (K == 0) shared_.b_ring.wait_full(stage_);
-    add_tokens<K>(added, whole);
+    add_tokens<K>(added, kept);
     if constexpr (!StatesOnly) scale(y, decays.earlier[slice]);
     wait_for_tokens<K>();
-    if (is_last) shared_.b_ring.warp_release_of_all(stage_, p_.cluster);
+    if (is_last) shared_.b_ring.warp_release(stage_);
     if constexpr (!StatesOnly) {
       shared_.weight_ring.wait_full(weights_at(slice));
+      if (p_.chunks == 1) scale(y, shared_.inverse_divisors[slice]);
       add_pairs(y, x, slice);
+      token_operand z;
+      if constexpr (Gated) {  // behind the products of W
+        shared_.z_loaded[slice].wait(Config::parity_of(stage_));
+        z = load_tokens(shared_.z[slice]);
+      }
+      warpgroup::mma_wait<0>(y);
+      if (p_.chunks == 1) scale(y, shared_.divisors[slice]);
+      if constexpr (Gated) gate(y, z);
       shared_.weight_ring.warp_release(weights_at(slice));
     }
-    if (is_last) shared_.x_ring.warp_release(stage_);
-    if constexpr (!StatesOnly) store_output(y, slice, chunk);
+    if constexpr (StatesOnly) {
+      if (is_last) shared_.x_ring.warp_release(stage_);
+    } else {
+      store_output(y, x);
+      shared_.y_written[stage_.buffer][slice].warp_arrive();
+    }
   }
 
   /// The first part of slice K's.
@@ -122,15 +130,20 @@ class state_role {
     }
   }
 
-  /// Starts S = whole S + (x later)^T B.
-  /// Called by: one warpgroup
+  /// Called by: one thread
   template <int K>
-  __device__ void add_tokens(const token_operand& added, float whole) {
+  __device__ void scale_state(float factor) {
 #pragma unroll
     for (int i = 0; i < parts_of_slice; ++i) {
-      part& s = state_[first_part<K> + i];
-      scale_rows(s, {whole, whole});
+      scale_rows(state_[first_part<K> + i], {factor, factor});
     }
+  }
+
+  /// Starts S = kept S + (x later)^T B.
+  /// Called by: one warpgroup
+  template <int K>
+  __device__ void add_tokens(const token_operand& added, float kept) {
+    if (kept != 1) scale_state<K>(kept);
     warpgroup::mma_fence(state_[first_part<K>], state_[first_part<K> + parts_of_slice - 1]);
 #pragma unroll
     for (int i = 0; i < parts_of_slice; ++i) {
@@ -139,14 +152,13 @@ class state_role {
     warpgroup::mma_commit();
   }
 
-  /// Y^T += x^T W^T.
+  /// Starts Y^T += x^T W^T.
   /// Called by: one warpgroup
   __device__ void add_pairs(output& y, const token_tile& x, int slice) {
     const token_operand tokens = load_tokens(x);
     warpgroup::mma_fence(y);
     warpgroup::mma_ABt(y, tokens, shared_.weights[weights_at(slice).buffer]);
     warpgroup::mma_commit();
-    warpgroup::mma_wait<0>(y);
   }
 
   /// Called by: one warpgroup
@@ -155,12 +167,14 @@ class state_role {
     warpgroup::mma_wait<0>(state_[first_part<K>], state_[first_part<K> + parts_of_slice - 1]);
   }
 
-  /// Where this lane reads a tile for the transpose of this warp's columns. An address is not
-  /// worth a register.
+  /// Where this lane reads or writes a tile for the transpose of this warp's columns. An address is
+  /// not worth a register.
   /// Called by: one thread
   __device__ const char* transposing(const token_tile& tile) const {
-    const int lane = warp::lane();
-    return tile.at(lane / 16 * 8 + lane % 8, ptx::opaque(16 * warp_) + lane / 8 % 2 * 8);
+    const int lane = ptx::opaque<int>(threadIdx.x) % warp_size;
+    const int row = token_tile::layout::offset(lane / 16 * 8 + lane % 8, 0);
+    // The columns' bytes flip bits of the row's.
+    return reinterpret_cast<const char*>(tile.elements) + (row ^ (32 * warp_ + lane / 8 % 2 * 16));
   }
   /// Tokens 16 step .. of what `from` reads: rows of the transpose as a left operand.
   /// Called by: one warp
@@ -211,22 +225,6 @@ class state_role {
     }
   }
 
-  /// Starts the load of z to where y will be.
-  /// Called by: one warpgroup
-  __device__ void load_gate(int slice, int chunk) {
-    if (warp_ != 0) return;
-    warp::wait_stores_read();
-    if (ptx::elect_lane()) {
-      const slice_place place(p_, shared_.range, slice);
-      token_tile& z = shared_.y[slice];
-      barrier& loaded = shared_.z_loaded[slice];
-      loaded.arrive_expect(z.bytes);
-      ptx::bulk_tensor_load(z.at(0, 0), &p_.z, loaded.word(), place.col, chunk * chunk_tokens,
-                            place.head, shared_.range.batch);
-    }
-    __syncwarp();
-  }
-
   /// x silu(z).
   /// Called by: one thread
   __device__ static float gated(float x, float z) {
@@ -234,41 +232,26 @@ class state_role {
     return x * fmaf(half, ptx::tanh(half), half);
   }
 
-  /// Called by: one warpgroup
-  __device__ void store_output(const output& y, int slice, int chunk) {
-    token_tile& to = shared_.y[slice];
-    if constexpr (Gated) {
-      static_assert(Config::stages == 2, "a chunk's buffer is then whether its number is odd");
-      shared_.z_loaded[ptx::opaque(slice)].wait(stage_.buffer);
-      const char* const from = transposing(to);
+  /// Puts Y, rounded, in the place of x: in columns that no other warp reads.
+  /// Called by: one warp
+  __device__ void store_output(const output& y, token_tile& to) const {
+    const std::uint32_t at = ptx::shared_address(transposing(to));
+    __syncwarp();  // all lanes have read x
 #pragma unroll
-      for (int i = 0; i < chunk_tokens / 16; ++i) {  // y where the warp has read z
-        operand_slice rounded = load_transposed(from, i);
-#pragma unroll
-        for (int j = 0; j < 4; ++j) {
-          std::uint32_t& word = rounded.word[j];
-          const float* const value = y.value + 8 * i + 2 * j;
-          word = ptx::to_bf16x2(gated(value[0], ptx::low_half(word)),
-                                gated(value[1], ptx::high_half(word)));
-        }
-        __syncwarp();
-        __syncwarp();
-        warpgroup::store_transposed(to, rounded, i);
-      }
-    } else {
-      if (warp_ == 0) warp::wait_stores_read();
-      sync();
-      warpgroup::store_transposed(to, to_bf16(y));
+    for (int i = 0; i < chunk_tokens / 16; ++i) {
+      ptx::stmatrix_x4<true>(at + token_tile::layout::offset(16 * i, 0), to_bf16(y, i).word);
     }
     ptx::fence_proxy_async();
-    sync();
-    if (warp_ == 0 && ptx::elect_lane()) {
-      const slice_place place(p_, shared_.range, slice);
-      if (place.is_own) {
-        ptx::bulk_tensor_store(&p_.y, to.at(0, 0), place.col, chunk * chunk_tokens, place.head,
-                               shared_.range.batch);
-      }
-      ptx::bulk_commit_group();
+  }
+
+  /// Y^T = Y^T silu(Z^T).
+  /// Called by: one thread
+  __device__ static void gate(output& y, const token_operand& z) {
+#pragma unroll
+    for (int i = 0; i < output::size; i += 2) {
+      const std::uint32_t word = z.slice[i / 8].word[i % 8 / 2];
+      y.value[i] = gated(y.value[i], ptx::low_half(word));
+      y.value[i + 1] = gated(y.value[i + 1], ptx::high_half(word));
     }
   }
 
@@ -341,6 +324,8 @@ class state_role {
   __device__ void store_state() {
     const slice_place place(p_, shared_.range, slice_of(K));
     if (!place.is_own) return;
+    const int last_buffer = stage_.next(Config::stages - 1).buffer;
+    scale_state<K>(shared_.decays[last_buffer].after[slice_of(K)]);
     if constexpr (StatesOnly) {
       float4* const to = partial_state(place, shared_.range.segment);
       for_each_four<K>([&](const float* value, int unit) {

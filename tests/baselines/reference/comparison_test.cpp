@@ -50,6 +50,18 @@ TEST(ErrorNorm, IsRelativeAndKeepsNaN) {
   EXPECT_TRUE(std::isnan(error.relative()));
 }
 
+TEST(ErrorNorm, OfARowWhoseTermsCancelIsRelativeToThem) {
+  const std::vector<float> values = {0.1F, 5.5F};
+  const std::vector<double> reference = {0.0, 5.0}, terms = {50.0, 50.0};
+  error_norm error;
+  error.add_rows(values, reference, std::vector<std::int64_t>{0, 1}, 1);
+  EXPECT_NEAR(error.worst_row(), 0.1, 1e-6);
+  error_norm of_terms;
+  of_terms.add_rows(values, reference, std::vector<std::int64_t>{0, 1}, 1, terms);
+  EXPECT_NEAR(of_terms.worst_row(), 0.5 / std::sqrt(50.0), 1e-6);
+  EXPECT_EQ(of_terms.relative(), error.relative());
+}
+
 TEST(ErrorNorm, OfAZeroReferenceIsAbsolute) {
   error_norm error;
   error.add(0.5, 0.0);

@@ -125,6 +125,9 @@ TEST(attention_plan, depends_on_length_and_heads) {
   EXPECT_EQ(chosen({1, 16, 8192, 64, true}), "blocks_256");
   // 358 and 377 us; 11157 and 12711 us; 199 and 205 us.
   EXPECT_EQ(chosen({1, 16, 8192, 128, true}), "blocks_192");
+  EXPECT_EQ(chosen({4, 16, 2048, 128, true}), "blocks_192");  // 111.7 and 115.7 us
+  EXPECT_EQ(chosen({16, 16, 8192, 64, true}), "blocks_256");  // 3414 and 3456 us
+  EXPECT_EQ(chosen({16, 16, 8192, 64, false}), "blocks_192");
   EXPECT_EQ(chosen({16, 16, 8192, 128, false}), "blocks_192");
   EXPECT_EQ(chosen({4, 16, 2048, 128, false}), "blocks_128");
 }
@@ -137,6 +140,8 @@ TEST(attention_plan, splits_the_keys_of_short_sequences) {
   EXPECT_EQ(chosen({1, 16, 256, 128, false}), "split_keys");
   // 28.2 and 21.2 us.
   EXPECT_EQ(chosen({1, 16, 1024, 128, false}), "blocks_128");
+  // 13.1 us of keys that are split, for two CTAs a multiprocessor start late.
+  EXPECT_EQ(chosen({4, 16, 256, 64, true}), "blocks_256");
 }
 
 TEST(attention_plan, can_be_forced_where_it_exists) {
@@ -164,6 +169,11 @@ TEST(attention_plan, balances_causal_blocks) {
   EXPECT_TRUE(plan_of({16, 16, 8192, 64, true}).by_tickets);
   EXPECT_FALSE(plan_of({16, 16, 8192, 64, false}).by_tickets);
   EXPECT_FALSE(plan_of({1, 16, 2048, 64, true}).by_tickets);
+  // 64 heads of 16 blocks: head by head 128 of 132 CTAs would have all that there is to do.
+  EXPECT_FALSE(plan_of({4, 16, 4096, 64, true}).by_tickets);
+  EXPECT_EQ(plan_of({4, 16, 4096, 64, true}).order.head_group, 33);
+  EXPECT_TRUE(plan_of({4, 16, 2048, 128, true}).by_tickets);
+  EXPECT_EQ(plan_of({4, 16, 2048, 128, true}).order.head_group, 32);
   EXPECT_EQ(plan_of({1, 1, 64, 64, true}).ctas, 1);
 }
 

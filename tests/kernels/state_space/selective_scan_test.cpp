@@ -166,10 +166,11 @@ std::string chosen(std::int64_t batch, std::int64_t seqlen) {
   return std::string(choose(scan::scan_rules(), problem, h200).rule->name);
 }
 
-TEST(selective_scan_plan, cuts_sequences_where_channels_are_few) {
+TEST(selective_scan_plan, spreads_channels_and_cuts_sequences_where_channels_are_few) {
+  EXPECT_EQ(chosen(16, 8192), "two_lanes");
+  EXPECT_EQ(chosen(4, 8192), "four_lanes");
   EXPECT_EQ(chosen(1, 8192), "segments");
-  EXPECT_EQ(chosen(16, 8192), "whole");
-  EXPECT_EQ(chosen(1, 64), "whole");
+  EXPECT_EQ(chosen(1, 64), "four_lanes");
 }
 
 }  // namespace
