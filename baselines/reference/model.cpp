@@ -391,21 +391,25 @@ class model_reference {
                                  .state_dim = static_cast<int>(states),
                                  .softplus = true,
                                  .bias = true,
-                                 .skip = true};
+                                 .skip = true,
+                                 .initial_state = earlier_ != nullptr};
+    const std::vector<float> before = left("state");  // [heads, head_dim, states]
     table y =
         heads_of(x.rows, model_.ssd_heads(), [&](std::int64_t head, std::vector<double>& out) {
           const auto at = static_cast<std::size_t>(head);
           const std::vector<float> of_x = columns_of(xbc, head * dim, dim);
           const std::vector<float> dt = columns_of(all, 2 * inner + 2 * states + head, 1);
-          ssd_channels({.problem = problem,
-                        .x = of_x.data(),
-                        .dt = dt.data(),
-                        .b = b.data(),
-                        .c = c.data(),
-                        .a = tensor(prefix + "A_log")[at],
-                        .dt_bias = tensor(prefix + "dt_bias")[at],
-                        .d = tensor(prefix + "D")[at]},
-                       all_rows(dim), out, {});
+          ssd_channels(
+              {.problem = problem,
+               .x = of_x.data(),
+               .dt = dt.data(),
+               .b = b.data(),
+               .c = c.data(),
+               .a = tensor(prefix + "A_log")[at],
+               .dt_bias = tensor(prefix + "dt_bias")[at],
+               .d = tensor(prefix + "D")[at],
+               .initial_state = before.data() + (before.empty() ? 0 : head * dim * states)},
+              all_rows(dim), out, {});
         });
     for (std::int64_t n = 0; n < y.rows; ++n) {
       for (std::int64_t i = 0; i < inner; ++i) y(n, i) *= silu(all(n, i));

@@ -42,7 +42,7 @@ struct scan_plan {
 using scan_rule = variant_rule<selective_scan, card, scan_plan>;
 
 /// "two_lanes", "four_lanes": tokens in order, a channel's states in so many lanes, of which four
-/// suit fewer channels. "segments": two lanes, the tokens cut into segments that are scanned twice.
+/// suit fewer channels. "segments": the tokens cut into segments that are scanned twice.
 std::span<const scan_rule> scan_rules();
 
 /// CTAs of one segment of one sequence.

@@ -158,12 +158,12 @@ TEST(selective_scan_views, have_tokens_side_by_side_and_channels_apart) {
   });
 }
 
-std::string chosen(std::int64_t batch, std::int64_t seqlen) {
+std::string chosen(std::int64_t batch, std::int64_t seqlen, const card& on = h200) {
   selective_scan_problem problem;
   problem.batch = batch;
   problem.d_inner = 2048;
   problem.seqlen = seqlen;
-  return std::string(choose(scan::scan_rules(), problem, h200).rule->name);
+  return std::string(choose(scan::scan_rules(), problem, on).rule->name);
 }
 
 TEST(selective_scan_plan, spreads_channels_and_cuts_sequences_where_channels_are_few) {
@@ -171,6 +171,8 @@ TEST(selective_scan_plan, spreads_channels_and_cuts_sequences_where_channels_are
   EXPECT_EQ(chosen(4, 8192), "four_lanes");
   EXPECT_EQ(chosen(1, 8192), "segments");
   EXPECT_EQ(chosen(1, 64), "four_lanes");
+  const card rtx_4090 = {128, 8, 9};  // its shared memory holds eight warps' tokens, not sixteen's
+  EXPECT_EQ(chosen(16, 8192, rtx_4090), "four_lanes");
 }
 
 }  // namespace
