@@ -26,6 +26,9 @@ _ACHIEVED = Quantity("achieved", "executed TFLOP/s", axes.PLAIN)
 
 def figure(group: Group) -> Figure:
     rows = group.rows[group.rows["status"].eq("ok")].copy()
+    # Whole models have a figure of their own; of the state-space layers' steps ours is enough.
+    rows = rows[~rows["operation"].str.startswith("model_")]
+    rows = rows[~rows["operation"].str.endswith("_decode") | rows["role"].eq("ours")]
     rows["achieved"] = rows["exec_TFLOPs"] * rows["time_us"] / rows["us"]
     rows["intensity"] = rows["exec_TFLOPs"] * rows["time_us"] / rows["compulsory_MB"]
     rows = rows[rows["intensity"].gt(0) & rows["compulsory_MB"].gt(0)]
@@ -114,7 +117,9 @@ def _records(best: pd.DataFrame, roofs: dict[str, pd.Series], x: LogScale, y: Lo
 
 def _label(row: pd.Series) -> str:
     """The name, with the operation where the name does not say it."""
-    step = {"decode": "decode: ", "sliding_window": "window: "}.get(row["operation"], "")
+    steps = {"sliding_window": "window: "}
+    is_decode = row["operation"].endswith("decode")
+    step = "decode: " if is_decode else steps.get(row["operation"], "")
     text = names.words(row, form="").removesuffix(", rewritten")
     return (step + text).replace("window: sliding window", "window:")
 

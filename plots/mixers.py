@@ -50,17 +50,26 @@ def sizes(row: pd.Series) -> dict:
 
 
 def rows_of(group: Group, operation: str, wanted: dict) -> pd.DataFrame:
-    """The timed rows of an operation at these sizes, with a `side`: "ours" or "original". Where no
-    original was timed here, those of elsewhere on this card stand for it."""
+    """The timed rows of an operation at these sizes: of ours the fastest at each shape, and all of
+    one original, the fastest at most shapes. Where no original was timed here, those of elsewhere
+    on this card stand for it."""
     found = pd.concat([group.rows, group.near])
     found = found[found["operation"].eq(operation) & found["status"].eq("ok")]
     at_sizes = [sizes(row) == wanted for _, row in found.iterrows()]
     found = found[pd.Series(at_sizes, index=found.index, dtype=bool)]
-    found = found[found["role"].isin(["ours", "original"])]
-    return found.sort_values("us").drop_duplicates(["role", "B", "N"])
+    found = found[found["role"].isin(["ours", "original"])].sort_values("us")
+    fastest = found.drop_duplicates(["role", "B", "N"])
+    winners = fastest.loc[fastest["role"].eq("original"), "implementation"]
+    if winners.empty:
+        return fastest
+    original = found["implementation"].eq(winners.mode().iloc[0]) & found["role"].eq("original")
+    return pd.concat([fastest[fastest["role"].eq("ours")], found[original]]).drop_duplicates(
+        ["role", "B", "N"]
+    )
 
 
 def state_kib(rows: pd.DataFrame) -> float:
-    """The recurrent state of one sequence; NaN where no row tells it."""
-    told = (rows.get("state_KiB", pd.Series(dtype=float)) / rows["B"]).dropna()
-    return float(told.iloc[0]) if len(told) else float("nan")
+    """The recurrent state of one sequence; NaN where no row tells it, or where it grows with the
+    sequence."""
+    told = rows.get("state_KiB", pd.Series(dtype=float)).dropna()
+    return float(told.iloc[0]) if told.nunique() == 1 else float("nan")

@@ -19,6 +19,7 @@ _WORDS = {
     "fused_chunked": ("", ""),
     "ssd_sm80": ("for Ampere", ""),
     "register_scan": ("", ""),
+    "ssd_decode": ("", ""),
     "state_update": ("", ""),
     "expanded": ("expanded state", ""),
     "tile": ("the Based authors' kernel", ""),
@@ -56,15 +57,20 @@ _OPERATIONS = {
     "sliding_window": "sliding window",
     "attention": "softmax attention",
     "selective_scan": "Mamba",
-    "selective_scan_decode": "Mamba",
+    "selective_scan_decode": "Mamba decode",
     "ssd": "Mamba-2",
-    "ssd_decode": "Mamba-2",
+    "ssd_decode": "Mamba-2 decode",
     "causal_conv": "causal convolution",
     "model_prefill": "prefill",
-    "model_decode": "a step of generation",
+    "model_decode": "step of generation",
     "gla": "GLA",
 }
-_FUNCTIONS = _OPERATIONS | {"prefill": "Based", "decode": "Based"}
+_FUNCTIONS = _OPERATIONS | {
+    "prefill": "Based",
+    "decode": "Based",
+    "selective_scan_decode": "Mamba",
+    "ssd_decode": "Mamba-2",
+}
 _OTHER_FUNCTIONS = ("attention", "selective_scan", "ssd", "gla")
 _PARAMETERS = {
     "Dh": "heads of {}",

@@ -10,7 +10,7 @@ import pytest
 from plots import cli, published, results
 
 DATA = published.DATA
-FILES = ("h200.json", "originals_h200.json")
+FILES = ("h200.json", "originals_h200.json", "h200_mixers.json")
 
 
 def rows_of(name):
@@ -31,7 +31,7 @@ def violations(rows):
     ]
 
 
-NOT_MEASURED = {"energy", "mixers", "models"}
+NOT_MEASURED = {"energy"}
 
 
 def test_every_figure_of_what_was_measured_is_drawn(tmp_path, capsys):
@@ -52,7 +52,7 @@ def test_every_figure_of_what_was_measured_is_drawn(tmp_path, capsys):
 @pytest.mark.parametrize("name", FILES)
 def test_every_row_is_within_its_tolerance(name):
     rows = rows_of(name)
-    assert len(rows) > 400
+    assert len(rows) > (130 if name == "h200_mixers.json" else 400)
     assert violations(rows) == []
 
 

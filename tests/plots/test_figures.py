@@ -377,12 +377,13 @@ def mixer_rows():
     for batch, length in ((1, 8192), (16, 8192), (16, 1024)):
         at = {"B": batch, "N": length}
         time = batch * length / 1e3
-        state = {"counters": {"state_KiB": 100.0 * batch}}
+        state = {"counters": {"state_KiB": 100.0}}
         scan = {"operation": "selective_scan", "H": None, "d_inner": 2048, "d_state": 16}
         ssd = {"operation": "ssd", "P": 64, "S": 256}
         rows += [
             builder.row("based", time, **at, **state),
             builder.row("thunderkittens", 3 * time, **at),
+            builder.row("fla_parallel_based", (2 if batch == 1 else 9) * time, **at),
             builder.row("forward_sm90", 9 * time, operation="attention", Dh=64, causal=1, **at),
             builder.row("register_scan", 8 * time, **scan, **at, **state),
             builder.row("register_scan", 1.0, **scan, **at, options="bias"),
@@ -421,6 +422,8 @@ def test_mixers_are_ours_beside_their_originals_with_the_state_of_a_sequence(tmp
     assert found[by_batch, ssd, "original"][0] == (1, pytest.approx(81.92))
     assert [x for x, _ in found[by_length, "Mamba", "ours"]] == [1024, 8192]
     assert found[steps, "Based", "ours"] == [(1, 5.0), (16, 5.0)]
+    # One original, which is the fastest at most shapes.
+    assert [y for _, y in found[by_batch, "Based", "original"]] == [3 * 8.192, 3 * 131.072]
     assert (by_batch, "Mamba", "original") not in found
 
 
@@ -462,7 +465,7 @@ def test_a_forward_pass_of_several_models_is_named_after_each(tmp_path):
     ]
     figure = build("models", group_of(tmp_path, rows))
     found = {r["key"]: (r["panel"], r["rate"]) for r in records(figure)}
-    panel = "a step of generation after 2048 tokens"
+    panel = "step of generation after 2048 tokens"
     assert found == {
         "based-360m (ours)": (panel, pytest.approx(4000)),
         "attention-360m (ours)": (panel, pytest.approx(2000)),
