@@ -53,7 +53,8 @@ struct named_count {
 
 /// The functions of an implementation, one an element type, all for one device. A function without
 /// a stream runs on the CPU and returns when the output is written. One with a stream only enqueues
-/// on it: no allocation, no synchronisation, every launch checked, capturable into a graph.
+/// on it: no allocation, no synchronisation, every launch checked, capturable into a graph. (A
+/// model's first call of a shape may set up the library of its products.)
 template <class Op>
 class entry_points {
  public:

@@ -119,7 +119,7 @@ struct rotate_args {
   std::int64_t tokens, seqlen;
   std::int64_t heads;  ///< those of queries and keys together, which lie side by side
   int head_dim;        ///< 64
-  int rotated;         ///< dimensions that turn, the first of a head: 32 or 64
+  int rotated;         ///< dimensions that turn, the first of a head: a multiple of 16
   float base;          ///< 10000
   std::int64_t first_position = 0;
 };

@@ -135,7 +135,7 @@ void for_each_operation(const model_configuration& model, mixer_kind mixer, cons
   }
 }
 
-/// The implementations that models run, by operation and device, the fastest first: the first one
+/// The implementations that models run, by operation, the fastest first: the first one
 /// that supports a problem runs it.
 inline constexpr std::string_view preferred_mixers[] = {
     "based",         "based_sm80",                         // linear attention

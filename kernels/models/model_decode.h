@@ -21,8 +21,8 @@ namespace based {
 struct model_decode_problem {
   const models::model_configuration* model = &models::model_named("tiny-based");
   std::int64_t batch = 1;
-  std::int64_t context =
-      1;                   ///< tokens of each sequence, the step's included; of a sweep's positions
+  /// Tokens of each sequence, the step's own included. A sweep's positions are `context` - 1.
+  std::int64_t context = 1;
   std::int64_t slots = 0;  ///< of the caches (states.h); 0: `context`
 
   std::int64_t cache_slots() const { return slots == 0 ? context : slots; }

@@ -1,5 +1,6 @@
 // The operation "ssd": Mamba-2's state-space layer (arXiv 2405.21060), a linear attention whose
-// state decays by a factor that each token sets. Of one head, with its state S [P, S]:
+// state decays by a factor that each token sets. One head, with its state S of [P, S] numbers (S as
+// a size is the state dimension), computes:
 //
 //   dt' = softplus(dt + bias)               the bias and softplus where asked for
 //   S_l = exp(dt'_l a) S_{l-1} + dt'_l x_l b_l^T,   S_{-1} the initial state, or 0

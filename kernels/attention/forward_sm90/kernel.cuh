@@ -11,8 +11,9 @@
 // which is exact, for m cancels in O / l, as long as P, l and O stay in fp32's range. Where they do
 // not, the block is redone with online maxima.
 //
-// Grid: as many CTAs as multiprocessors; each works on one block after the other, and lists them.
-// One warp fetches, ahead of the others, one stores, behind them, and they meet in barriers:
+// Grid: as many CTAs as multiprocessors, or as blocks where these are fewer; each works on one
+// block after the other, and lists them. One warp fetches, ahead of the others, one stores, behind
+// them, and they meet in barriers:
 //
 //   query_ring     full: an item is listed, its queries are there   copy engine -> warpgroups
 //                  released: O is stored                            storing warp -> fetching warp

@@ -1,11 +1,12 @@
 // Mamba-2's SSD on Hopper.
 //
 // A slice is 64 rows of a head's state, which are as many columns of its x; it is worked on in
-// chunks of 64 tokens. With a_i = exp(dt_i A), D = P_i / P_j the product of the a after token j up
-// to token i, S [64 x N] the state before a chunk, and X, B, C [64 x 64, N, N] the chunk,
+// chunks of 64 tokens. With a_i = exp(dt_i A), E_i the product of the a up to token i of the chunk,
+// D_ij = E_i / E_j that after token j, S [64 x states] the state before a chunk, and X [64 x 64],
+// B, C [64 x states] the chunk,
 //
-//   Y^T = (S C^T) diag(P_i) + X^T W^T,   W = mask(D_ij dt_j (C B^T)_ij) + d 1
-//   S   = P_64 S + (X diag(D_64,j dt_j))^T B
+//   Y^T = (S C^T) diag(E_i) + X^T W^T,   W = mask(D_ij dt_j (C B^T)_ij) + d 1
+//   S   = E_64 S + (X diag(D_64,j dt_j))^T B
 //
 // Decays are exponentials of differences of sums of logarithms, in fp32: no quotient overflows.
 //
@@ -17,7 +18,7 @@
 // loads, two work out decays (decay_role.cuh), and one stores (output_role.cuh). They meet in rings
 // of buffers only:
 //
-//   b_ring, c_ring   [64 x N] of a chunk           copy engine -> scores, state
+//   b_ring, c_ring   [64 x states] of a chunk      copy engine -> scores, state
 //   x_ring           [64 x 64] of each slice       copy engine -> state -> output, as y
 //   decay_ring       of a chunk, all slices        decays -> scores, state
 //   weight_ring      W [64 x 64] of one slice      scores -> state
