@@ -126,14 +126,4 @@ struct rotate_args {
 template <class T>
 void rotate(const rotate_args<T>& args, cuda_stream stream);
 
-/// The most likely next token: ids[b] = the index of the largest of logits[b, :], the first of
-/// several; NaN is never the largest.
-struct argmax_args {
-  const float* logits;  ///< [batch, vocabulary], a row every row_stride elements
-  std::int64_t row_stride;
-  std::int64_t batch, vocabulary;
-  std::int32_t* ids;  ///< [batch]
-};
-void argmax(const argmax_args& args, cuda_stream stream);
-
 }  // namespace based::models

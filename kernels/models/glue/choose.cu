@@ -126,13 +126,4 @@ void choose(const choose_args& args, cuda_stream stream) {
   launch_kernel(choose_kernel, {blocks_for(args.batch, 1), threads}, stream, args);
 }
 
-void argmax(const argmax_args& args, cuda_stream stream) {
-  choose({.logits = args.logits,
-          .row_stride = args.row_stride,
-          .batch = args.batch,
-          .vocabulary = args.vocabulary,
-          .ids = args.ids},
-         stream);
-}
-
 }  // namespace based::models
