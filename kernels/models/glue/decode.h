@@ -91,7 +91,8 @@ BASED_HOST_DEVICE constexpr std::uint64_t draw_key(std::uint64_t seed, std::int6
   return mix64(mix64(seed ^ mix64(static_cast<std::uint64_t>(row))) +
                static_cast<std::uint64_t>(position));
 }
-/// Of id i: one of 2^23 values in (0, 1), whose logarithm and its logarithm are finite in fp32.
+/// The number of id i: one of 2^23 values u in (0, 1) for which log(u) and log(-log(u)) are finite
+/// in fp32.
 BASED_HOST_DEVICE constexpr float draw_uniform(std::uint64_t key, std::int64_t i) {
   const std::uint64_t bits = mix64(key + static_cast<std::uint64_t>(i)) >> 41;
   return (static_cast<float>(bits) + 0.5f) * 0x1p-23f;
