@@ -118,7 +118,7 @@ struct implementation {
   implementation_role role;
   /// The originals that it stands for, by the names of their own rows.
   std::vector<std::string_view> reimplements = {};
-  /// Of an original: which one it is, as its commit or its package's version.
+  /// For an original: which one it is, as its commit or its package's version.
   std::string_view version = {};
   /// It takes sequences [B, H, N, D] without gaps alone, and throws where the strides are others.
   bool packed_only = false;

@@ -63,7 +63,7 @@ struct axis_domain {
   kind of = kind::whole_number;
   std::int64_t least = 1;
   std::vector<std::string> names = {};
-  /// Of a choice that has more values than are known beforehand: the name of the one that a text
+  /// For a choice that has more values than are known beforehand: the name of the one that a text
   /// means; nothing where it means none. May throw invalid_argument.
   std::function<std::optional<std::string>(std::string_view text)> open = {};
 
@@ -178,7 +178,7 @@ constexpr std::string_view to_string(tensor_role role) {
 }
 
 inline constexpr int most_dimensions = 4;
-/// Of a tensor: its bytes are still a number of 63 bits, whatever its type.
+/// The most elements of a tensor: its bytes are still a number of 63 bits, whatever its type.
 inline constexpr std::int64_t most_elements = std::int64_t{1} << 60;
 
 /// The ends of a log-uniform distribution, of one sign, the lesser magnitude first: {1e-3, 0.1},
@@ -198,12 +198,12 @@ struct tensor_spec {
   /// [B, H, N, D], of which B, H and N may have any strides. All else is contiguous.
   bool is_sequence = false;
   bool may_be_infinite = false;  ///< of an output: infinities in it are no fault
-  /// Of a sequence: [B, C, N, 1] with N contiguous, as those who scan along it have it; B and C may
-  /// have any strides, which need not be aligned.
+  /// For a sequence: [B, C, N, 1] with N contiguous, as those who scan along it have it; B and C
+  /// may have any strides, which need not be aligned.
   bool is_along_time = false;
   /// Where its ends are not 0: the values' distribution, in the place of the normal one.
   log_uniform_range log_uniform = {};
-  /// Of indices, which are 0 .. below - 1.
+  /// For indices, which are 0 .. below - 1.
   std::int32_t below = 0;
 
   /// Elements; most_elements where there are more, as no memory holds.
@@ -325,7 +325,7 @@ struct implementation_info {
 /// A call on tensors of its own, as it is timed.
 struct bound_call {
   std::function<void(cuda_stream)> launch;
-  /// Of code that keeps its outputs to itself: copies those of the last launch into the case's
+  /// For code that keeps its outputs to itself: copies those of the last launch into the case's
   /// tensors. Empty: a launch writes them.
   std::function<void(cuda_stream)> deliver = {};
   /// Device memory that it takes beyond the case's tensors and workspace.
@@ -489,7 +489,7 @@ class typed_case : public operation_case {
   element_type usual_type_;
 };
 
-/// Of an implementation that was added while the program runs.
+/// The case of an implementation that was added while the program runs.
 template <class Op>
 class foreign_case final : public typed_case<Op> {
  public:

@@ -94,7 +94,7 @@ unsupported_reason refusal(std::span<const Rule> rules, const typename Rule::pro
   return last;
 }
 
-/// Of the candidates that can run the problem, the one with the least expected time.
+/// The candidate with the least expected time that can run the problem.
 template <class Rule>
 variant_choice<Rule> choose(std::span<const Rule> rules, const typename Rule::problem& problem,
                             const typename Rule::device& device) {

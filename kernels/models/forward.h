@@ -10,7 +10,7 @@
 //   narrow   [tokens, ...]       what the last product reads
 //   third    [tokens, inner]     of state spaces: steps, or the mixer's output, or in a step both
 //   low      [tokens, ...]       of Mamba: the low-rank steps, B and C
-//   cache    attention over a cache counts here, from zeros on, which every call leaves behind
+//   cache    counters of attention over a cache: zeros before a call, and zeros again after it
 //
 // Mamba's activations are channel-major: its scan runs along a channel's tokens. In a step, of one
 // token a sequence, they are token-major as all others.
@@ -118,7 +118,7 @@ workspace_plan plan_workspace(const model_configuration& model, const sequences&
 template <class T>
 class forward_pass {
  public:
-  /// Of valid arguments, with a large enough workspace.
+  /// Takes valid arguments and a large enough workspace.
   forward_pass(const forward_args<T>& args, const workspace_plan& plan, cuda_stream stream)
       : args_(args),
         model_(args.model),
@@ -594,7 +594,7 @@ class forward_pass {
 
   /// Token-major, `width` elements a token.
   static activation<T> row(T* data, std::int64_t width) { return {data, width}; }
-  /// Mamba's, of so many channels.
+  /// Mamba's activation of `count` channels.
   activation<T> channels(T* data, std::int64_t count) const {
     if (on_.continues) return {data, count};
     return {data, stride_, activation_order::channel_major};

@@ -43,7 +43,7 @@ void normalize(const normalize_args<T>& args, cuda_stream stream);
 
 /// RMSNorm of rows of an activation, in place, gated before it where there is a gate:
 /// x = g / sqrt(mean(g^2) + eps) * weight, g = x silu(gate).
-/// Of Mamba-2 a row is a token, of Based's normalised linear attention one head of a token.
+/// A row is a token of Mamba-2, or one head of a token of Based's normalised linear attention.
 template <class T>
 struct normalize_gated_args {
   T* x;                     ///< [rows, width]
@@ -119,7 +119,7 @@ struct rotate_args {
   std::int64_t tokens, seqlen;
   std::int64_t heads;  ///< those of queries and keys together, which lie side by side
   int head_dim;        ///< 64
-  int rotated;         ///< dimensions that turn, the first of a head: a multiple of 16
+  int rotated;         ///< dimensions that turn, a head's first: a multiple of 16, at most head_dim
   float base;          ///< 10000
   std::int64_t first_position = 0;
 };

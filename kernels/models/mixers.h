@@ -35,7 +35,8 @@ inline decode_problem linear_attention_step(const model_configuration& model, co
   return {.batch = on.batch, .heads = model.heads, .normalize = !model.head_norm};
 }
 
-/// Of a layer of window_attention, or of attention. (That of a step reads a cache: glue/decode.h.)
+/// The problem of a layer of window_attention, or of attention. (That of a step reads a cache:
+/// glue/decode.h.)
 inline attention_problem softmax_problem(const model_configuration& model, mixer_kind mixer,
                                          const sequences& on) {
   const bool has_window = mixer == mixer_kind::window_attention && model.window < on.seqlen;
@@ -94,8 +95,8 @@ inline ssd_decode_problem state_space_step(const model_configuration& model, con
   return detail::state_space_problem<ssd_decode_problem>(model, on);
 }
 
-/// Of token-major channels: mamba2's x, B and C, and mamba's x in a step. (That of base_conv has a
-/// gate, and mamba's over a sequence runs along channels: glue.h.)
+/// The convolution of token-major channels: mamba2's x, B and C, and mamba's x in a step. (That of
+/// base_conv has a gate, and mamba's over a sequence runs along channels: glue.h.)
 inline conv_problem convolution_problem(const model_configuration& model, mixer_kind mixer,
                                         const sequences& on) {
   return {.batch = on.batch,
@@ -135,8 +136,8 @@ void for_each_operation(const model_configuration& model, mixer_kind mixer, cons
   }
 }
 
-/// The implementations that models run, by operation, the fastest first: the first one
-/// that supports a problem runs it.
+/// The implementations that models run, by operation, the fastest first: the first one that
+/// supports a problem runs it.
 inline constexpr std::string_view preferred_mixers[] = {
     "based",         "based_sm80",                         // linear attention
     "forward_sm90",  "forward_sm80", "softmax_attention",  // softmax attention

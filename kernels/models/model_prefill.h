@@ -27,7 +27,7 @@ struct model_prefill_problem {
   const models::model_configuration* model = &models::model_named("tiny-based");
   std::int64_t batch = 1;
   std::int64_t seqlen = 1;
-  /// Not 0: the call leaves the sequences' states, with caches of so many slots (states.h).
+  /// Not 0: the call also leaves the sequences' states, with caches of so many slots (states.h).
   std::int64_t slots = 0;
 
   /// The token whose logits are wanted beside the last one's.

@@ -48,7 +48,7 @@ std::size_t product_workspace_bytes();
 template <class T>
 unsupported_reason products_unavailable();
 
-/// Only enqueues, but for its first call of a shape, which asks the library how to go about it.
+/// Only enqueues, except that the first call of a shape asks the library which algorithm to use.
 /// Throws std::runtime_error for what the library cannot do.
 template <class T>
 void multiply(const product_args<T>& args, void* workspace, cuda_stream stream);

@@ -15,7 +15,7 @@ namespace {
 
 using enum weight_kind;
 
-/// In elements: the alignment that the fastest matrix products want, in bytes, and more.
+/// In elements, and at least the alignment in bytes that the fastest matrix products want.
 constexpr std::int64_t alignment = 128;
 
 std::int64_t aligned(std::int64_t elements) {

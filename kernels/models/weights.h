@@ -49,7 +49,7 @@ struct weight_tensor {
 
 class weight_table {
  public:
-  /// Of a model that validate() accepts.
+  /// Takes a model that validate() accepts.
   explicit weight_table(const model_configuration& model);
 
   std::span<const weight_tensor> tensors() const { return tensors_; }

@@ -1,4 +1,5 @@
-// What a pass of a model over sequences costs whoever runs it, and what its tensors are.
+// What a pass of a model over sequences costs, whichever implementation runs it, and what its
+// tensors are.
 #pragma once
 
 #include <cstddef>
@@ -26,7 +27,8 @@ operation_work model_work(const model_configuration& model, const sequences& on,
 
 /// The tensors "matrices" and "others" of a model's weights.
 std::vector<tensor_spec> weight_tensors(const model_configuration& model, element_type io);
-/// Gives "others" their initial values; of a checkpoint "matrices" and "others" its weights.
+/// Gives "others" their initial values; where the model is a checkpoint, gives both buffers its
+/// weights.
 void arrange_weights(const model_configuration& model, tensor_access& tensors);
 
 /// The tensors "recurrent", of that role, and "cached", to which a call appends; those that hold

@@ -1,5 +1,5 @@
 // The operation "causal_conv": the short depthwise convolution before a state-space layer, and of
-// Based's BaseConv. Of each channel d:
+// Based's BaseConv. For each channel d:
 //
 //   y_n = bias_d + sum_k weight_{k,d} x_{n-T+1+k}    k = 0 .. T-1, T taps
 //   y_n = silu(y_n)                                  where asked for

@@ -100,7 +100,7 @@ double channel_tokens(const scan_channels& p, std::int64_t seqlen) {
   return static_cast<double>(p.rows()) * static_cast<double>(seqlen);
 }
 
-/// Of an element of x: dt A, an exponential, dt u B, and two multiply-adds.
+/// FLOPs an element of x: dt A, an exponential, dt u B, and two multiply-adds.
 constexpr double update_flops = 7;
 
 }  // namespace

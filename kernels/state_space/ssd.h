@@ -48,7 +48,7 @@ struct ssd_problem {
 
   constexpr std::int64_t batch_heads() const { return batch * heads; }
   constexpr std::int64_t group_of(std::int64_t head) const { return head / (heads / groups); }
-  /// Of all heads' states [B, H, P, S].
+  /// Bytes of all heads' states [B, H, P, S].
   constexpr std::size_t state_bytes() const {
     return static_cast<std::size_t>(batch_heads()) * head_dim * state_dim * sizeof(float);
   }
@@ -198,7 +198,7 @@ struct ssd {
                               const sampling& sampled);
 
  private:
-  /// Of dt or its bias, where a decay is not strong.
+  /// The range of dt, or of its bias, where decays are not strong.
   static constexpr log_uniform_range steps_of(const problem& p) {
     if (p.inputs == ssd_inputs::weak) return p.softplus ? weak_raw_steps : weak_steps;
     return p.softplus ? raw_steps : steps;

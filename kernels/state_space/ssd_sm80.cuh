@@ -3,7 +3,8 @@
 //   S_l = exp(dt_l A) S_{l-1} + dt_l x_l B_l^T,   y_l = S_l C_l   (+ D x_l)   (times silu(z_l))
 //
 // in chunks of 32 tokens. With s_i the sum of dt A log2(e) from the chunk's start to token i, its
-// own included, S the state before the chunk and X, B, C [32 x P, S, S] the chunk,
+// own included, S the state before the chunk and X, B, C [32 x P, S, S] the chunk (S as a size is
+// the state dimension),
 //
 //   Y = 2^s_i (C S^T) + W X,   W_ij = 2^(s_i - s_j) dt_j (C B^T)_ij for j <= i
 //   S = 2^s_31 S + X^T diag(2^(s_31 - s_j) dt_j) B
@@ -352,7 +353,7 @@ struct shared_storage {
   padded_tile<chunk_tokens, StateDim> c[stages];                // [32 x S]
   padded_tile<chunk_tokens, HeadDim> x[buffers][shape::heads];  // [32 x P]
   score_sums scores[buffers];
-  // Of Y, what a warp has of the other one's tokens, lane by lane.
+  // What a warp has of Y for the other warp's tokens, lane by lane.
   float4 parts[buffers][shape::column_parts > 1 ? warps : 1][4][warp_size];
 };
 
@@ -665,8 +666,8 @@ __global__ void __launch_bounds__(threads, 1) forward_kernel(const __grid_consta
     load_rows(Ahead ? chunk + 2 : chunk + 1);
     block::commit_loads();
   };
-  // Of two warps on one scheduler the second passes the barrier ahead of the new S: while one has
-  // S to multiply, the other has Y to finish and W to make.
+  // The second of two warps on a scheduler passes the barrier ahead of the new S: while one has S
+  // to multiply, the other has Y to finish and W to make.
   const bool is_late = Ahead && at.warp >= warps / 2;
 #pragma unroll 1
   for (int chunk = 0; chunk < at.chunks; ++chunk) {

@@ -15,14 +15,16 @@
 namespace based::attention_sm90 {
 
 // How a CTA is cut. `groups`: warpgroups that compute, on 64 queries each. `stages`: key tiles in
-// the ring. Registers are of a thread; launch gives all as many. `queries_in_registers`: or the
-// tensor cores read them from shared memory. `sums_by_product`: the sums of the weights are columns
-// of O += P [V 1], or threads add the weights up. `scores_ahead`: the next tile's scores are worked
-// out while this one's become weights, which takes registers for both. `takes_turns`: which of a
-// block's tiles of queries a warpgroup has alternates, for where causal the last see most keys.
+// the ring. All threads have equally many registers at launch; the constants are what each keeps
+// afterwards. `queries_in_registers`: otherwise the tensor cores read Q from shared memory.
+// `sums_by_product`: the sums of the weights are columns of O += P [V 1]; otherwise threads add
+// them up. `scores_ahead`: the next tile's scores are worked out while this one's become weights,
+// which takes registers for both. `takes_turns`: which of a block's tiles of queries a warpgroup
+// has alternates, for where causal the last see most keys.
 
-/// Blocks of 256 queries at head dimension 64. `ExactSums`: of the weights before they are rounded,
-/// as the log-sum-exp needs them; O / l is as exact with sums of rounded weights, which are faster.
+/// Blocks of 256 queries at head dimension 64. `ExactSums`: the weights are summed before they are
+/// rounded, as the log-sum-exp needs it; O / l is as exact with sums of rounded weights, which are
+/// faster.
 template <bool ExactSums>
 struct blocks_256 {
   static constexpr int head_dim = 64;

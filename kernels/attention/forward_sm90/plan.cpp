@@ -21,7 +21,7 @@ struct block_costs {
   double tile;       ///< of 64 queries and 64 keys, of a warpgroup beside others
   double tile_step;  ///< least time from one key tile to the next, however few warpgroups work
   double block;      ///< begin and end of a block
-  double streaming;  ///< what all takes, over that, where only a few CTAs share a head's keys
+  double streaming;  ///< factor on the whole time where only a few CTAs share a head's keys
 };
 constexpr std::array costs = {
     block_costs{64, 256, 0.206, 0.42, 1.9, 1}, block_costs{64, 192, 0.204, 0.42, 2.4, 1},

@@ -1,6 +1,6 @@
 // How the Hopper attention would go about a problem: into blocks of how many queries heads are cut,
-// in which order the blocks are worked on, and what that is expected to take. Host-includable, and
-// no launch in it.
+// in which order the blocks are worked on, and what that is expected to take. A host compiler can
+// include this header; it launches nothing.
 //
 //   blocks_256   head dimension 64; four warpgroups of 64 queries share a CTA's keys and values
 //   blocks_192   three warpgroups: fewer cycles or copies for as many scores, but where sequences

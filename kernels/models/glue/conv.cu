@@ -153,7 +153,7 @@ struct time_window {
 struct time_conv {
   float weight[time_taps], bias;
 
-  /// Of element e of a window, of whose inputs `seen` before its own belong to its sequence.
+  /// The output of element e of a window; `seen` inputs before it belong to its sequence.
   /// Called by: one thread
   __device__ float operator()(const time_window& window, int e, std::int64_t seen) const {
     float sum = bias + weight[time_kept] * window.x[e + time_kept];

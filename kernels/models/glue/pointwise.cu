@@ -26,7 +26,7 @@ constexpr int together = 4;
 struct place {
   std::int64_t column, first, end;
 };
-/// Of rows of `words` words.
+/// This thread's place in rows of `words` words.
 /// Called by: one thread
 __device__ place own_place(std::int64_t rows, std::int64_t words) {
   const std::int64_t at = std::int64_t{blockIdx.x} * threads + threadIdx.x;

@@ -24,7 +24,7 @@ class rotation {
     }
   }
 
-  /// Of the pairs first, first + 1, ...
+  /// The angles of the pairs first, first + 1, ...
   /// Called by: one thread
   __device__ void angles(std::int64_t position, int first, float (&sines)[unit],
                          float (&cosines)[unit]) const {

@@ -513,7 +513,7 @@ __global__ void __launch_bounds__(Config::threads, Config::ctas_per_multiprocess
   int buffer = 0, stage = 0;
 #pragma unroll 1
   for (int token = begin; token < end; token += chunk) {
-    // Of the buffer that is written, all warps have read the chunk before the last: they have
+    // All warps have read the chunk before the last in the buffer that is written: they have
     // arrived since, at the last chunk.
     const int next_stage = stage + 1 == operand_buffers ? 0 : stage + 1;
     store_shared<Config::lane_states>(shared.operands[next_stage], operands);

@@ -12,7 +12,7 @@ struct lanes_cost {
   double alone_ns;     ///< one CTA: its warps wait for the token before
   double together_ns;  ///< as many CTAs as it holds
 };
-// Of an H200. Four lanes as measured; two lanes as their warps would share it evenly
+// Measured on an H200 for four lanes; for two lanes assumed, as their warps would share it evenly
 // (DESIGN_LOG.md).
 constexpr lanes_cost two_lanes = {168, 168};
 constexpr lanes_cost four_lanes = {70, 117};

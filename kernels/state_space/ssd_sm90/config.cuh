@@ -98,7 +98,7 @@ struct block_range {
   int first, last;  ///< chunks first .. last - 1
 
   block_range() = default;
-  /// Of CTA (blockIdx.x, blockIdx.y).
+  /// The range of CTA (blockIdx.x, blockIdx.y).
   /// Called by: one thread
   __device__ block_range(const parameters& p, int slices) {
     const int of_batches = blockIdx.x / p.blocks_of_group;
@@ -124,7 +124,7 @@ struct shared_storage {
   weight_tile weights[Config::weight_buffers];          ///< [64 x 64], zero above the diagonal
   chunk_decays<Config::slices> decays[Config::stages];
   float skip[Config::slices];  ///< D
-  /// Of the rows of the weights of a sequence of one chunk.
+  /// What the rows of the weights are divided by, in a sequence of one chunk.
   float divisors[Config::slices][chunk_tokens], inverse_divisors[Config::slices][chunk_tokens];
   ring<Config::stages> b_ring, c_ring, x_ring, decay_ring;
   ring<Config::weight_buffers> weight_ring;

@@ -1,5 +1,5 @@
 // How the Hopper SSD would go about a problem: into how many segments sequences are cut, and what
-// that is expected to take. Host-includable, and no launch in it.
+// that is expected to take. A host compiler can include this header; it launches nothing.
 //
 //   whole   a CTA goes through the whole sequence of a few slices of heads
 //   split   for few heads: CTAs add up the states of all segments of a sequence at once, a pass
