@@ -28,19 +28,16 @@ def figure(group: Group) -> Figure:
         raise AbsentError("mixers are compared on one card at a time")
     records, named = [], {}
     for mixer in MIXERS:
+        named[mixer.name] = _named(mixer, rows_of(group, mixer.prefill, mixer.sizes))
         for panel, kind, over, at in _PANELS:
             rows = _rows(group, mixer, kind, at)
-            if mixer.name not in named and not rows.empty:
-                named[mixer.name] = _named(mixer, rows)
             for _, row in rows.sort_values(over).iterrows():
                 records.append(_record(row, mixer, named[mixer.name], panel, over))
     own = {r["key"] for r in records if r["side"] == "ours"}
     if len(own) < 2:
         raise AbsentError(f"fewer than two mixers of ours were timed on {group.device}")
     records = [r for r in records if r["key"] in own]
-    entries = [
-        Entry(m.name, named[m.name], m.colour) for m in MIXERS if m.name in own & named.keys()
-    ]
+    entries = [Entry(m.name, named[m.name], m.colour) for m in MIXERS if m.name in own]
     panels = [
         _panel(title, over, [r for r in records if r["panel"] == title], entries)
         for title, _, over, _ in _PANELS
