@@ -28,7 +28,8 @@ std::vector<axis<model_prefill_problem>> model_prefill::axes() {
                .label = "slots",
                .help = "Slots of the caches that a prompt leaves with its states; 0: neither",
                .tested = "70,300",
-               .usual = std::int64_t{0}},
+               .usual = std::int64_t{0},
+               .domain = {.least = 0}},
               [](auto& p) -> auto& { return p.slots; })};
 }
 

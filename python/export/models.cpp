@@ -43,9 +43,11 @@ ffi::Map<ffi::String, ffi::Any> model_sizes(const ffi::String& model, std::int64
   const models::model_configuration& found = model_of(model);
   const models::weight_table& weights = models::weights_of(found);
   const models::state_table states(found, batch, slots);
-  return {{"name", ffi::String(found.name)},          {"vocabulary", found.vocabulary},
-          {"matrices", weights.matrix_elements()},    {"others", weights.other_elements()},
-          {"recurrent", states.recurrent_elements()}, {"cached", states.cached_elements()}};
+  return {
+      {"name", ffi::String(found.name)},    {"axis", ffi::String(models::model_axis_name(found))},
+      {"vocabulary", found.vocabulary},     {"matrices", weights.matrix_elements()},
+      {"others", weights.other_elements()}, {"recurrent", states.recurrent_elements()},
+      {"cached", states.cached_elements()}};
 }
 
 void read_checkpoint(const ffi::String& folder, DLTensor* matrices, DLTensor* others) {

@@ -14,9 +14,9 @@ pytest.importorskip("tokenizers", reason="models have a tokenizer: pip install t
 from based_bench.models import ModelError, load
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-WIDTH, VOCABULARY, INNER = 128, 264, 192
+WIDTH, VOCABULARY, INNER = 256, 264, 192
 COMMON = {"width": WIDTH, "vocabulary": VOCABULARY}
-GPT = COMMON | {"mlp_inner": INNER, "heads": 2, "rotary_base": 10000.0, "head_norm": False}
+GPT = COMMON | {"mlp_inner": INNER, "heads": 4, "rotary_base": 10000.0, "head_norm": False}
 BASED = GPT | {
     "mixers": ["base_conv", "linear_attention", "window_attention"],
     "window": 20,
@@ -61,7 +61,7 @@ def tensors_of(config, seed=1):
                 "out_proj.bias": vector(width),
             }
         if kind == "linear_attention":
-            found = {f"proj_{n}.weight": 2 * matrix(32, width) for n in "qk"}
+            found = {f"proj_{n}.weight": 2 * matrix(64, width) for n in "qk"}
             found |= {f"{n}.weight": matrix(width, width) for n in ("proj_v", "out_proj")}
             return found | ({"g_norm.weight": norm(64)} if config["head_norm"] else {})
         if kind in ("attention", "window_attention"):
