@@ -144,7 +144,8 @@ void require_same_tensors(const model_configuration& model, const safetensors_fi
                            to_string(found->second), to_string(stored_shape(wanted))));
     }
   }
-  for (const auto& [name, tensor] : file.tensors()) {
+  for (const auto& each_stored : file.tensors()) {
+    const std::string& name = each_stored.first;
     const bool is_known = std::ranges::any_of(
         table.tensors(), [&](const weight_tensor& each) { return each.key == name; });
     if (!is_known) complain(fmt::format("tensor '{}' is not of the model of config.json", name));
