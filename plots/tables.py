@@ -331,7 +331,10 @@ def attention(measured: Measured) -> str:
                 ]
             )
     return _with_notes(
-        grid(header, lines, _TEXTS), f"µs, {HEADS} heads, bf16, cold cache.", _provenance(measured)
+        grid(header, lines, _TEXTS),
+        "µs of a burst, or of the steady state where a row has none, "
+        f"{HEADS} heads, bf16, cold cache.",
+        _provenance(measured),
     )
 
 
@@ -403,9 +406,10 @@ def mixers(measured: Measured) -> str:
             lines.append([*line, _number(ours, "share", style.percent)])
     return _with_notes(
         grid((*header, "share of the roofline"), lines, _TEXTS),
-        "Prefill, µs, bf16, cold cache; the roofline's share at the last shape. Mamba-2: heads, "
-        "values a head, states a value. Based has 16 heads of 64 values and 153 states a value, "
-        "softmax attention 16 heads of 64, causal, Mamba 2048 channels of 16 states.",
+        "Prefill, µs of a burst, or of the steady state where a row has none, bf16, cold cache; "
+        "the roofline's share at the last shape. Mamba-2: heads, values a head, states a value. "
+        "Based has 16 heads of 64 values and 153 states a value, softmax attention 16 heads of 64, "
+        "causal, Mamba 2048 channels of 16 states.",
         _provenance(measured),
     )
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import sys
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 
@@ -176,7 +177,7 @@ def test_a_whole_checkpoint(run, script, tmp_path):
     tensors = {name: torch.from_numpy(t) + 0.5 for name, t in based().items()}
     torch.save({f"model.{name}": t for name, t in tensors.items()}, source / "pytorch_model.bin")
     (source / "config.json").write_text('{"n_layer": 27}')
-    done = run(script("convert_checkpoint"), source, tmp_path / "target")
+    done = run(sys.executable, script("convert_checkpoint"), source, tmp_path / "target")
     assert done.returncode == 0, done.stderr
     assert "n_layer 27" in done.stderr
     assert "target, 3 layers" in done.stdout
