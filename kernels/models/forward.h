@@ -571,13 +571,7 @@ class forward_pass {
             .weight = as_bf16(weight),
             .output = product_output::activation};
   }
-  void multiply_few_rows(step_product_args step) const {
-    // Matrices lie in the order in which a step reads them, the head first: a product as large as
-    // this one comes next, or a part of it.
-    constexpr std::int64_t most = std::int64_t{4} << 20;
-    const bf16* const end = as_bf16(args_.matrices) + weights_.matrix_elements();
-    step.next_weight = step.weight + step.inner * step.outer;
-    step.next_elements = std::min({step.inner * step.outer, most, end - step.next_weight});
+  void multiply_few_rows(const step_product_args& step) const {
     const part_range<T> range(pass_part::products, stream_);
     if constexpr (std::is_same_v<T, bf16>) step_product(step, stream_);
   }

@@ -69,8 +69,8 @@ class part_times {
 
   bool is_asked_ = false, is_timed_ = false;
   std::vector<pass_part> parts_;
-  std::vector<double> marks_;   // on the CPU, seconds
-  std::vector<void*> events_;   // on a GPU, kept for the next pass
+  std::vector<double> marks_;  // on the CPU, seconds
+  std::vector<void*> events_;  // on a GPU, kept for the next pass
 };
 
 template <>

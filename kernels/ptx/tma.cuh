@@ -28,13 +28,6 @@ __device__ inline void prefetch_tensor_map(const CUtensorMap* map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
 }
 
-/// cp.async.bulk.prefetch.L2: starts to bring memory into the second-level cache. `global` and
-/// `bytes` are multiples of 16.
-/// Called by: one thread
-__device__ inline void prefetch_to_l2(const void* global, std::uint32_t bytes) {
-  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(global), "r"(bytes) : "memory");
-}
-
 /// cp.async.bulk, global to shared, a multiple of 16 bytes; completes `barrier` by as many.
 /// Called by: one thread
 __device__ inline void bulk_load(void* shared, const void* global, int bytes,

@@ -12,11 +12,9 @@
 // meet in shared memory.
 //
 // A step is a chain of such kernels, each as short as the start of another. So a block asks for its
-// first words of W, which nobody writes, before it waits for the grid before it, and then for its
-// share of the next product's, so that memory is busy while the chain waits.
+// first words of W, which nobody writes, before it waits for the grid before it.
 //
 //   x, out [B, K] bf16   r [B, K] fp32   W [M, K] bf16   bias [M], w [K] fp32
-#include <cstddef>
 #include <cstdint>
 #include <string>
 
@@ -28,7 +26,6 @@
 #include "kernels/ptx/mma.cuh"
 #include "kernels/ptx/shuffle.cuh"
 #include "kernels/ptx/sync.cuh"
-#include "kernels/ptx/tma.cuh"
 #include "kernels/tile/silu.cuh"
 
 namespace based::models {
@@ -129,8 +126,6 @@ struct params {
   float eps;
   int batch, inner;
   std::int64_t outer;
-  const std::byte* next;
-  std::int64_t next_bytes, next_share;  // of all blocks and of one
 };
 
 template <int Tiles>
@@ -168,11 +163,6 @@ __global__ __launch_bounds__(threads, 2) void step_product_kernel(
     }
   };
   read_weight(0);
-  const std::int64_t next = std::int64_t{blockIdx.x} * p.next_share;
-  if (threadIdx.x == 0 && next < p.next_bytes) {
-    ptx::prefetch_to_l2(p.next + next,
-                        static_cast<std::uint32_t>(min(p.next_share, p.next_bytes - next)));
-  }
   ptx::launch_dependent_grid();
   ptx::wait_for_prior_grid();
 
@@ -254,14 +244,11 @@ __global__ __launch_bounds__(threads, 2) void step_product_kernel(
 }
 
 template <class Input, class Output, int Tiles, int Chunks>
-void launch(params<Input, Output> p, cuda_stream stream) {
+void launch(const params<Input, Output>& p, cuda_stream stream) {
   const std::int64_t rows = Output::is_paired ? p.outer / 2 : p.outer;
   const launch_shape shape = {.grid = blocks_for(rows, Output::is_paired ? tile : Tiles * tile),
                               .block = threads,
                               .overlaps_prior_grid = true};
-  constexpr std::int64_t word_bytes = 16;
-  const std::int64_t blocks = shape.grid.x;
-  p.next_share = (p.next_bytes / word_bytes + blocks - 1) / blocks * word_bytes;
   launch_kernel(step_product_kernel<Input, Output, Tiles, Chunks>, shape, stream, p);
 }
 
@@ -275,10 +262,7 @@ void launch(const Input& input, const Output& output, const step_product_args& a
                                    .eps = args.eps,
                                    .batch = static_cast<int>(args.batch),
                                    .inner = static_cast<int>(args.inner),
-                                   .outer = args.outer,
-                                   .next = reinterpret_cast<const std::byte*>(args.next_weight),
-                                   .next_bytes = args.next_elements * 2,
-                                   .next_share = 0};
+                                   .outer = args.outer};
   constexpr std::int64_t few_rows = 2048;  // of W, which eight a block spread over a large GPU
   if constexpr (Output::is_paired) {
     launch<Input, Output, 2, 4>(p, stream);

@@ -34,10 +34,6 @@ struct step_product_args {
   float* sums = nullptr;  ///< [batch, outer]
   const float* conv_weight = nullptr;  ///< [3, outer / 2]
   bf16* state = nullptr;               ///< [batch, 2, outer / 2], the latest last
-  /// What the next product is expected to read, brought into the second-level cache meanwhile: so
-  /// many elements, a multiple of 8.
-  const bf16* next_weight = nullptr;
-  std::int64_t next_elements = 0;
 };
 
 inline constexpr std::int64_t most_step_rows = 16;

@@ -32,12 +32,6 @@
 #include "kernels/state_space/softplus.h"
 #include "kernels/tile/barrier.cuh"
 
-#ifndef SCAN_U
-#define SCAN_U 1
-#endif
-#define SCAN_STR(x) _Pragma(#x)
-#define SCAN_STR2(x) SCAN_STR(unroll x)
-#define SCAN_PRAGMA SCAN_STR2(SCAN_U)
 namespace based::scan {
 
 constexpr int word_tokens = 8;                  // of a 16-byte word
@@ -166,29 +160,14 @@ class warp_scan {
         end_(end),
         lane_(threadIdx.x % warp_size),
         channel_(lane_ / lanes),
-        part_(lane_ % lanes),
-        is_whole_(p.aligned && channels == warp_channels),
-        begin_(segment * p.segment_tokens) {
-    const int row = first_channel + lane_ / row_words;
-    const int word = begin_ + lane_ % row_words * word_tokens;
-    u_from_ = p.u.token(batch, row, 0) + word;
-    delta_from_ = p.delta.token(batch, row, 0) + word;
-    z_from_ = p.z.token(batch, row, 0) + word;
-    y_to_ = p.y.token(batch, row, 0) + word;
-  }
+        part_(lane_ % lanes) {}
 
   /// Starts loading the chunk that starts at `token`.
   /// Called by: one warp
   __device__ void load(int token, int buffer) {
-    if (is_whole(token)) {
-      load_whole_rows(p_.u, u_from_, shared_.u[buffer], token);
-      load_whole_rows(p_.delta, delta_from_, shared_.delta[buffer], token);
-      if (Config::scaled && p_.gate) load_whole_rows(p_.z, z_from_, shared_.z[buffer], token);
-    } else {
-      load_rows(p_.u, shared_.u[buffer], token);
-      load_rows(p_.delta, shared_.delta[buffer], token);
-      if (Config::scaled && p_.gate) load_rows(p_.z, shared_.z[buffer], token);
-    }
+    load_rows(p_.u, shared_.u[buffer], token);
+    load_rows(p_.delta, shared_.delta[buffer], token);
+    if (Config::scaled && p_.gate) load_rows(p_.z, shared_.z[buffer], token);
     ptx::cp_async_commit();
   }
   /// Until all but the last `Pending` chunks that were loaded are there.
@@ -280,16 +259,6 @@ class warp_scan {
   /// Writes the chunk's y. Called by: one warp
   __device__ void store(int token, int buffer) {
     __syncwarp();
-    if (is_whole(token)) {
-      const bf16* const from = first_word(shared_.u[buffer]);
-      bf16* const to = y_to_ + (token - begin_);
-#pragma unroll
-      for (int i = 0; i < words_a_lane; ++i) {
-        store_word(to + i * word_rows * p_.y.head_stride,
-                   load_word(from + i * word_rows * chunk));
-      }
-      return;
-    }
 #pragma unroll
     for (int i = 0; i < words_a_lane; ++i) {
       const int at = i * warp_size + lane_, row = at / row_words;
@@ -348,29 +317,6 @@ class warp_scan {
     constexpr int line_rows = 8 / row_words;
     const int word = token / word_tokens ^ row / line_rows % row_words;
     return all[row][word * word_tokens + token % word_tokens];
-  }
-
-  /// Whether a chunk has all tokens of all channels, in whole words.
-  __device__ bool is_whole(int token) const {
-    return is_whole_ && token + chunk <= end_;
-  }
-  /// This lane's first word of a chunk's rows. Its others are `word_rows` rows apart, where words
-  /// are permuted alike.
-  static constexpr int word_rows = warp_size / row_words;
-  static_assert(word_rows % 8 == 0);
-  template <class Rows>
-  __device__ auto* first_word(Rows& all) const {
-    return &place(all, lane_ / row_words, lane_ % row_words * word_tokens);
-  }
-  __device__ void load_whole_rows(const sequence_view<const bf16>& view, const bf16* first,
-                                  rows& to, int token) const {
-    bf16* const word = first_word(to);
-    const bf16* const from = first + (token - begin_);
-#pragma unroll
-    for (int i = 0; i < words_a_lane; ++i) {
-      ptx::cp_async_16(word + i * word_rows * chunk, from + i * word_rows * view.head_stride,
-                       true);
-    }
   }
 
   __device__ void load_rows(const sequence_view<const bf16>& view, rows& to, int token) const {
@@ -499,11 +445,6 @@ class warp_scan {
   const parameters& p_;
   int batch_, segment_, first_channel_, channels_, end_;
   int lane_, channel_, part_;  // this lane has part `part_` of its channel's states
-  bool is_whole_;              // its channels exist, and rows start at words
-  int begin_;                  // of the segment
-  // This lane's first word of the segment's first chunk.
-  const bf16 *u_from_, *delta_from_, *z_from_;
-  bf16* y_to_;
   float x_[lane_states];
   float rate_[lane_states];          // A log2(e)
   float decay_[lane_states];         // of the next token
@@ -514,32 +455,16 @@ class warp_scan {
   token_input next_[lane_tokens];  // of the next step, this lane's
 };
 
-/// This thread's words of the chunks of B or C: a warp has the word of its number of all rows, so
-/// that it writes to different banks.
-class operand_words {
- public:
-  /// Called by: one thread
-  __device__ operand_words(const parameters& p, int batch, int group, int begin, int end)
-      : end_(end), token_(begin), aligned_(p.shared_aligned) {
-    const int n = threadIdx.x % states, word = threadIdx.x / warp_size;
-    exists_ = word < row_words && n < p.d_state;
-    const sequence_view<const bf16>& view = threadIdx.x % warp_size < states ? p.b : p.c;
-    token_ += word * word_tokens;
-    row_ = view.token(batch, group * p.d_state + n, 0);
-  }
-  /// That of the next chunk.
-  /// Called by: one thread
-  __device__ uint4 next() {
-    const int token = token_;
-    token_ += chunk;
-    return exists_ ? load_tokens(row_, token, end_, aligned_) : uint4{};
-  }
-
- private:
-  const bf16* row_;
-  int end_, token_;
-  bool exists_, aligned_;
-};
+/// This thread's word of the chunk of B or C that starts at `token`: a warp has the word of its
+/// number of all rows, so that it writes to different banks.
+/// Called by: one thread
+__device__ inline uint4 load_shared(const parameters& p, int batch, int group, int token, int end) {
+  const int n = threadIdx.x % states, word = threadIdx.x / warp_size;
+  if (word >= row_words || n >= p.d_state) return {};
+  const sequence_view<const bf16>& view = threadIdx.x % warp_size < states ? p.b : p.c;
+  return load_tokens(view.token(batch, group * p.d_state + n, 0), token + word * word_tokens, end,
+                     p.shared_aligned);
+}
 
 /// Called by: one thread
 template <int LaneStates>
@@ -579,10 +504,9 @@ __global__ void __launch_bounds__(Config::threads, Config::ctas_per_multiprocess
                          first_channel, channels, end);
   scan.load(begin, 0);
   scan.load(begin + chunk, 1);
-  operand_words words(p, batch, group, begin, end);
-  store_shared<Config::lane_states>(shared.operands[0], words.next());
+  store_shared<Config::lane_states>(shared.operands[0], load_shared(p, batch, group, begin, end));
   shared.arrived.arrive();
-  uint4 operands = words.next();
+  uint4 operands = load_shared(p, batch, group, begin + chunk, end);
   scan.template wait_for_load<1>();
   shared.arrived.wait(0);
   scan.start(begin, shared.operands[0][0]);
@@ -594,8 +518,8 @@ __global__ void __launch_bounds__(Config::threads, Config::ctas_per_multiprocess
     const int next_stage = stage + 1 == operand_buffers ? 0 : stage + 1;
     store_shared<Config::lane_states>(shared.operands[next_stage], operands);
     shared.arrived.arrive();
-    operands = words.next();
-SCAN_PRAGMA
+    operands = load_shared(p, batch, group, token + 2 * chunk, end);
+#pragma unroll 1
     for (int step = 0; step < chunk_steps; ++step) {
       const int at = step * step_tokens, next = at + step_tokens;
       const bool is_last = step + 1 == chunk_steps;
