@@ -32,32 +32,42 @@ MIXERS = (
         "selective_scan_decode",
         {"d_inner": 2048, "d_state": 16},
     ),
-    Mixer("Mamba-2, 16 × 64 × 128", style.OLIVE, "ssd", "ssd_decode", {"H": 16, "P": 64, "S": 128}),
-    Mixer("Mamba-2, 32 × 64 × 128", style.BROWN, "ssd", "ssd_decode", {"H": 32, "P": 64, "S": 128}),
+    Mixer(
+        "Mamba-2, 16 × 64 × 128",
+        style.LIGHT_BLUE,
+        "ssd",
+        "ssd_decode",
+        {"H": 16, "P": 64, "S": 128},
+    ),
+    Mixer("Mamba-2, 32 × 64 × 128", style.NAVY, "ssd", "ssd_decode", {"H": 32, "P": 64, "S": 128}),
     Mixer("Mamba-2, 16 × 64 × 256", style.BLUE, "ssd", "ssd_decode", {"H": 16, "P": 64, "S": 256}),
 )
-# What the originals' harnesses of earlier runs called a size, and what they said beside the sizes.
-_ALIASES = {"ssd": {"Dh": "P", "d_state": "S"}}
-_UNUSED = {"ssd": ("chunk",), "selective_scan": ("H",)}
 
 
 def sizes(row: pd.Series) -> dict:
-    """A row's parameters without batch and length, by the names that its operation has for them."""
-    operation = row["operation"]
-    renamed = _ALIASES.get(operation, {})
-    dropped = ("B", "N", *_UNUSED.get(operation, ()))
-    return {renamed.get(k, k): v for k, v in row["params"].items() if k not in dropped}
+    """A row's parameters without batch and length."""
+    return {k: v for k, v in row["params"].items() if k not in ("B", "N")}
+
+
+def timed(group: Group, operation: str, wanted: dict) -> pd.DataFrame:
+    """Ours and the originals of an operation at these sizes, the fastest first. Where no original
+    was timed here, those of elsewhere on this card stand for them."""
+    found = _at(group.rows, operation, wanted)
+    if not found["role"].eq("original").any():
+        found = pd.concat([found, _at(group.near, operation, wanted)])
+    return found[found["role"].isin(["ours", "original"])].sort_values("us")
+
+
+def _at(rows: pd.DataFrame, operation: str, wanted: dict) -> pd.DataFrame:
+    rows = rows[rows["operation"].eq(operation) & rows["status"].eq("ok")]
+    at_sizes = [sizes(row) == wanted for _, row in rows.iterrows()]
+    return rows[pd.Series(at_sizes, index=rows.index, dtype=bool)]
 
 
 def rows_of(group: Group, operation: str, wanted: dict) -> pd.DataFrame:
     """The timed rows of an operation at these sizes: of ours the fastest at each shape, and all of
-    one original, the fastest at most shapes. Where no original was timed here, those of elsewhere
-    on this card stand for it."""
-    found = pd.concat([group.rows, group.near])
-    found = found[found["operation"].eq(operation) & found["status"].eq("ok")]
-    at_sizes = [sizes(row) == wanted for _, row in found.iterrows()]
-    found = found[pd.Series(at_sizes, index=found.index, dtype=bool)]
-    found = found[found["role"].isin(["ours", "original"])].sort_values("us")
+    one original, the fastest at most shapes."""
+    found = timed(group, operation, wanted)
     fastest = found.drop_duplicates(["role", "B", "N"])
     winners = fastest.loc[fastest["role"].eq("original"), "implementation"]
     if winners.empty:
