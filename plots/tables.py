@@ -467,7 +467,7 @@ def answer(measured: Measured) -> str:
     if len(prompts) > 1 and len(steps) > 1:
         less = _spread(prompts) < min(_spread(ours), _spread(steps))
         said.append(
-            ("**In a whole model less of it is left in prefill, and more in generation**: " * less)
+            ("**In a whole model less is left in prefill, and more in generation**: " if less else "")
             + f"{'16' if less else 'In a whole model 16'} prompts of 8000 tokens take "
             + ", ".join(f"`{name}` {_us(us / 1e3)}" for name, us in prompts.items())
             + f" ms, up to {_times(_spread(prompts))} times the fastest; a token for each of 256 "
