@@ -200,6 +200,10 @@ opened_checkpoints& opened() {
 
 }  // namespace
 
+std::string_view name_of(mixer_kind mixer) {
+  return std::ranges::find(mixer_names, mixer, [](const auto& each) { return each.second; })->first;
+}
+
 checkpoint::checkpoint(const std::filesystem::path& folder)
     : model_(read_configuration(folder)), file_(folder / "model.safetensors") {
   require_same_tensors(model_, file_);

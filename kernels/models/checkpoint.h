@@ -20,6 +20,9 @@
 
 namespace based::models {
 
+/// The mixer's name in config.json.
+std::string_view name_of(mixer_kind mixer);
+
 class checkpoint {
  public:
   /// Throws invalid_argument, with one line that names the file, where one is missing or is not

@@ -1,7 +1,9 @@
 // What the package's models need beside the operations: sizes, and a checkpoint's weights.
 #include "python/export/models.h"
 
+#include <tvm/ffi/container/array.h>
 #include <tvm/ffi/container/map.h>
+#include <tvm/ffi/container/shape.h>
 #include <tvm/ffi/string.h>
 
 #include <cstdint>
@@ -19,6 +21,7 @@ namespace based::python {
 namespace {
 
 namespace ffi = tvm::ffi;
+using object = ffi::Map<ffi::String, ffi::Any>;
 
 const models::model_configuration& model_of(const std::string& name) {
   return models::known_model(models::open_checkpoint(name).value_or(name));
@@ -38,8 +41,7 @@ std::span<T> elements(const DLTensor& tensor, const char* name, std::int64_t cou
 
 }  // namespace
 
-ffi::Map<ffi::String, ffi::Any> model_sizes(const ffi::String& model, std::int64_t batch,
-                                            std::int64_t slots) {
+object model_sizes(const ffi::String& model, std::int64_t batch, std::int64_t slots) {
   const models::model_configuration& found = model_of(model);
   const models::weight_table& weights = models::weights_of(found);
   const models::state_table states(found, batch, slots);
@@ -48,6 +50,46 @@ ffi::Map<ffi::String, ffi::Any> model_sizes(const ffi::String& model, std::int64
       {"vocabulary", found.vocabulary},     {"matrices", weights.matrix_elements()},
       {"others", weights.other_elements()}, {"recurrent", states.recurrent_elements()},
       {"cached", states.cached_elements()}};
+}
+
+ffi::Array<object> model_weights(const ffi::String& model) {
+  const auto name = [](models::weight_form form) {
+    using enum models::weight_form;
+    return form == as_stored    ? "as_stored"
+           : form == taps_first ? "taps_first"
+                                : "negative_exponential";
+  };
+  ffi::Array<object> all;
+  for (const models::weight_tensor& each : models::weights_of(model_of(model)).tensors()) {
+    all.push_back({{"key", ffi::String(each.key)},
+                   {"shape", ffi::Shape(each.shape)},
+                   {"buffer", ffi::String(each.is_matrix() ? "matrices" : "others")},
+                   {"offset", each.offset},
+                   {"form", ffi::String(name(each.form))}});
+  }
+  return all;
+}
+
+object model_configuration(const ffi::String& model) {
+  const models::model_configuration& found = model_of(model);
+  ffi::Array<ffi::String> mixers;
+  for (const models::mixer_kind mixer : found.mixers) {
+    mixers.push_back(ffi::String(std::string(models::name_of(mixer))));
+  }
+  return {{"name", ffi::String(found.name)},
+          {"width", found.width},
+          {"vocabulary", found.vocabulary},
+          {"mixers", mixers},
+          {"mlp_inner", found.mlp_inner},
+          {"heads", found.heads},
+          {"window", found.window},
+          {"rotated", found.rotated},
+          {"head_norm", found.head_norm},
+          {"rotary_base", found.rotary_base},
+          {"inner", found.inner},
+          {"taps", found.taps},
+          {"d_state", found.d_state},
+          {"dt_rank", found.dt_rank}};
 }
 
 void read_checkpoint(const ffi::String& folder, DLTensor* matrices, DLTensor* others) {

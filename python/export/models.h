@@ -3,6 +3,7 @@
 #pragma once
 
 #include <dlpack/dlpack.h>
+#include <tvm/ffi/container/array.h>
 #include <tvm/ffi/container/map.h>
 #include <tvm/ffi/string.h>
 
@@ -15,6 +16,15 @@ namespace based::python {
 /// many slots.
 tvm::ffi::Map<tvm::ffi::String, tvm::ffi::Any> model_sizes(const tvm::ffi::String& model,
                                                            std::int64_t batch, std::int64_t slots);
+
+/// Where the weights lie: a map for each tensor of weights.h, with its key, its shape in the
+/// buffer, "buffer" ("matrices" or "others"), offset, and "form" ("as_stored", "taps_first",
+/// "negative_exponential").
+tvm::ffi::Array<tvm::ffi::Map<tvm::ffi::String, tvm::ffi::Any>> model_weights(
+    const tvm::ffi::String& model);
+
+/// The sizes of a model by their names in config.json (checkpoint.h), mixers as a list of names.
+tvm::ffi::Map<tvm::ffi::String, tvm::ffi::Any> model_configuration(const tvm::ffi::String& model);
 
 /// Writes a checkpoint's weights: matrices as float32 or bfloat16, others as float32, flat arrays
 /// on the CPU.

@@ -173,6 +173,12 @@ TVM_FFI_DLL_EXPORT_TYPED_FUNC(model_sizes,
                               [](const ffi::String& model, std::int64_t batch, std::int64_t slots) {
                                 return translated([&] { return model_sizes(model, batch, slots); });
                               });
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(model_weights, [](const ffi::String& model) {
+  return translated([&] { return model_weights(model); });
+});
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(model_configuration, [](const ffi::String& model) {
+  return translated([&] { return model_configuration(model); });
+});
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(read_checkpoint,
                               [](const ffi::String& folder, DLTensor* matrices, DLTensor* others) {
                                 translated([&] { read_checkpoint(folder, matrices, others); });
