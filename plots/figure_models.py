@@ -1,12 +1,14 @@
-"""Whole models: tokens a second, where results hold rows of a model.
+"""Whole models: tokens of prompts a second, where results hold rows of a model.
 
 Bars are of throughput, which stays of one size over batches; published ones are hollow.
 """
 
+from collections.abc import Iterable
+
 import altair as alt
 import pandas as pd
 
-from plots import names, style
+from plots import models, names, style
 from plots.figure import (
     MOST_SHOWN,
     SHOWN,
@@ -18,62 +20,56 @@ from plots.figure import (
     hover,
     hover_tooltip,
 )
-from plots.results import SHAPE, Group
+from plots.results import Group
 
 ORDER = 35
-_MODEL = "model_"
 _BAR, _HEIGHT = 24, 260
 
 
 def figure(group: Group) -> Figure:
-    rows = group.rows[_of_models(group.rows)]
+    rows = _prompts(group.rows)
     if rows.empty:
-        raise AbsentError(f"the file has no timed rows of a whole model on {group.device}")
+        raise AbsentError(f"the file has no timed prompts of a whole model on {group.device}")
     live = [_record(row, len(group.cards) > 1, False) for _, row in rows.iterrows()]
-    panels = {record["panel"] for record in live}
+    panels = _keys(sorted(live, key=lambda record: record["length"]), "panel")
     shapes = {record["shape"] for record in live}
     printed = []
     if group.elsewhere is not None and group.device == "cuda" and len(group.cards) == 1:
-        theirs = group.elsewhere[_of_models(group.elsewhere)]
+        theirs = _prompts(group.elsewhere)
         printed = [_record(row, True, True) for _, row in theirs.iterrows()]
     records = live + [r for r in printed if r["panel"] in panels and r["shape"] in shapes]
-    keys = list(dict.fromkeys(record["key"] for record in records))
+    own, elsewhere = _keys(live), _keys(r for r in records if r["opacity"] == 0)
+    keys = own + elsewhere
     shown = keys[:MOST_SHOWN]
-    colours = {key: style.CARDS[index % len(style.CARDS)] for index, key in enumerate(keys)}
+    colours = models.colours(own) | models.colours(elsewhere)
     return Figure(
-        "How many tokens a second does a whole model take?",
+        "How many tokens of prompts does a whole model take a second?",
         ["Higher is better; hollow: published, on the card named.", group.caption],
         alt.concat(
-            *(_panel(p, [r for r in records if r["panel"] == p], colours) for p in sorted(panels)),
+            *(_panel(p, [r for r in records if r["panel"] == p], colours) for p in panels),
             columns=1,
         ).resolve_scale(xOffset="independent"),
         [Entry(key, key, colours[key], key in shown) for key in keys],
     )
 
 
-def _of_models(rows: pd.DataFrame) -> pd.Series:
-    return rows["operation"].str.startswith(_MODEL) & rows["status"].eq("ok") & rows["B"].notna()
+def _keys(records: Iterable[dict], of: str = "key") -> list[str]:
+    return list(dict.fromkeys(record[of] for record in records))
+
+
+def _prompts(rows: pd.DataFrame) -> pd.DataFrame:
+    rows = models.timed(rows)
+    return rows[rows["operation"].eq("model_prefill")]
 
 
 def _record(row: pd.Series, carded: bool, hollow: bool) -> dict:
-    tokens = row["B"] * (1 if row["operation"].endswith("decode") or not row["N"] > 0 else row["N"])
-    params = {k: v for k, v in row["params"].items() if k not in SHAPE}
-    # A row of a forward pass that runs several models tells which; of others the name is the model.
-    model = params.pop("model", row["implementation"].replace("_", " "))
-    context = params.pop("context", None)
-    name = names.shortened(
-        model
-        + (" (ours)" if row["role"] == "ours" else "")
-        + (f", {names.card(row['hardware'])}" if carded else ""),
-        40,
-    )
-    rate = tokens / row["us"] * 1e6
+    name, params = models.named(row, carded)
+    rate = models.tokens(row) / row["us"] * 1e6
     return {
         "key": name if not params else f"{name}, {names.form_words(params)}",
-        "panel": names.operation_words(row["operation"])
-        + ("" if not row["N"] > 0 else f" of {int(row['N'])} tokens")
-        + ("" if context is None else f" after {context} tokens"),
+        "panel": f"prompts of {int(row['N'])} tokens" if row["N"] > 0 else "prompts",
         "shape": f"B = {int(row['B'])}",
+        "length": row["N"],
         "batch": row["B"],
         "rate": rate,
         "text": style.significant(rate / 1e3, 3),

@@ -58,6 +58,9 @@ COUNTERS = (
     "near_timer_floor",
     "needs_bytes",
     "tokens_per_J",
+    "mixers_pct",
+    "products_pct",
+    "glue_pct",
 )
 
 _LARGEST = 1e15  # a number beyond it is no measurement of anything here

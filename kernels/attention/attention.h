@@ -52,6 +52,7 @@ struct attention_problem {
   constexpr std::int64_t last_key(std::int64_t i) const {
     return causal ? i + keys() - seqlen : keys() - 1;
   }
+  bool operator==(const attention_problem&) const = default;
   constexpr std::int64_t first_key(std::int64_t i) const {
     return window == 0 || last_key(i) < window ? 0 : last_key(i) - window + 1;
   }

@@ -23,6 +23,7 @@ struct prefill_shape {
 
   constexpr std::int64_t batch_heads() const { return batch * heads; }
   constexpr std::int64_t tokens() const { return batch * heads * seqlen; }  ///< token-heads
+  bool operator==(const prefill_shape&) const = default;
 };
 
 struct prefill_options {
@@ -31,12 +32,14 @@ struct prefill_options {
   float eps = 1e-6f;
   bool initial_state = false;  ///< continue from args.initial_state instead of zero
   bool final_state = false;    ///< write args.final_state (z too where normalising)
+  bool operator==(const prefill_options&) const = default;
 };
 
 struct prefill_problem {
   prefill_shape shape = {};
   prefill_options options = {};
   std::string_view variant = {};  ///< forces one variant of an implementation; empty: it chooses
+  bool operator==(const prefill_problem&) const = default;
 };
 
 /// Tensors are on the implementation's device: T is float on the CPU, bf16 on CUDA.

@@ -28,6 +28,10 @@ namespace based {
 /// What the variants ask about a card.
 struct prefill_device : card {
   const prefill_constants& constants;
+
+  bool operator==(const prefill_device& other) const {
+    return card::operator==(other) && &constants == &other.constants;
+  }
 };
 
 /// The constants of the card of that name; of another, those of the known card that has the most

@@ -11,6 +11,7 @@ struct card {
   int minor;
 
   constexpr bool is_hopper() const { return major == 9 && minor == 0; }
+  bool operator==(const card&) const = default;
 };
 
 /// The card that is assumed where there is none, so that shapes can be asked about.

@@ -355,6 +355,8 @@ class operation_case {
   /// implementation throws.
   virtual std::function<void(cuda_stream)> bind(const placed_tensors& tensors, void* workspace,
                                                 std::size_t workspace_bytes) const = 0;
+  /// Whether there is an implementation::take_counts.
+  virtual bool has_counts() const { return false; }
   /// implementation::take_counts; empty where there is none.
   virtual std::vector<named_count> take_counts() const { return {}; }
   /// bind() for timing, on tensors that are filled already and whose contents stay as they are.
@@ -465,6 +467,7 @@ class typed_case : public operation_case {
     if constexpr (requires { Op::is_replayed; }) return Op::is_replayed;
     return false;
   }
+  bool has_counts() const override { return called_.take_counts != nullptr; }
   std::vector<named_count> take_counts() const override {
     return called_.take_counts == nullptr ? std::vector<named_count>{} : called_.take_counts();
   }

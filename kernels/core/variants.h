@@ -21,6 +21,7 @@
 #include <string>
 #include <string_view>
 #include <tuple>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -123,28 +124,29 @@ struct dispatcher {
 
   /// Is asked at each call, and so makes no plan.
   static unsupported_reason unsupported(const problem& asked) {
+    if (is_known(asked)) return std::nullopt;
     validate(asked);
     return refusal(Dispatch::table(), asked, Dispatch::current_device());
   }
   static std::size_t workspace_bytes(const problem& asked) {
-    const auto choice = supported(asked);
-    return choice.rule->workspace_bytes(asked, choice.best.plan);
+    const auto& chosen = supported(asked);
+    return chosen.rule->workspace_bytes(asked, chosen.best.plan);
   }
   static double executed_flops(const problem& asked) {
-    const auto choice = supported(asked);
-    return choice.rule->executed_flops(asked, choice.best.plan);
+    const auto& chosen = supported(asked);
+    return chosen.rule->executed_flops(asked, chosen.best.plan);
   }
   template <class T>
   static void run(const args<T>& call, cuda_stream stream) {
-    const auto choice = supported(call.problem);
-    const auto& plan = choice.best.plan;
-    validate(call, choice.rule->workspace_bytes(call.problem, plan));
-    std::get<launcher<T>>(choice.rule->launch)(call, plan, stream);
+    const auto& chosen = supported(call.problem);
+    const auto plan = chosen.best.plan;  // a launch may ask for another
+    validate(call, chosen.rule->workspace_bytes(call.problem, plan));
+    std::get<launcher<T>>(chosen.rule->launch)(call, plan, stream);
   }
   static std::string label(const problem& asked) {
-    const auto choice = supported(asked);
-    const std::string plan = choice.best.plan.label();
-    return std::string(choice.rule->name) + (plan.empty() ? "" : " " + plan);
+    const auto& chosen = supported(asked);
+    const std::string plan = chosen.best.plan.label();
+    return std::string(chosen.rule->name) + (plan.empty() ? "" : " " + plan);
   }
   static std::span<const std::string_view> names() {
     static const std::vector<std::string_view> all = [] {
@@ -159,11 +161,34 @@ struct dispatcher {
   template <class T>
   using launcher = typename decltype(Dispatch::table())::value_type::template launcher<T>;
 
-  static auto supported(const problem& asked) {
-    validate(asked);
-    auto choice = choose(Dispatch::table(), asked, Dispatch::current_device());
-    if (choice.rule == nullptr) throw invalid_argument(choice.reason);
-    return choice;
+  using choice = variant_choice<typename decltype(Dispatch::table())::value_type>;
+  struct answer {
+    problem asked;
+    std::remove_cvref_t<decltype(Dispatch::current_device())> on;
+    choice chosen;
+  };
+
+  /// The last answer of this thread. A choice can take longer than a launch, and a caller asks the
+  /// same again for each of a model's layers.
+  static std::optional<answer>& last() {
+    thread_local std::optional<answer> kept;
+    return kept;
+  }
+  static bool is_known(const problem& asked) {
+    return last() && last()->asked == asked && last()->on == Dispatch::current_device();
+  }
+  /// Holds until this thread asks for another.
+  static const choice& supported(const problem& asked) {
+    if (!is_known(asked)) {
+      validate(asked);
+      const auto& on = Dispatch::current_device();
+      choice chosen = choose(Dispatch::table(), asked, on);
+      if (chosen.rule == nullptr) throw invalid_argument(chosen.reason);
+      last().emplace(answer{asked, on, std::move(chosen)});
+      // The name that the caller gave may not live as long.
+      if (!asked.variant.empty()) last()->asked.variant = last()->chosen.rule->name;
+    }
+    return last()->chosen;
   }
 };
 

@@ -77,6 +77,20 @@ std::vector<model_configuration> make_models() {
     tiny.mixers.resize(3);
     all.push_back(tiny);
   }
+
+  // The next size: Mamba's as published; the others are the small ones at twice the width, with as
+  // many layers.
+  for (std::size_t i = 0; i < papers; ++i) {
+    model_configuration large = all[i];
+    large.name = large.name.substr(0, large.name.rfind('-')) + "-1.3b";
+    large.width *= 2;
+    large.heads *= 2;
+    large.mlp_inner *= 2;
+    large.inner *= 2;
+    large.dt_rank *= 2;
+    if (large.is_state_space()) large.mixers = all_layers(48, large.mixers[0]);
+    all.push_back(large);
+  }
   return all;
 }
 

@@ -58,7 +58,8 @@ struct model_configuration {
   std::int64_t projected(mixer_kind mixer) const;
 };
 
-/// The models that have a name: those of the papers, and for tests tiny ones of each kind.
+/// The models that have a name: those of the papers, the next size of each (-1.3b), and for tests
+/// tiny ones.
 const std::vector<model_configuration>& known_models();
 /// Throws invalid_argument, with the names that there are.
 const model_configuration& model_named(std::string_view name);

@@ -27,11 +27,11 @@
 #include <type_traits>
 #include <vector>
 
-#include "kernels/core/nvtx.h"
 #include "kernels/models/glue.h"
 #include "kernels/models/glue/decode.h"
 #include "kernels/models/glue/step_product.h"
 #include "kernels/models/mixers.h"
+#include "kernels/models/part_times.h"
 #include "kernels/models/products.h"
 #include "kernels/models/states.h"
 #include "kernels/models/weights.h"
@@ -139,8 +139,9 @@ class forward_pass {
   /// From ids to the residual stream behind the last layer, of which only those tokens of each
   /// sequence are made: what follows the last mixer does not ask for others.
   void run_layers(std::initializer_list<std::int64_t> wanted) {
+    part_times<T>::current().start_pass(stream_);
     {
-      const nvtx_range range("glue");
+      const part_range<T> range(pass_part::glue, stream_);
       embed<T>({args_.ids, matrix(weights_.embedding()), model_.vocabulary, tokens_, model_.width,
                 residual_},
                stream_);
@@ -173,7 +174,7 @@ class forward_pass {
       return multiply_few_rows(step);
     }
     normalize_rows(norm_, of_each_sequence(token));
-    const nvtx_range range("products");
+    const part_range<T> range(pass_part::products, stream_);
     multiply<T>({.tokens = on_.batch,
                  .inputs = model_.width,
                  .outputs = model_.vocabulary,
@@ -213,7 +214,7 @@ class forward_pass {
       multiply_few_rows(step);
     } else {
       project_stream("mixer.in_proj.weight", row(wide_, 2 * inner), 2 * inner);
-      const nvtx_range range("mixers");
+      const part_range<T> range(pass_part::mixers, stream_);
       gated_conv<T>({.u = wide_,
                      .bias = other("mixer.in_proj.bias"),
                      .weight = other("mixer.conv.conv.weight"),
@@ -259,7 +260,7 @@ class forward_pass {
                                 .final_state = {recurrent("kv"), recurrent("z")}});
     }
     if (model_.head_norm) {
-      const nvtx_range range("glue");
+      const part_range<T> range(pass_part::glue, stream_);
       normalize_gated<T>({.x = normed_,
                           .rows = tokens_ * heads,
                           .width = value_dim,
@@ -275,7 +276,7 @@ class forward_pass {
     constexpr int dim = model_configuration::head_dim;
     project_stream("mixer.Wqkv.weight", row(wide_, 3 * width), 3 * width);
     if (on_.continues) {
-      const nvtx_range range("mixers");
+      const part_range<T> range(pass_part::mixers, stream_);
       cached_attention<T>({.qkv = wide_,
                            .batch = on_.batch,
                            .heads = model_.heads,
@@ -300,7 +301,7 @@ class forward_pass {
     const std::int64_t width = model_.width, all = 3 * width;
     constexpr int dim = model_configuration::head_dim;
     {
-      const nvtx_range range("glue");
+      const part_range<T> range(pass_part::glue, stream_);
       rotate<T>({.x = wide_,
                  .token_stride = all,
                  .tokens = tokens_,
@@ -313,7 +314,7 @@ class forward_pass {
     }
     const auto k = heads_of(wide_ + width, all, dim), v = heads_of(wide_ + 2 * width, all, dim);
     if (on_.leaves_states) {
-      const nvtx_range range("glue");
+      const part_range<T> range(pass_part::glue, stream_);
       fill_cache<T>({.k = k,
                      .v = v,
                      .batch = on_.batch,
@@ -345,7 +346,7 @@ class forward_pass {
     if (on_.continues) {
       convolve(mixer_kind::mamba, x, u);
     } else {
-      const nvtx_range range("mixers");
+      const part_range<T> range(pass_part::mixers, stream_);
       conv_along_time<T>({.x = x.data,
                           .channel_stride = stride_,
                           .weight = other("mixer.conv1d.weight"),
@@ -417,7 +418,7 @@ class forward_pass {
                       .final_state = recurrent("state")});
     }
     {
-      const nvtx_range range("glue");
+      const part_range<T> range(pass_part::glue, stream_);
       normalize_gated<T>({.x = y,
                           .gate = z,
                           .gate_stride = all,
@@ -455,7 +456,7 @@ class forward_pass {
       multiply_few_rows(step);
     } else {
       project_stream("mlp.fc1.weight", row(wide_, 2 * inner), 2 * inner, tokens);
-      const nvtx_range range("glue");
+      const part_range<T> range(pass_part::glue, stream_);
       swiglu<T>({wide_, tokens.count, inner, narrow_}, stream_);
     }
     add_projection("mlp.fc2.weight", row(narrow_, inner), inner, nullptr, tokens);
@@ -463,7 +464,7 @@ class forward_pass {
 
   /// normed = the norm of those rows of the residual stream, one after the other.
   void normalize_rows(const float* weight, const token_set& tokens) {
-    const nvtx_range range("glue");
+    const part_range<T> range(pass_part::glue, stream_);
     normalize<T>({.x = residual_ + tokens.first * model_.width,
                   .row_stride = tokens.step * model_.width,
                   .rows = tokens.count,
@@ -490,7 +491,7 @@ class forward_pass {
                                 .output = product_output::activation,
                                 .out = as_bf16(y.data)});
     }
-    const nvtx_range range("products");
+    const part_range<T> range(pass_part::products, stream_);
     multiply<T>({.tokens = tokens,
                  .inputs = inputs,
                  .outputs = outputs,
@@ -528,7 +529,7 @@ class forward_pass {
                                 .output = product_output::residual,
                                 .sums = residual_});
     }
-    const nvtx_range range("products");
+    const part_range<T> range(pass_part::products, stream_);
     multiply<T>({.tokens = tokens.count,
                  .inputs = inputs,
                  .outputs = model_.width,
@@ -571,7 +572,7 @@ class forward_pass {
             .output = product_output::activation};
   }
   void multiply_few_rows(const step_product_args& step) const {
-    const nvtx_range range("products");
+    const part_range<T> range(pass_part::products, stream_);
     if constexpr (std::is_same_v<T, bf16>) step_product(step, stream_);
   }
   /// What it is where multiply_few_rows() does anything.
@@ -583,7 +584,7 @@ class forward_pass {
 
   template <class Op>
   void run_mixer(typename Op::template args<T> call) {
-    const nvtx_range range("mixers");
+    const part_range<T> range(pass_part::mixers, stream_);
     const implementation<Op>& runs = mixer_for<Op, T>(call.problem);
     call.workspace = at<void>(plan_.mixer);
     call.workspace_bytes = plan_.cache - plan_.mixer;

@@ -101,7 +101,8 @@ implementation<Op> forward_implementation(std::string_view summary, double toler
               },
           .workspace_bytes = [](const problem& p) { return plan_of<T>(p).bytes; },
           .executed_flops = [](const problem& p) { return executed_flops<T>(p); },
-          .run = run};
+          .run = run,
+          .take_counts = part_times<T>::take_shares};
 }
 
 }  // namespace based::models

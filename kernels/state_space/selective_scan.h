@@ -49,6 +49,7 @@ struct scan_channels {
 
   constexpr std::int64_t rows() const { return batch * d_inner; }  ///< channels of all sequences
   constexpr std::int64_t group_channels() const { return d_inner / groups; }
+  bool operator==(const scan_channels&) const = default;
 };
 
 /// Tensors of a scan or step. A view's "heads" are channels and its tokens are one element each,
@@ -95,6 +96,7 @@ struct selective_scan_problem : scan_channels {
   bool initial_state = false;     ///< x before the first token is given, not zero
   bool final_state = false;       ///< x after the last token is wanted
   std::string_view variant = {};  ///< forces one of an implementation's; empty: it chooses
+  bool operator==(const selective_scan_problem&) const = default;
 };
 
 /// T is float on the CPU, bf16 on CUDA; tensors are on the implementation's device.

@@ -3,10 +3,13 @@
 //   x[n] = exp(dt A[n]) x[n] + dt u B[n],   y = (sum_n C[n] x[n] + D u) silu(z)
 //
 // States are all the work there is, and A is half as large as what one sequence reads and writes.
-// So four threads share a channel, 16 bytes of its state each, and take it through several
-// sequences, whose states they ask for together, while A stays in registers.
+// So four threads share a channel, 16 bytes of its state each, and take it through up to four
+// sequences, whose states they ask for together, while A stays in registers. What a channel has of
+// one number a sequence, each of the four threads reads and computes for a sequence of its own, and
+// B and C, which all channels of a group share, come from shared memory: were every thread to read
+// them, its instructions would take as long as the states' bytes.
 //
-//   grid (tiles of 64 channels x groups of sequences)   block 256
+//   grid (tiles of 64 channels of a group x groups of sequences)   block 256
 //   state [B, d_inner, d_state], A [d_inner, d_state], fp32   u, delta, z, y [B, d_inner],
 //   B, C [B, G d_state], bf16
 #include <cuda_bf16.h>
@@ -28,12 +31,13 @@ constexpr int threads = 256;
 constexpr int channel_threads = 4;
 constexpr int tile_channels = threads / channel_threads;
 constexpr int thread_states = 4;  // at a time
+constexpr int step_states = channel_threads * thread_states;
 constexpr float log2e = 1.44269504f;
 
 struct parameters : scan_kernel_operands {
   float* state;
   std::int64_t batch;
-  int tiles;
+  int tiles, group_tiles;
 };
 
 /// Called by: one thread
@@ -73,28 +77,49 @@ __device__ void store_four(float* to, int count, const float (&values)[thread_st
   }
 }
 
+/// B and C of a block's sequences and sixteen states.
+template <int Sequences>
+struct shared_operands {
+  float4 of[Sequences][2][channel_threads];
+};
+
+/// Reads them, a thread a number. Called by: one block
+template <int Sequences>
+__device__ void load(shared_operands<Sequences>& to, const parameters& p, std::int64_t first_batch,
+                     int sequences, std::int64_t first_row, int rows) {
+  static_assert(Sequences * 2 * step_states <= threads);
+  const int s = static_cast<int>(threadIdx.x) / (2 * step_states);
+  const int n = static_cast<int>(threadIdx.x) % step_states;
+  if (s >= Sequences) return;
+  const sequence_view<const bf16>& from = threadIdx.x / step_states % 2 == 0 ? p.b : p.c;
+  reinterpret_cast<float*>(to.of)[threadIdx.x] =
+      s < sequences && n < rows ? value(from, first_batch + s, first_row + n) : 0.0f;
+}
+
 /// `Sequences` of a block; `Whole`: d_state is a multiple of four.
 template <int Sequences, bool Whole>
 __global__ void __launch_bounds__(threads)
     selective_scan_decode_kernel(const __grid_constant__ parameters p) {
-  const std::int64_t first_batch = static_cast<std::int64_t>(blockIdx.x / p.tiles) * Sequences;
-  const int channel =
-      static_cast<int>(blockIdx.x % p.tiles) * tile_channels + threadIdx.x / channel_threads;
-  const int lane = threadIdx.x % channel_threads;
-  const bool exists = channel < p.d_inner;
-  const std::int64_t shared_row = channel / p.group_channels * p.d_state;
-  const auto sequences =
-      static_cast<int>(min(static_cast<std::int64_t>(Sequences), p.batch - first_batch));
+  static_assert(Sequences <= channel_threads);
+  __shared__ shared_operands<Sequences> shared;
+  const auto first_batch = static_cast<std::int64_t>(blockIdx.x / p.tiles) * Sequences;
+  const int tile = static_cast<int>(blockIdx.x) % p.tiles;
+  const int group = tile / p.group_tiles;
+  const int group_channel =
+      tile % p.group_tiles * tile_channels + static_cast<int>(threadIdx.x) / channel_threads;
+  const int channel = group * p.group_channels + group_channel;
+  const int lane = static_cast<int>(threadIdx.x) % channel_threads;
+  const bool exists = group_channel < p.group_channels;
+  const int sequences = static_cast<int>(min(std::int64_t{Sequences}, p.batch - first_batch));
+  const bool is_own = exists && lane < sequences;  // a sequence, whose u, dt and y are this thread's
+  const std::int64_t own_batch = first_batch + lane;
 
-  float u[Sequences], dt[Sequences], y[Sequences] = {};
-#pragma unroll
-  for (int s = 0; s < Sequences; ++s) {
-    const bool is_one = exists && s < sequences;
-    u[s] = is_one ? value(p.u, first_batch + s, channel) : 0.0f;
-    dt[s] = is_one ? value(p.delta, first_batch + s, channel) : 0.0f;
-  }
+  const float u = is_own ? value(p.u, own_batch, channel) : 0.0f;
+  float dt = is_own ? value(p.delta, own_batch, channel) : 0.0f;
+  const float z = is_own && p.gate ? value(p.z, own_batch, channel) : 0.0f;
+  float y[channel_threads] = {};
 #pragma unroll 1
-  for (int first = 0; first < p.d_state; first += channel_threads * thread_states) {
+  for (int first = 0; first < p.d_state; first += step_states) {
     const int n = first + lane * thread_states;
     const int count = exists ? min(p.d_state - n, thread_states) : 0;
     float x[Sequences][thread_states], a[thread_states];
@@ -106,45 +131,49 @@ __global__ void __launch_bounds__(threads)
     }
     load_four<Whole>(p.a + static_cast<std::int64_t>(channel) * p.d_state + n, count, a);
     if (first == 0) {
-      const float bias = p.bias != nullptr && exists ? p.bias[channel] : 0.0f;
-#pragma unroll
-      for (int s = 0; s < Sequences; ++s) {
-        dt[s] += bias;
-        if (p.softplus) dt[s] = softplus(dt[s]);
-      }
+      dt += p.bias != nullptr && exists ? p.bias[channel] : 0.0f;
+      if (p.softplus) dt = softplus(dt);
+    } else {
+      __syncthreads();  // B and C of the states before were read
     }
+    load(shared, p, first_batch, sequences, static_cast<std::int64_t>(group) * p.d_state + first,
+         p.d_state - first);
+    __syncthreads();
 #pragma unroll
     for (int s = 0; s < Sequences; ++s) {
+      const float step = __shfl_sync(~0u, dt, s, channel_threads);
+      const float input = __shfl_sync(~0u, dt * u, s, channel_threads);
       if (s >= sequences) break;
+      const float4 b = shared.of[s][0][lane], c = shared.of[s][1][lane];
+      const float bs[thread_states] = {b.x, b.y, b.z, b.w};
+      const float cs[thread_states] = {c.x, c.y, c.z, c.w};
 #pragma unroll
       for (int i = 0; i < thread_states; ++i) {
-        if (i >= count) continue;
-        const float b = value(p.b, first_batch + s, shared_row + n + i);
-        const float c = value(p.c, first_batch + s, shared_row + n + i);
-        x[s][i] = fmaf(ptx::ex2(dt[s] * a[i] * log2e), x[s][i], dt[s] * u[s] * b);
-        y[s] = fmaf(c, x[s][i], y[s]);
+        x[s][i] = fmaf(ptx::ex2(step * (a[i] * log2e)), x[s][i], input * bs[i]);
+        y[s] = fmaf(cs[i], x[s][i], y[s]);
       }
       store_four<Whole>(state + s * sequence, count, x[s]);
     }
   }
-#pragma unroll
-  for (int s = 0; s < Sequences; ++s) {
-#pragma unroll
-    for (int bit = 1; bit < channel_threads; bit *= 2) y[s] += __shfl_xor_sync(~0u, y[s], bit);
-    if (!exists || s >= sequences || lane != s % channel_threads) continue;
-    float out = y[s];
-    if (p.d != nullptr) out = fmaf(p.d[channel], u[s], out);
-    if (p.gate) {
-      const float z = value(p.z, first_batch + s, channel);
-      out *= z / (1.0f + __expf(-z));
-    }
-    *reinterpret_cast<__nv_bfloat16*>(p.y.token(first_batch + s, channel, 0)) =
-        __float2bfloat16(out);
-  }
+  // Two steps add up the four threads' sums, and leave each with the sum of its sequence.
+  const float low = lane % 2 == 0 ? y[0] : y[1], high = lane % 2 == 0 ? y[2] : y[3];
+  const float other_low = lane % 2 == 0 ? y[1] : y[0], other_high = lane % 2 == 0 ? y[3] : y[2];
+  const float low_sum = low + __shfl_xor_sync(~0u, other_low, 1);
+  const float high_sum = high + __shfl_xor_sync(~0u, other_high, 1);
+  float out = lane < 2 ? low_sum : high_sum;
+  out += __shfl_xor_sync(~0u, lane < 2 ? high_sum : low_sum, 2);
+  if (!is_own) return;
+  if (p.d != nullptr) out = fmaf(p.d[channel], u, out);
+  if (p.gate) out *= z / (1.0f + __expf(-z));
+  *reinterpret_cast<__nv_bfloat16*>(p.y.token(own_batch, channel, 0)) = __float2bfloat16(out);
+}
+
+std::int64_t group_tiles(const selective_scan_decode_problem& problem) {
+  return (problem.group_channels() + tile_channels - 1) / tile_channels;
 }
 
 std::int64_t tiles_of(const selective_scan_decode_problem& problem) {
-  return (problem.d_inner + tile_channels - 1) / tile_channels;
+  return problem.groups * group_tiles(problem);
 }
 
 template <int Sequences>
@@ -165,8 +194,9 @@ void run(const selective_scan_decode_args<bf16>& args, cuda_stream stream) {
   const parameters p = {{problem, args.operands},
                         args.state.data(),
                         problem.batch,
-                        static_cast<int>(tiles_of(problem))};
-  constexpr std::int64_t busy = 16;  // sequences that fill the GPU, a block each
+                        static_cast<int>(tiles_of(problem)),
+                        static_cast<int>(group_tiles(problem))};
+  constexpr std::int64_t busy = 32;  // sequences that fill the GPU, a block each
   problem.batch < busy ? launch<1>(p, stream) : launch<4>(p, stream);
 }
 

@@ -52,6 +52,7 @@ struct ssd_problem {
   constexpr std::size_t state_bytes() const {
     return static_cast<std::size_t>(batch_heads()) * head_dim * state_dim * sizeof(float);
   }
+  bool operator==(const ssd_problem&) const = default;
 };
 
 /// T is float on the CPU, bf16 on CUDA; tensors are on the implementation's device. What an option

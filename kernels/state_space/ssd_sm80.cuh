@@ -35,8 +35,8 @@
 #include "kernels/core/warp_size.h"
 #include "kernels/ptx/ex2.cuh"
 #include "kernels/ptx/reciprocal.cuh"
-#include "kernels/ptx/sync.cuh"
 #include "kernels/state_space/softplus.h"
+#include "kernels/tile/barrier.cuh"
 #include "kernels/tile/block.cuh"
 #include "kernels/tile/mma_sync.cuh"
 #include "kernels/tile/register_tile.cuh"
@@ -355,6 +355,7 @@ struct shared_storage {
   score_sums scores[buffers];
   // What a warp has of Y for the other warp's tokens, lane by lane.
   float4 parts[buffers][shape::column_parts > 1 ? warps : 1][4][warp_size];
+  barrier entered;  // a phase a chunk; of one_barrier
 };
 
 /// One of two slices, chosen word by word: a chosen reference would put both into local memory.
@@ -635,6 +636,7 @@ __global__ void __launch_bounds__(threads, 1) forward_kernel(const __grid_consta
     score(shared.scores[chunk % buffers], shared.c[chunk % stages], shared.b[chunk % b_stages],
           at.warp);
   };
+  if (Ahead && threadIdx.x == 0) shared.entered.init(warps);
   load_rows(0);
   if constexpr (Ahead) {
     block::commit_loads();
@@ -660,7 +662,14 @@ __global__ void __launch_bounds__(threads, 1) forward_kernel(const __grid_consta
   const auto enter = [&](int chunk) {
     block::wait_loads<0>();
     // What was loaded is here; what the loads below write is no longer read.
-    ptx::named_barrier_sync<1, threads>();
+    if constexpr (Ahead) {
+      // Warps come from two places of the loop, so this is no barrier of the block.
+      __syncwarp();
+      if (warp::lane() == 0) shared.entered.arrive();
+      shared.entered.wait(chunk % 2);
+    } else {
+      __syncthreads();
+    }
     load_inputs_of(Ahead ? chunk + 1 : chunk);
     if constexpr (!Ahead) block::commit_loads();
     load_rows(Ahead ? chunk + 2 : chunk + 1);

@@ -1,4 +1,5 @@
-"""mamba-ssm's decode step of Mamba and of Mamba-2, one Triton kernel."""
+"""mamba-ssm's decode step of Mamba and of Mamba-2, one Triton kernel. Without D or a bias of dt its
+wrapper fails, so that absent ones are zeros here."""
 
 from based_bench.harness import Original
 
@@ -19,7 +20,8 @@ def _prepare_mamba(given: dict, params: dict):
     step = _step()
     x, dt, b, c = (given[name].flatten(1) for name in ("u", "delta", "B", "C"))  # [B, channels]
     z = given["z"].flatten(1) if "z" in given else None
-    state, a, d, bias = given["state"], given["A"], given.get("D"), given.get("bias")
+    state, a = given["state"], given["A"]
+    d, bias = (given.get(name, a.new_zeros(a.shape[0])) for name in ("D", "bias"))
     softplus = _softplus(params)
 
     def call():
@@ -37,7 +39,7 @@ def _prepare_mamba2(given: dict, params: dict):
     dt = given["dt"].squeeze(2).expand_as(x)
     a = given["a"][:, None, None].expand(state.shape[1:])
     d, bias = (
-        given[name][:, None].expand(state.shape[1:3]) if name in given else None
+        given.get(name, given["a"].new_zeros(state.shape[1]))[:, None].expand(state.shape[1:3])
         for name in ("d", "dt_bias")
     )
     softplus = _softplus(params)

@@ -1,7 +1,7 @@
 """Whole models in PyTorch, eager and compiled, with the weights that ours have.
 
 Transformers and Based are written here around what others have made fast: cuDNN's attention or
-FlashAttention-4, the sliding window of PyTorch's FlashAttention-2, flash-linear-attention's kernels.
+FlashAttention-4, PyTorch's FlashAttention-2 with a window, flash-linear-attention's kernels.
 Mamba and Mamba-2 are mamba-ssm's own model. Matrices are bfloat16, vectors and the residual stream
 float32, as in ours, and the head reads the two wanted tokens alone.
 
@@ -96,7 +96,8 @@ def short_convolution(x, weight):
     """As torch.compile fuses it. x [B, N, C], weight [C, 1, taps]."""
     taps, seqlen = weight.shape[2], x.shape[1]
     padded = functional.pad(x, (0, 0, taps - 1, 0))
-    return functional.silu(sum(padded[:, t : t + seqlen] * weight[:, 0, t] for t in range(taps)))
+    summed = sum(padded[:, t : t + seqlen] * weight[:, 0, t] for t in range(taps))
+    return functional.silu(summed).to(x.dtype)
 
 
 class Model:
@@ -221,7 +222,7 @@ def _mamba_model(is_compiled: bool):
         from mamba_ssm.models.mixer_seq_simple import MambaLMHeadModel
 
         sizes = configuration(params)
-        layer = {"d_state": sizes["d_state"], "expand": sizes["inner"] / sizes["width"]}
+        layer = {"d_state": sizes["d_state"], "expand": sizes["inner"] // sizes["width"]}
         if sizes["mixers"][0] == "mamba":
             layer |= {"layer": "Mamba1", "dt_rank": sizes["dt_rank"]}
         else:

@@ -12,6 +12,7 @@ namespace {
 struct sum_problem {
   int numbers;
   std::string_view variant = {};
+  bool operator==(const sum_problem&) const = default;
 };
 template <class T>
 struct sum_args {
@@ -27,7 +28,9 @@ struct sum_operation {
 };
 struct card {
   int lanes;
+  bool operator==(const card&) const = default;
 };
+int current_lanes = 32;
 struct sum_plan {
   int parts = 1;
   std::string label() const { return parts > 1 ? "in " + std::to_string(parts) : ""; }
@@ -83,10 +86,7 @@ const std::array table = {
 };
 struct sum_dispatch {
   using operation = sum_operation;
-  static const card& current_device() {
-    static const card device = {32};
-    return device;
-  }
+  static card current_device() { return {current_lanes}; }
   static std::span<const sum_variant> table() { return based::table; }
 };
 using sums = dispatcher<sum_dispatch>;
@@ -95,6 +95,21 @@ TEST(variants, the_one_expected_to_take_least_is_chosen) {
   EXPECT_EQ(sums::label({16}), "serial");
   EXPECT_EQ(sums::label({64}), "serial");
   EXPECT_EQ(sums::label({1000}), "parallel in 32");
+}
+
+TEST(variants, an_answer_is_kept_for_its_problem_device_and_variant_alone) {
+  EXPECT_EQ(sums::label({1000}), "parallel in 32");
+  EXPECT_EQ(sums::label({1000, "serial"}), "serial");
+  EXPECT_EQ(sums::label({1000}), "parallel in 32");
+  current_lanes = 500;
+  EXPECT_EQ(sums::label({1000}), "parallel in 500");
+  EXPECT_EQ(sums::unsupported({400, "parallel"}), "fewer numbers than lanes");
+  current_lanes = 32;
+  EXPECT_EQ(sums::label({1000}), "parallel in 32");
+  std::string overwritten = "serial";
+  EXPECT_EQ(sums::label({1000, overwritten}), "serial");
+  overwritten = "xxxxxx";
+  EXPECT_EQ(sums::label({1000, "serial"}), "serial");
 }
 
 TEST(variants, a_forced_one_is_obeyed_or_says_why_not) {

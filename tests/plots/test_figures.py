@@ -457,19 +457,50 @@ def test_whole_models_are_bars_where_results_hold_them(tmp_path):
     assert rates["mamba2", 1] == pytest.approx(8000)
 
 
+def of_model(model, us, operation="model_prefill", **changes):
+    at = {"operation": operation, "B": 4, "H": None} | changes
+    return builder.row("forward", us, model=model, **at) | {"role": "ours"}
+
+
 def test_a_forward_pass_of_several_models_is_named_after_each(tmp_path):
-    at = {"operation": "model_decode", "B": 4, "H": None, "context": 2048}
-    rows = [
-        builder.row("forward", 1000.0, model="based-360m", **at) | {"role": "ours"},
-        builder.row("forward", 2000.0, model="attention-360m", **at) | {"role": "ours"},
-    ]
-    figure = build("models", group_of(tmp_path, rows))
-    found = {r["key"]: (r["panel"], r["rate"]) for r in records(figure)}
-    panel = "step of generation after 2048 tokens"
+    rows = [of_model("based-360m", 1000.0, N=8000), of_model("attention-360m", 2000.0, N=8000)]
+    found = {r["key"]: r["rate"] for r in records(build("models", group_of(tmp_path, rows)))}
     assert found == {
-        "based-360m (ours)": (panel, pytest.approx(4000)),
-        "attention-360m (ours)": (panel, pytest.approx(2000)),
+        "based-360m (ours)": pytest.approx(32e6),
+        "attention-360m (ours)": pytest.approx(16e6),
     }
+
+
+def test_generation_is_drawn_against_batch_and_context(tmp_path):
+    rows = [
+        of_model("based-360m", 100.0 * b, "model_decode", B=b, context=2048) for b in (1, 4, 16)
+    ] + [of_model("based-360m", 3200.0, "model_decode", B=16, context=8192)]
+    figure = build("generation", group_of(tmp_path, rows))
+    found = {(r["B"], r["context"], round(r["rate"])) for r in records(figure)}
+    assert found == {
+        (1, 2048, 10000),
+        (4, 2048, 10000),
+        (16, 2048, 10000),
+        (16, 8192, 5000),
+    }
+    with pytest.raises(AbsentError):
+        build("generation", group_of(tmp_path, [of_model("based-360m", 9.0, N=8000)]))
+
+
+def test_a_models_time_is_cut_into_its_parts(tmp_path):
+    shares = {"mixers_pct": 20.0, "products_pct": 70.0, "glue_pct": 10.0}
+    rows = [of_model("based-360m", 2000.0, B=16, N=8000, counters=shares)]
+    found = {
+        r["key"]: (r["begin"], r["end"], r["text"])
+        for r in records(build("model_parts", group_of(tmp_path, rows)))
+    }
+    assert found == {
+        "mixers": (0, pytest.approx(0.4), "20 %"),
+        "products": (pytest.approx(0.4), pytest.approx(1.8), "70 %"),
+        "glue": (pytest.approx(1.8), pytest.approx(2.0), "10 %"),
+    }
+    with pytest.raises(AbsentError, match="shares"):
+        build("model_parts", group_of(tmp_path, [of_model("based-360m", 9.0, B=16, N=8000)]))
 
 
 def overlaid(tmp_path, figure="prefill_time_batch", live=(), device="cuda", **context):

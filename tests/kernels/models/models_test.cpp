@@ -156,6 +156,30 @@ TEST_P(model_test, of_few_layers_is_near_the_reference) {
   }
 }
 
+TEST_P(model_test, tells_the_shares_of_its_parts_of_the_pass_that_it_was_asked_for) {
+  for (const device_kind device : devices()) {
+    SCOPED_TRACE(to_string(device));
+    const auto solved = solve("model_prefill", device, prompt(batch, 50));
+    checked_case call(*solved, device, sequence_order::bhnd);
+    call.write("ids", 0, tokens(0, batch, 0, 50));
+    ASSERT_TRUE(solved->has_counts());
+    solved->take_counts();
+    call.run();
+    const std::vector<named_count> shares = solved->take_counts();
+    ASSERT_EQ(shares.size(), 3U);
+    double all = 0;
+    for (const named_count& each : shares) {
+      EXPECT_GT(each.value, 0) << each.name;
+      all += each.value;
+    }
+    EXPECT_NEAR(all, 100, 1e-9);
+    EXPECT_TRUE(solved->take_counts().empty()) << "no pass since";
+    call.run();
+    call.run();
+    EXPECT_EQ(solved->take_counts().size(), 3U) << "the first of two passes is asked for";
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(tiny, model_test, ::testing::ValuesIn(tiny_models()),
                          [](const auto& test) {
                            std::string name = test.param;
@@ -171,6 +195,11 @@ TEST(models_by_name, have_the_published_numbers_of_parameters) {
   EXPECT_NEAR(millions("attention-360m"), 359.8, 0.1);
   EXPECT_NEAR(millions("mamba-360m"), 358, 1);
   EXPECT_NEAR(millions("mamba2-370m"), 370, 2);
+  EXPECT_NEAR(millions("mamba-1.3b"), 1372, 2);
+  EXPECT_NEAR(millions("mamba2-1.3b"), 1344, 2);
+  for (const std::string_view name : {"based-1.3b", "based-gnorm-1.3b", "attention-1.3b"}) {
+    EXPECT_NEAR(millions(name), 1300, 60) << name;
+  }
 }
 
 TEST(models_by_name, are_refused_where_there_are_none) {
