@@ -313,7 +313,7 @@ ORIGINALS = tuple(
             "PyTorch with flash-linear-attention's kernels",
             _based_model,
             _BASED,
-            "fla.ops.based",
+            "fla.modules.causal_conv1d",  # which fla-core lacks
             "pip install flash-linear-attention",
             ("fla-core",),
         ),
