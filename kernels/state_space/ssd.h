@@ -1,6 +1,6 @@
 // The operation "ssd": Mamba-2's state-space layer (arXiv 2405.21060), a linear attention whose
-// state decays by a factor that each token sets. One head, with its state S of [P, S] numbers (S as
-// a size is the state dimension), computes:
+// state decays by a factor that each token sets. One head, with its state S of [head_dim,
+// state_dim] numbers, computes (README.md has a table of the letters):
 //
 //   dt' = softplus(dt + bias)               the bias and softplus where asked for
 //   S_l = exp(dt'_l a) S_{l-1} + dt'_l x_l b_l^T,   S_{-1} the initial state, or 0
@@ -34,8 +34,8 @@ struct ssd_problem {
   std::int64_t batch = 1;
   std::int64_t heads = 1;
   std::int64_t seqlen = 1;
-  int head_dim = 64;                       ///< P: 64 or 128
-  int state_dim = 128;                     ///< S: 64, 128 or 256
+  int head_dim = 64;                       ///< 64 or 128
+  int state_dim = 128;                     ///< 64, 128 or 256
   std::int64_t groups = 1;                 ///< of b and c, of which `heads` is a multiple
   bool softplus = false;                   ///< dt' = softplus(dt), not dt
   bool bias = false;                       ///< dt_bias is added to dt, before softplus
@@ -48,7 +48,7 @@ struct ssd_problem {
 
   constexpr std::int64_t batch_heads() const { return batch * heads; }
   constexpr std::int64_t group_of(std::int64_t head) const { return head / (heads / groups); }
-  /// Bytes of all heads' states [B, H, P, S].
+  /// Bytes of all heads' states [B, H, head_dim, state_dim].
   constexpr std::size_t state_bytes() const {
     return static_cast<std::size_t>(batch_heads()) * head_dim * state_dim * sizeof(float);
   }
@@ -60,17 +60,17 @@ struct ssd_problem {
 template <class T>
 struct ssd_args {
   ssd_problem problem;
-  sequence_view<const T> x;   ///< [B, H, N, P]
+  sequence_view<const T> x;   ///< [B, H, N, head_dim]
   sequence_view<const T> dt;  ///< [B, H, N, 1], with any strides; positive without softplus
   std::span<const float> a;   ///< [H], negative
-  sequence_view<const T> b;   ///< [B, G, N, S]; head h has group h / (H / G)
-  sequence_view<const T> c;   ///< [B, G, N, S]
-  sequence_view<T> y;         ///< [B, H, N, P], apart from the others
+  sequence_view<const T> b;   ///< [B, G, N, state_dim]; head h has group h / (H / G)
+  sequence_view<const T> c;   ///< [B, G, N, state_dim]
+  sequence_view<T> y;         ///< [B, H, N, head_dim], apart from the others
   std::span<const float> dt_bias = {};        ///< [H], with bias
   std::span<const float> d = {};              ///< [H], with skip
-  sequence_view<const T> z = {};              ///< [B, H, N, P], with gate
-  std::span<const float> initial_state = {};  ///< [B, H, P, S], contiguous, where it is given
-  std::span<float> final_state = {};  ///< [B, H, P, S], contiguous, apart from the initial one
+  sequence_view<const T> z = {};              ///< [B, H, N, head_dim], with gate
+  std::span<const float> initial_state = {};  ///< [B, H, head_dim, state_dim], contiguous
+  std::span<float> final_state = {};          ///< as the initial one, and apart from it
   void* workspace = nullptr;
   std::size_t workspace_bytes = 0;
 };

@@ -4,8 +4,8 @@
 //   S = exp(dt A) S + dt x B^T,   y = S C   (+ D x)   (times silu(z))
 //
 // with dt as it is given, or dt + bias, or softplus of either; arXiv 2405.21060, section 3. S is
-// fp32, [P x S] a head, as the final state of the operation "ssd" is: this continues it. Heads
-// share B and C by groups: head h has those of group h / (H / G).
+// fp32, [head_dim, state_dim] a head, as the final state of the operation "ssd" is: this continues
+// it. Heads share B and C by groups: head h has those of group h / (H / G).
 #pragma once
 
 #include <cmath>
@@ -23,7 +23,7 @@ namespace based {
 struct ssd_decode_problem {
   std::int64_t batch = 1;
   std::int64_t heads = 1;
-  int head_dim = 64;        ///< P: 64 or 128
+  int head_dim = 64;        ///< 64 or 128
   int state_dim = 128;      ///< 64, 128 or 256
   std::int64_t groups = 1;  ///< of B and C, of which `heads` is a multiple
   bool softplus = false;    ///< dt becomes log(1 + exp(dt)), after the bias
@@ -40,16 +40,16 @@ struct ssd_decode_problem {
 template <class T>
 struct ssd_decode_args {
   ssd_decode_problem problem;
-  sequence_view<const T> x;        ///< [B, H, 1, P]
+  sequence_view<const T> x;        ///< [B, H, 1, head_dim]
   sequence_view<const T> dt;       ///< [B, H, 1, 1]; any strides: it may lie in a larger row
-  sequence_view<const T> b;        ///< [B, G, 1, S]
-  sequence_view<const T> c;        ///< [B, G, 1, S]
-  sequence_view<const T> z;        ///< [B, H, 1, P], with a gate
-  sequence_view<T> y;              ///< [B, H, 1, P]
+  sequence_view<const T> b;        ///< [B, G, 1, state_dim]
+  sequence_view<const T> c;        ///< [B, G, 1, state_dim]
+  sequence_view<const T> z;        ///< [B, H, 1, head_dim], with a gate
+  sequence_view<T> y;              ///< [B, H, 1, head_dim]
   std::span<const float> a;        ///< [H], negative
   std::span<const float> dt_bias;  ///< [H], with a bias
   std::span<const float> d;        ///< [H], with a skip
-  std::span<float> state;          ///< [B, H, P, S], contiguous, updated in place
+  std::span<float> state;          ///< [B, H, head_dim, state_dim], contiguous, updated in place
   void* workspace = nullptr;
   std::size_t workspace_bytes = 0;
 

@@ -21,8 +21,8 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("prompts", nargs="+", metavar="PROMPT")
-    parser.add_argument("--model", required=True, metavar="DIR|NAME")
+    parser.add_argument("prompts", nargs="+", metavar="PROMPT", help="each is continued by itself")
+    parser.add_argument("--model", required=True, metavar="DIR|NAME", help="as above")
     parser.add_argument(
         "--new-tokens", type=int, default=32, metavar="N", help="after each prompt; default: 32"
     )

@@ -24,7 +24,16 @@ def load(model: str, device: str | None = None) -> "Model":
     folder = Path(model)
     if not folder.is_dir():
         folder = _fetched(model)
+    if device == "cuda":
+        _require_gpu()
     return Model(folder, device or _best_device())
+
+
+def _require_gpu() -> None:
+    if importlib.util.find_spec("torch") is None:
+        raise ModelError("a model on a GPU needs PyTorch: pip install torch")
+    if _best_device() != "cuda":
+        raise ModelError("PyTorch sees no GPU, or this build of based_bench has no CUDA")
 
 
 def _best_device() -> str:

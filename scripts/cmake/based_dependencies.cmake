@@ -29,10 +29,10 @@ if(BASED_BENCHMARKS)
     string(SUBSTRING ${BASED_BENCHMARK_TAG} 1 -1 benchmark_VERSION)
   endif()
   based_require(CLI11 libcli11-dev)
-  based_require(nlohmann_json nlohmann-json3-dev)
 endif()
 
 based_require(fmt libfmt-dev)
+based_require(nlohmann_json nlohmann-json3-dev)  # header-only
 if(BASED_PYTHON)  # a wheel brings no library of the system's
   set_property(TARGET fmt::fmt PROPERTY INTERFACE_COMPILE_DEFINITIONS FMT_HEADER_ONLY=1)
 endif()

@@ -222,13 +222,14 @@ def _mamba_model(is_compiled: bool):
         from mamba_ssm.models.mixer_seq_simple import MambaLMHeadModel
 
         sizes = configuration(params)
-        layer = {"d_state": sizes["d_state"], "expand": sizes["inner"] // sizes["width"]}
+        width, inner = sizes["width"], sizes["inner"]
+        layer = {"d_state": sizes["d_state"]}
         if sizes["mixers"][0] == "mamba":
-            layer |= {"layer": "Mamba1", "dt_rank": sizes["dt_rank"]}
-        else:
-            layer["layer"] = "Mamba2"
+            layer |= {"layer": "Mamba1", "expand": inner / width, "dt_rank": sizes["dt_rank"]}
+        else:  # Mamba2 multiplies by a whole number, and keeps its type
+            layer |= {"layer": "Mamba2", "expand": inner // width}
         config = MambaConfig(
-            d_model=sizes["width"],
+            d_model=width,
             n_layer=len(sizes["mixers"]),
             vocab_size=sizes["vocabulary"],
             ssm_cfg=layer,
@@ -312,7 +313,7 @@ ORIGINALS = tuple(
             "PyTorch with flash-linear-attention's kernels",
             _based_model,
             _BASED,
-            "fla.ops.based",
+            "fla.modules.causal_conv1d",  # which fla-core lacks
             "pip install flash-linear-attention",
             ("fla-core",),
         ),

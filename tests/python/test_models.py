@@ -202,6 +202,12 @@ def test_what_is_no_model_is_one_line(tmp_path):
         load(str(folder), "cpu")
 
 
+def test_a_gpu_that_is_not_there_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr("based_bench.models._best_device", lambda: "cpu")
+    with pytest.raises(ModelError, match="GPU"):
+        load(str(tmp_path), "cuda")
+
+
 def test_the_command_lines(tmp_path):
     folder = write(tmp_path / "m", CONFIGS["based"], tensors_of(CONFIGS["based"]))
     rows = [{"text": TEXT, "key": "keeps", "value": "a small state"}] * 3

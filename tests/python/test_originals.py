@@ -117,3 +117,58 @@ def test_mamba(rows, monkeypatch):
     sizes = {"seqlen": 33, "d_inner": 12, "d_state": 5}
     found = rows("selective_scan", "mamba", batch=2, groups="1,3", options=options, **sizes)
     assert [row["status"] for row in found] == ["ok"] * 6, [row.get("reason") for row in found]
+
+
+def parallel_based(q, k, v, *, scale, use_norm):
+    """As flash-linear-attention's: [B, N, H, D]."""
+    import torch
+
+    q, k, v = (each.transpose(1, 2) for each in (q, k, v))
+    s = scale * q @ k.mT
+    weights = torch.tril(1 + s + s**2 / 2)
+    o = weights @ v
+    o = o / (weights.sum(-1, keepdim=True) + 1e-6) if use_norm else o
+    return o.transpose(1, 2)
+
+
+def test_based_model(rows, monkeypatch):
+    """Through a stand-in for the package of its linear attention."""
+    stand_in = types.ModuleType("fla.ops.based")
+    stand_in.parallel_based = parallel_based
+    for name in ("fla", "fla.ops"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.setitem(sys.modules, stand_in.__name__, stand_in)
+    models = "tiny-based,tiny-based-gnorm"
+    found = rows("model_prefill", "fla_model_compiled", model=models, batch=2, seqlen="5,65")
+    assert [row["status"] for row in found] == ["ok"] * 4, [row.get("reason") for row in found]
+    assert all(row["rel_err"] < 1e-5 for row in found)
+
+
+def test_weights_have_the_published_names_and_forms(rows, monkeypatch):
+    """A model that is written for the published tensors gives the logits that the row wants."""
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    import model_reference
+    import numpy as np
+    from originals import torch_models
+
+    def prepare(given, params):
+        tensors = {n: t.double().numpy() for n, t in torch_models.weights(given, params).items()}
+        config = torch_models.configuration(params)
+
+        def call():
+            ids = given["ids"].numpy()
+            all_tokens = [model_reference.logits(tensors, config, each) for each in ids]
+            logits = np.stack(all_tokens).astype(np.float32)
+            early = min(ids.shape[1] - 1, torch_models.EARLY_TOKEN)
+            at = {"early_logits": early, "logits": -1}
+            return {n: torch.from_numpy(logits[:, t].copy()) for n, t in at.items()}
+
+        return call, lambda logits: logits
+
+    of = ("model_prefill", "torch_model")
+    plain = dataclasses.replace(ORIGINALS[of], prepare=prepare, cannot=lambda params: None)
+    monkeypatch.setitem(ORIGINALS, of, plain)
+    models = "tiny-based,tiny-attention,tiny-mamba,tiny-mamba2"
+    found = rows(*of, model=models, batch=1, seqlen=19)
+    assert [row["status"] for row in found] == ["ok"] * 4, [row.get("reason") for row in found]
+    assert all(row["rel_err"] < 1e-5 for row in found)

@@ -186,3 +186,41 @@ def test_a_whole_checkpoint(run, script, tmp_path):
     assert all((t == 0.5).all() for t in written.values())
     config = json.loads((tmp_path / "target" / "config.json").read_text())
     assert config["name"] == "target"
+
+
+@pytest.mark.parametrize(
+    ("held", "says"),
+    [
+        (b"", "pytorch_model.bin cannot be read: "),
+        (b"no checkpoint", "pytorch_model.bin holds more than tensors, or is damaged"),
+        ([1, 2], "is no dictionary of tensors"),
+        ({"epoch": 3}, "is no dictionary of tensors: epoch is none"),
+        ({"when": Path()}, "holds more than tensors"),
+        ({}, "has no embedding"),
+    ],
+)
+def test_a_foreign_file_is_one_line(run, script, tmp_path, held, says):
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("safetensors")
+    file = tmp_path / "pytorch_model.bin"
+    file.write_bytes(held) if isinstance(held, bytes) else torch.save(held, file)
+    done = run(sys.executable, script("convert_checkpoint"), tmp_path, tmp_path / "out")
+    assert done.returncode == 1
+    assert says in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_both_formats_of_a_file_are_read(convert, tmp_path):
+    torch = pytest.importorskip("torch")
+    for is_newer in (False, True):
+        file = tmp_path / f"{is_newer}.bin"
+        torch.save({"x": torch.ones(3)}, file, _use_new_zipfile_serialization=is_newer)
+        assert torch.equal(convert.loaded(file)["x"], torch.ones(3))
+
+
+def test_a_layer_with_other_tensors_is_refused(convert):
+    other = based()
+    del other["transformer.layers.0.mixer.out_proj.weight"]
+    with pytest.raises(convert.ConversionError, match="layer 0 is no base_conv that is known"):
+        convert.configuration(other, {}, "t")

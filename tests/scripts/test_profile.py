@@ -120,7 +120,12 @@ def test_an_audit_without_a_filter_is_of_the_readmes_rows(suite, root):
     assert all(chosen.search(f"{row['row']}/manual_time") for row in committed)
     assert not chosen.search("prefill/chunked_parallel/cuda/B:16/H:16/N:8192/options:a/manual_time")
     assert not chosen.search("prefill/based/cuda/B:1/H:16/N:128/manual_time")
-    assert {"--launch-count", "--heads=16", "--options=none,all"} <= set(call)
+    shape = "attention/softmax_attention/cuda/B:16/H:16/N:8192/Dh:128"
+    assert chosen.search(f"{shape}/causal:0/manual_time")
+    assert not chosen.search(f"{shape}/causal:0/options:lse/manual_time")
+    assert {"--launch-count", "--options=none,all", "--head-dim=64,128", "--causal=0,1"} <= set(
+        call
+    )
 
 
 def test_ncus_options_replace_the_scripts(suite):
