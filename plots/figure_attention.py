@@ -27,8 +27,17 @@ _WIDTH, _HEIGHT = 330, 230
 _PLAIN = {"B", "H", "N", "Dh", "causal"}
 # Ours, then whoever comes; a colour is an implementation's in all panels. Ours has softmax
 # attention's own, and nobody has another mixer's.
-_COLOURS = (style.PURPLE, style.BLACK, style.BROWN, style.OLIVE, style.GREY, style.NAVY)
-_SPARE = style.LIGHT_BLUE
+_COLOURS = (
+    style.PURPLE,
+    style.LIGHT_PURPLE,
+    style.BROWN,
+    style.OLIVE,
+    style.GREY,
+    style.NAVY,
+    style.LIGHT_BLUE,
+    style.BLACK,
+)
+_SPARE = style.GREY
 _EVERY = "softmax attention, "  # what every name begins with, but ours
 
 

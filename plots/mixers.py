@@ -4,11 +4,12 @@ Two entries of one operation differ in the size of their state, on which both th
 recall of a linear-time mixer depend: an entry's name tells it.
 """
 
+import math
 from dataclasses import dataclass, field
 
 import pandas as pd
 
-from plots import style
+from plots import names, style
 from plots.results import Group
 
 
@@ -50,11 +51,13 @@ def sizes(row: pd.Series) -> dict:
 
 
 def timed(group: Group, operation: str, wanted: dict) -> pd.DataFrame:
-    """Ours and the originals of an operation at these sizes, the fastest first. Where no original
-    was timed here, those of elsewhere on this card stand for them."""
+    """Ours and the originals of an operation at these sizes, the fastest first. At a shape where
+    no original was timed here, those of elsewhere on this card stand for them."""
     found = _at(group.rows, operation, wanted)
-    if not found["role"].eq("original").any():
-        found = pd.concat([found, _at(group.near, operation, wanted)])
+    here = set(found.loc[found["role"].eq("original"), ["B", "N"]].itertuples(index=False))
+    near = _at(group.near, operation, wanted)
+    others = [at not in here for at in near[["B", "N"]].itertuples(index=False)]
+    found = pd.concat([found, near[pd.Series(others, index=near.index, dtype=bool)]])
     return found[found["role"].isin(["ours", "original"])].sort_values("us")
 
 
@@ -65,17 +68,20 @@ def _at(rows: pd.DataFrame, operation: str, wanted: dict) -> pd.DataFrame:
 
 
 def rows_of(group: Group, operation: str, wanted: dict) -> pd.DataFrame:
-    """The timed rows of an operation at these sizes: of ours the fastest at each shape, and all of
-    one original, the fastest at most shapes."""
+    """The timed rows of an operation at these sizes, the fastest at each shape: of ours, and of the
+    one project whose originals are the least behind the fastest, of those that were timed at a
+    quarter of the shapes of the most timed one."""
     found = timed(group, operation, wanted)
-    fastest = found.drop_duplicates(["role", "B", "N"])
-    winners = fastest.loc[fastest["role"].eq("original"), "implementation"]
-    if winners.empty:
-        return fastest
-    original = found["implementation"].eq(winners.mode().iloc[0]) & found["role"].eq("original")
-    return pd.concat([fastest[fastest["role"].eq("ours")], found[original]]).drop_duplicates(
-        ["role", "B", "N"]
-    )
+    ours, theirs = (found[found["role"].eq(role)] for role in ("ours", "original"))
+    if not theirs.empty:
+        theirs = theirs.assign(project=theirs.apply(names.project, axis=1))
+        theirs = theirs.drop_duplicates(["project", "B", "N"])  # the fastest stands first
+        best = theirs.groupby(["B", "N"], dropna=False)["us"].transform("min")
+        behind = (theirs["us"] / best).map(math.log).groupby(theirs["project"])
+        behind = behind.agg(["mean", "size"])
+        behind = behind.loc[4 * behind["size"] >= behind["size"].max(), "mean"]
+        theirs = theirs[theirs["project"].eq(behind.idxmin())].drop(columns="project")
+    return pd.concat([ours, theirs]).drop_duplicates(["role", "B", "N"])
 
 
 def state_kib(rows: pd.DataFrame) -> float:

@@ -13,7 +13,7 @@ VERMILION, BLACK, GREY, GREEN = "#c94f00", "#000000", "#6b6b6b", "#00785a"
 BLUE, PURPLE, BROWN, OLIVE = "#0067a6", "#a8428f", "#8a5a2b", "#7a7200"
 # Others of a family: the same hue, lighter or darker.
 LIGHT_VERMILION, LIGHT_BLUE, NAVY = "#e39a66", "#66a8d4", "#00355e"
-LIGHT_GREY = "#c8c8c8"
+LIGHT_PURPLE, LIGHT_GREY = "#d79bc9", "#c8c8c8"
 FONT = "Arial, Helvetica, sans-serif"
 
 _FAMILIES = {

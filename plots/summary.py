@@ -133,7 +133,7 @@ def _losses(losses: list[Contest], all_of_them: int) -> str:
     named = []
     for lost in losses[:3]:
         ratio = style.significant(1 / lost.lead)
-        named.append(f"{_at(lost.ours)}, {names.words(lost.others[0])} is {ratio} times as fast")
+        named.append(f"{_at(lost.ours)} ({names.words(lost.others[0])} is {ratio} times as fast)")
     return (
         f"Ours is not the fastest at {len(losses)} of {all_of_them} shapes, the worst: "
         f"{'; '.join(named)}."

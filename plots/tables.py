@@ -454,20 +454,24 @@ def answer(measured: Measured) -> str:
     behind = _ratios({n: us for n, us in ours.items() if functions[n] != kind}, ours[first])
     theirs = {n: us for n, us in originals.items() if functions[n] != kind}
     said = [
-        f"**With equal engineering {kind} is the fastest{where}**: {batch} sequences of {length} "
-        f"tokens take it {_us(ours[first])} µs, and {behind} times as long."
+        f"**With equal engineering {kind} is the fastest{where}**: for {batch} sequences of "
+        f"{length} tokens it takes {_us(ours[first])} µs, and {behind} times as long."
     ]
     if theirs:
         said.append(
-            f"The fastest originals of the others take {_ratios(theirs, ours[first])} times as "
-            "long: what lies between is engineering."
+            f"With the fastest originals of the others it would be {_ratios(theirs, ours[first])} "
+            "times: what lies between is engineering."
         )
     prompts = _models(measured, "model_prefill", {"B": 16, "N": 8000}, None)
     steps = _models(measured, "model_decode", {"B": 256}, 2048)
     if len(prompts) > 1 and len(steps) > 1:
         less = _spread(prompts) < min(_spread(ours), _spread(steps))
         said.append(
-            ("**In a whole model less is left in prefill, and more in generation**: " if less else "")
+            (
+                "**In a whole model less of this is left in prefill, more in generation**: "
+                if less
+                else ""
+            )
             + f"{'16' if less else 'In a whole model 16'} prompts of 8000 tokens take "
             + ", ".join(f"`{name}` {_us(us / 1e3)}" for name, us in prompts.items())
             + f" ms, up to {_times(_spread(prompts))} times the fastest; a token for each of 256 "

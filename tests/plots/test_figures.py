@@ -428,7 +428,7 @@ def test_mixers_are_ours_beside_their_originals_with_the_state_of_a_sequence(tmp
     assert found[by_batch, ssd, "original"][0] == (1, pytest.approx(81.92))
     assert [x for x, _ in found[by_length, "Mamba", "ours"]] == [1024, 8192]
     assert found[steps, "Based", "ours"] == [(1, 5.0), (16, 5.0)]
-    # One original, which is the fastest at most shapes.
+    # One original, the least behind the fastest of all.
     assert [y for _, y in found[by_batch, "Based", "original"]] == [3 * 8.192, 3 * 131.072]
     assert (by_batch, "Mamba", "original") not in found
 
