@@ -111,7 +111,7 @@ __global__ void __launch_bounds__(threads)
   const int lane = static_cast<int>(threadIdx.x) % channel_threads;
   const bool exists = group_channel < p.group_channels;
   const int sequences = static_cast<int>(min(std::int64_t{Sequences}, p.batch - first_batch));
-  const bool is_own = exists && lane < sequences;  // a sequence, whose u, dt and y are this thread's
+  const bool is_own = exists && lane < sequences;  // u, dt and y of its sequence are this thread's
   const std::int64_t own_batch = first_batch + lane;
 
   const float u = is_own ? value(p.u, own_batch, channel) : 0.0f;
