@@ -59,6 +59,7 @@ _ATTENTION = (
     (1, 256),
     (1, 131072),
 )
+_MOST_STEPS = 256  # the batch at which decode steps stand beside each other
 # The shapes at which the mixers stand beside each other, the one that fills the card last.
 _MIXED = ((1, 8192), (16, 1024), (16, 8192))
 _PLAIN_ATTENTION = {"B", "H", "N", "Dh", "causal"}
@@ -454,7 +455,7 @@ def answer(measured: Measured) -> str:
     behind = _ratios({n: us for n, us in ours.items() if functions[n] != kind}, ours[first])
     theirs = {n: us for n, us in originals.items() if functions[n] != kind}
     said = [
-        f"**With equal engineering {kind} is the fastest{where}**: for {batch} sequences of "
+        f"**With equal engineering {kind} is the fastest in prefill{where}**: for {batch} sequences of "
         f"{length} tokens it takes {_us(ours[first])} µs, and {behind} times as long."
     ]
     if theirs:
@@ -520,7 +521,25 @@ def limits(measured: Measured) -> str:
             "A long row runs into the card's power limit in a steady state: by up to "
             f"{100 * (steady.max() - 1):.0f} % (`{row['key']}`)."
         )
+    steps = _steps_of_mixers(measured)
+    if len(steps) > 1:
+        said.append(
+            f"Of one decode step of {_MOST_STEPS} sequences {next(iter(steps))} is the fastest: "
+            + ", ".join(f"{name} {_us(us)}" for name, us in steps.items())
+            + " µs, by the state that it reads and writes."
+        )
     return "\n".join(f"- {text}" for text in said)
+
+
+def _steps_of_mixers(measured: Measured) -> dict[str, float]:
+    """What ours of each mixer takes for one step, the fastest first."""
+    found = {}
+    for mixer in MIXERS:
+        rows = timed(measured.ours, mixer.decode, mixer.sizes | mixer.decode_sizes)
+        row = _first(rows, rows["role"].eq("ours") & rows["B"].eq(_MOST_STEPS))
+        if row is not None:
+            found[mixer.name] = row["us"]
+    return dict(sorted(found.items(), key=lambda item: item[1]))
 
 
 def _shape(batch: int, length: int) -> str:

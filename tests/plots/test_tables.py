@@ -156,7 +156,7 @@ def test_the_answer_is_computed(data):
     ssd = {"operation": "ssd", "P": 64, "S": 256}
     builder.write(data / "h200.json", [*rows(), builder.row("fused_chunked", 360.0, **ssd, **LONG)])
     said = table_of(data, "answer")
-    assert "Based is the fastest**" in said
+    assert "Based is the fastest in prefill**" in said
     assert "tokens it takes 180.0 µs, and Mamba-2 2.0 times as long" in said
     assert "originals of the others it would be Mamba-2 10 and softmax attention 41 times" in said
     assert "whole model" not in said
@@ -175,14 +175,21 @@ def test_the_answer_is_computed(data):
     assert "`based-360m` 100.0, `mamba2-370m` 150.0 ms, up to 1.5 times" in said
     assert "up to 4.0 times" in said
     builder.write(data / "h200.json", [*rows(), fast])
-    assert "Mamba-2 is the fastest at B = 16, N = 8192**" in table_of(data, "answer")
+    assert "Mamba-2 is the fastest in prefill at B = 16, N = 8192**" in table_of(data, "answer")
 
 
 def test_limits_name_what_is_faster_and_what_the_power_cap_costs(data):
     lost = builder.row("chunked_parallel", 50.0, B=16, N=1024)
     steady = builder.row("based", 300.0, B=16, N=4096, counters={"burst_us": 200.0})
-    builder.write(data / "h200.json", [*rows(), lost, steady])
+    steps = [
+        builder.row("based", 80.0, operation="decode", B=256, state="f32"),
+        builder.row("ssd_decode", 70.0, operation="ssd_decode", B=256, P=64, S=256),
+    ]
+    builder.write(data / "h200.json", [*rows(), lost, steady, *steps])
     said = table_of(data, "limits")
+    assert (
+        "Mamba-2, 16 × 64 × 256 is the fastest: Mamba-2, 16 × 64 × 256 70.00, Based 80.00" in said
+    )
     assert "Ours is not the fastest at 1 of" in said
     assert "2.00 times as fast" in said
     assert "by up to 50 % (`prefill/based/cuda/B:16/H:16/N:4096`)" in said
