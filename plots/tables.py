@@ -455,8 +455,8 @@ def answer(measured: Measured) -> str:
     behind = _ratios({n: us for n, us in ours.items() if functions[n] != kind}, ours[first])
     theirs = {n: us for n, us in originals.items() if functions[n] != kind}
     said = [
-        f"**With equal engineering {kind} is the fastest in prefill{where}**: for {batch} sequences of "
-        f"{length} tokens it takes {_us(ours[first])} µs, and {behind} times as long."
+        f"**With equal engineering {kind} is the fastest in prefill{where}**: for {batch} "
+        f"sequences of {length} tokens it takes {_us(ours[first])} µs, and {behind} times as long."
     ]
     if theirs:
         said.append(
