@@ -187,7 +187,7 @@ def test_limits_name_what_is_faster_and_what_the_power_cap_costs(data):
     builder.write(data / "h200.json", [*rows(), lost, steady, *steps])
     said = table_of(data, "limits")
     assert (
-        "Mamba-2, 16 × 64 × 256 is the fastest: Mamba-2, 16 × 64 × 256 70.00, Based 90.00" in said
+        "Mamba-2, 16 × 64 × 256 is the fastest: Mamba-2, 16 × 64 × 256 70.00, Based 100.0" in said
     )
     assert "Ours is not the fastest at 1 of" in said
     assert "2.00 times as fast" in said
