@@ -25,8 +25,18 @@ from plots.results import Group
 ORDER = 14
 _WIDTH, _HEIGHT = 330, 230
 _PLAIN = {"B", "H", "N", "Dh", "causal"}
-# Ours, then whoever comes; a colour is an implementation's in all panels.
-_COLOURS = (style.VERMILION, style.BROWN, style.PURPLE, style.GREEN, style.BLUE, style.BLACK)
+# Ours, then whoever comes; a colour is an implementation's in all panels. Ours has softmax
+# attention's own, and nobody has another mixer's.
+_COLOURS = (
+    style.PURPLE,
+    style.LIGHT_PURPLE,
+    style.BROWN,
+    style.OLIVE,
+    style.GREY,
+    style.NAVY,
+    style.LIGHT_BLUE,
+    style.BLACK,
+)
 _SPARE = style.GREY
 _EVERY = "softmax attention, "  # what every name begins with, but ours
 

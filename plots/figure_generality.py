@@ -23,6 +23,7 @@ from plots.results import SHAPE, Group
 
 ORDER = 50
 _WIDTH, _BAR, _MOST_SHAPES = 250, 16, 8
+_FEW = 3  # options that are named one by one
 _COLOURS = (style.BLUE, style.VERMILION, style.GREEN, style.PURPLE, style.BLACK, style.BROWN)
 # The options in the order in which they are told.
 _WORDS = {"normalize": "normalised", "initial_state": "initial state", "final_state": "final state"}
@@ -60,7 +61,7 @@ def figure(group: Group) -> Figure:
             "How much more time ours takes with it than without, at the same shape.",
             group.caption,
         ],
-        alt.concat(*panels, columns=2, spacing=30),
+        alt.concat(*panels, columns=2, spacing=30).resolve_scale(yOffset="independent"),
         [Entry(kind, kind, colours[kind]) for kind in kinds],
     )
 
@@ -71,6 +72,8 @@ def _what(row: pd.Series) -> str:
     options = str(row["params"].get("options", ""))
     if options:
         asked = options.split("+")
+        if len(asked) > _FEW:
+            asked = [f"{len(asked)} options together"]
         parts += [words for option, words in _WORDS.items() if option in asked]
         parts += [option for option in asked if option not in _WORDS]
     if "variant" in row["params"]:
@@ -105,12 +108,13 @@ def _panel(title: str, records: list[dict], colours: dict[str, str]) -> alt.Laye
     shapes = sorted({tuple(r["rank"]): r["shape"] for r in records}.items(), reverse=True)
     shapes = [shape for _, shape in shapes][:_MOST_SHAPES]
     records = [r for r in records if r["shape"] in shapes]
+    kinds = [kind for kind in colours if any(r["key"] == kind for r in records)]
     low = min(0.0, *(r["more"] for r in records)) * 1.25
     high = max(5.0, *(r["more"] for r in records)) * 1.25
     base = alt.Chart(data(records)).transform_filter(SHOWN)
     base = base.encode(
         y=alt.Y("shape:N", sort=shapes, title=None, axis=alt.Axis(ticks=False, domain=False)),
-        yOffset=alt.YOffset("key:N", sort=list(colours), scale=alt.Scale(domain=list(colours))),
+        yOffset=alt.YOffset("key:N", sort=kinds, scale=alt.Scale(domain=kinds)),
         x=alt.X(
             "more:Q",
             title="% more time",
@@ -129,5 +133,5 @@ def _panel(title: str, records: list[dict], colours: dict[str, str]) -> alt.Laye
     texts = base.mark_text(align="left", baseline="middle", dx=4, fontSize=12)
     layers = [bars, texts.encode(text="text:N")]
     return alt.layer(*layers).properties(
-        width=_WIDTH, height=len(shapes) * (len(colours) * _BAR + 8), title=title
+        width=_WIDTH, height=len(shapes) * (len(kinds) * _BAR + 8), title=title
     )

@@ -25,7 +25,7 @@ def figure(group: Group) -> Figure:
     if not records:
         raise AbsentError(f"the file has no step of a whole model on {group.device}")
     keys = list(dict.fromkeys(r["key"] for r in records))
-    colours = models.colours(keys)
+    colours = {key: models.colour(key) for key in keys}
     # The context that most batches were timed at, and the batch that most contexts were.
     context = _most_common([r["context"] for r in records])
     batch = _most_common([r["B"] for r in records if r["context"] != context])

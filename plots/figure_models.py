@@ -1,60 +1,51 @@
 """Whole models: tokens of prompts a second, where results hold rows of a model.
 
-Bars are of throughput, which stays of one size over batches; published ones are hollow.
+Bars are of throughput, which stays of one size over batches. Of the originals that run a model the
+fastest stands in a panel.
 """
-
-from collections.abc import Iterable
 
 import altair as alt
 import pandas as pd
 
-from plots import models, names, style
-from plots.figure import (
-    MOST_SHOWN,
-    SHOWN,
-    TEXT_SIZE,
-    AbsentError,
-    Entry,
-    Figure,
-    data,
-    hover,
-    hover_tooltip,
-)
+from plots import bars, models, names, style
+from plots.figure import AbsentError, Entry, Figure, hover
 from plots.results import Group
 
 ORDER = 35
-_BAR, _HEIGHT = 24, 260
 
 
 def figure(group: Group) -> Figure:
     rows = _prompts(group.rows)
     if rows.empty:
         raise AbsentError(f"the file has no timed prompts of a whole model on {group.device}")
-    live = [_record(row, len(group.cards) > 1, False) for _, row in rows.iterrows()]
-    panels = _keys(sorted(live, key=lambda record: record["length"]), "panel")
-    shapes = {record["shape"] for record in live}
+    several = len(group.cards) > 1
+    live = [_record(row, several) for _, row in _fastest(rows).iterrows()]
+    shapes = {record["at"] for record in live}
     printed = []
-    if group.elsewhere is not None and group.device == "cuda" and len(group.cards) == 1:
+    if group.elsewhere is not None and group.device == "cuda" and not several:
         theirs = _prompts(group.elsewhere)
-        printed = [_record(row, True, True) for _, row in theirs.iterrows()]
-    records = live + [r for r in printed if r["panel"] in panels and r["shape"] in shapes]
-    own, elsewhere = _keys(live), _keys(r for r in records if r["opacity"] == 0)
-    keys = own + elsewhere
-    shown = keys[:MOST_SHOWN]
-    colours = models.colours(own) | models.colours(elsewhere)
+        printed = [_record(row, True, bars.PRINTED) for _, row in theirs.iterrows()]
+    records = live + [r for r in printed if r["at"] in shapes]
+    records.sort(key=lambda record: -record["value"])
+    most = max(record["value"] for record in records)
+    # The length that most batches were timed at comes first.
+    lengths = [length for length, _ in shapes]
+    panels = [
+        bars.panel(
+            f"{batch} prompts of {length} tokens" if length else f"{batch} prompts",
+            [record for record in records if record["at"] == (length, batch)],
+            most,
+            "tokens a second",
+        )
+        for length, batch in sorted(shapes, key=lambda at: (-lengths.count(at[0]), at))
+    ]
+    keys = dict.fromkeys(record["key"] for record in records)
     return Figure(
         "How many tokens of prompts does a whole model take a second?",
-        ["Higher is better; hollow: published, on the card named.", group.caption],
-        alt.concat(
-            *(_panel(p, [r for r in records if r["panel"] == p], colours) for p in panels),
-            columns=1,
-        ).resolve_scale(xOffset="independent"),
-        [Entry(key, key, colours[key], key in shown) for key in keys],
+        [f"Higher is better; {bars.HOW_FILLED}.", group.caption],
+        alt.concat(*panels, columns=2, spacing=22),
+        [Entry(key, key, models.colour(key)) for key in keys],
     )
-
-
-def _keys(records: Iterable[dict], of: str = "key") -> list[str]:
-    return list(dict.fromkeys(record[of] for record in records))
 
 
 def _prompts(rows: pd.DataFrame) -> pd.DataFrame:
@@ -62,41 +53,31 @@ def _prompts(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["operation"].eq("model_prefill")]
 
 
-def _record(row: pd.Series, carded: bool, hollow: bool) -> dict:
+def _fastest(rows: pd.DataFrame) -> pd.DataFrame:
+    """Of several originals of one model and shape the fastest, and all others."""
+    best: dict[tuple, float] = {}  # a model at a shape -> the place of its fastest original
+    originals = rows[rows["role"].eq("original")].sort_values("us")
+    for place, row in originals.iterrows():
+        model = row["params"].get("model", row["implementation"])
+        best.setdefault((model, row["B"], row["N"], row["hardware"]), place)
+    return rows[rows["role"].ne("original") | rows.index.isin(best.values())]
+
+
+def _record(row: pd.Series, carded: bool, opacity: float | None = None) -> dict:
     name, params = models.named(row, carded)
+    key = name if not params else f"{name}, {names.form_words(params)}"
     rate = models.tokens(row) / row["us"] * 1e6
+    if opacity is None:
+        opacity = bars.OURS if row["role"] == "ours" else bars.ORIGINAL
     return {
-        "key": name if not params else f"{name}, {names.form_words(params)}",
-        "panel": f"prompts of {int(row['N'])} tokens" if row["N"] > 0 else "prompts",
-        "shape": f"B = {int(row['B'])}",
-        "length": row["N"],
-        "batch": row["B"],
-        "rate": rate,
-        "text": style.significant(rate / 1e3, 3),
-        "opacity": 0.0 if hollow else 1.0,
+        "key": key,
+        "label": key,
+        "at": (int(row["N"]) if row["N"] > 0 else 0, int(row["B"])),
+        "value": rate,
+        "text": f"{style.significant(rate / 1e3, 3)}k",
+        "colour": models.colour(key),
+        "opacity": opacity,
         "name": name,
         "row": row["key"],
         **hover(row),
     }
-
-
-def _panel(title: str, records: list[dict], colours: dict[str, str]) -> alt.LayerChart:
-    shapes = [s for _, s in sorted({(r["batch"], r["shape"]) for r in records})]
-    keys = [key for key in colours if any(r["key"] == key for r in records)]
-    scale = alt.Scale(domain=list(colours), range=list(colours.values()))
-    legend = alt.Legend(
-        orient="top", title=None, columns=4, labelFontSize=TEXT_SIZE, labelLimit=260
-    )
-    bars = alt.Chart(data(records)).transform_filter(SHOWN).mark_bar(strokeWidth=1.5)
-    bars = bars.encode(
-        x=alt.X("shape:N", sort=shapes, title=None, axis=alt.Axis(labelAngle=0)),
-        xOffset=alt.XOffset("key:N", sort=keys, scale=alt.Scale(domain=keys, paddingInner=0.15)),
-        y=alt.Y("rate:Q", title="tokens a second", axis=alt.Axis(format="~s")),
-        fill=alt.Fill("key:N", scale=scale, legend=legend),
-        stroke=alt.Stroke("key:N", scale=scale, legend=None),
-        fillOpacity=alt.FillOpacity("opacity:Q", scale=None),
-        tooltip=hover_tooltip(),
-    )
-    return bars.properties(
-        width=max(300, min(680, _BAR * len(keys) * len(shapes))), height=_HEIGHT, title=title
-    )

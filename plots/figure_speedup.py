@@ -30,7 +30,10 @@ def figure(group: Group) -> Figure:
         said = f"its time over that of {names.card(group.cards[0])}."
         ours = {c: r for c, r in ours.items() if r["hardware"] == group.cards[0]}
     else:
-        theirs, question = _originals(group), "How many times as fast as each original is ours?"
+        theirs, question = (
+            _originals(group),
+            "How many times as long as ours does each original take?",
+        )
         said = "their time over ours; above 1, ours is faster."
     maps: dict[str, list[dict]] = {}
     for (name, cell), row in theirs.items():

@@ -8,6 +8,7 @@ from plots.results import SHAPE
 _OPERATION = "model_"
 # What a model's name holds -> the colour of its mixer. The first that fits counts.
 _FAMILIES = (
+    ("based-gnorm", style.LIGHT_VERMILION),
     ("mamba2", style.BLUE),
     ("mamba-2", style.BLUE),
     ("mamba", style.GREEN),
@@ -15,7 +16,6 @@ _FAMILIES = (
     ("transformer", style.PURPLE),
     ("based", style.VERMILION),
 )
-_SPARE = (style.BROWN, style.OLIVE, style.GREY, style.BLACK)
 
 
 def timed(rows: pd.DataFrame) -> pd.DataFrame:
@@ -24,14 +24,20 @@ def timed(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def named(row: pd.Series, carded: bool) -> tuple[str, dict]:
-    """A row's model, as a legend has it, and its parameters beside batch, length and model."""
+    """A row's model and whose it is, as a figure has it, and its parameters beside batch, length
+    and model."""
     params = {k: v for k, v in row["params"].items() if k not in SHAPE}
-    # A row of a forward pass that runs several models tells which; of others the name is the model.
-    model = params.pop("model", row["implementation"].replace("_", " "))
-    name = model + (" (ours)" if row["role"] == "ours" else "")
+    # A row of what runs several models tells which; of others the name is the model.
+    model = params.pop("model", None)
+    whose = names.implementation_words(row["implementation"])
+    parts = [model or whose]
+    if row["role"] == "ours":
+        parts[0] += " (ours)"
+    elif model:
+        parts.append(whose)
     if carded:
-        name += f", {names.card(row['hardware'])}"
-    return names.shortened(name, 40), params
+        parts.append(names.card(row["hardware"]))
+    return names.shortened(", ".join(parts), 56), params
 
 
 def tokens(row: pd.Series) -> float:
@@ -40,12 +46,8 @@ def tokens(row: pd.Series) -> float:
     return row["B"] * (1 if a_step else row["N"])
 
 
-def colours(keys: list[str]) -> dict[str, str]:
-    """Each model's colour: the first of a family has the family's."""
-    chosen: dict[str, str] = {}
-    spare = list(_SPARE)
-    for key in keys:
-        fitting = [colour for part, colour in _FAMILIES if part in key.lower()][:1]
-        free = [colour for colour in fitting if colour not in chosen.values()]
-        chosen[key] = free[0] if free else spare.pop(0) if spare else style.GREY
-    return chosen
+def colour(name: str) -> str:
+    """A model's colour is that of its mixer. `name` is of named(): whose it is comes later."""
+    model = name.partition(",")[0].lower()
+    found = [colour for part, colour in _FAMILIES if part in model]
+    return found[0] if found else style.GREY

@@ -50,6 +50,14 @@ _WORDS = {
     "mamba2": ("", ""),
     "mamba_step": ("", ""),
     "mamba2_step": ("", ""),
+    "torch_model": ("PyTorch", ""),
+    "torch_model_compiled": ("PyTorch", "compiled"),
+    "torch_flash4_model": ("PyTorch", "FlashAttention-4"),
+    "torch_flash4_model_compiled": ("PyTorch", "compiled, FlashAttention-4"),
+    "fla_model": ("flash-linear-attention", ""),
+    "fla_model_compiled": ("flash-linear-attention", "compiled"),
+    "mamba_ssm_model": ("mamba-ssm", ""),
+    "mamba_ssm_model_compiled": ("mamba-ssm", "compiled"),
 }
 _OPERATIONS = {
     "prefill": "Based prefill",
@@ -85,11 +93,18 @@ BASED, ELSEWHERE, NAIVE = "Based", "Based elsewhere", "naive"
 # these otherwise computes something else.
 _COMPARABLE = {
     "attention": {"Dh": 64, "causal": 1},
-    "ssd": {"Dh": 64, "d_state": 256, "P": 64, "S": 256},
+    "ssd": {"P": 64, "S": 256},
     "selective_scan": {"d_inner": 2048, "d_state": 16},
 }
 _AS_MANY = {"Hkv": "H", "Nkv": "N"}  # keys and values of as many heads and tokens as queries
 _LONGEST = 60
+
+
+def implementation_words(implementation: str) -> str:
+    """Whose an implementation is, and what tells it from others of theirs."""
+    whose, which = _WORDS.get(implementation, ("", ""))
+    whose = whose or implementation.replace("_", " ")
+    return f"{whose} ({which})" if which else whose
 
 
 def operation_words(operation: str) -> str:

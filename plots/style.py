@@ -11,6 +11,9 @@ from plots import names
 INK, PALE, GRID, PAPER = "#222222", "#5f5f5f", "#e3e3e3", "#ffffff"
 VERMILION, BLACK, GREY, GREEN = "#c94f00", "#000000", "#6b6b6b", "#00785a"
 BLUE, PURPLE, BROWN, OLIVE = "#0067a6", "#a8428f", "#8a5a2b", "#7a7200"
+# Others of a family: the same hue, lighter or darker.
+LIGHT_VERMILION, LIGHT_BLUE, NAVY = "#e39a66", "#66a8d4", "#00355e"
+LIGHT_PURPLE, LIGHT_GREY = "#d79bc9", "#c8c8c8"
 FONT = "Arial, Helvetica, sans-serif"
 
 _FAMILIES = {
@@ -29,6 +32,11 @@ def family_colour(family: str) -> str:
     """One that is not known gets the same each time."""
     spare = (BROWN, OLIVE, GREY)
     return _FAMILIES.get(family, spare[sum(map(ord, family)) % len(spare)])
+
+
+def function_colour(operation: str) -> str:
+    """The colour of what an operation computes, whoever wrote it."""
+    return family_colour(names.function(operation))
 
 
 def significant(value: float, digits: int | None = 3) -> str:

@@ -10,7 +10,6 @@ from plots.figure import PREFILL
 from plots.results import SHAPE, Group, shape_text
 
 _LOOKED_AT = {"N": 8192, "B": 16, "H": 16, "W": 64}
-_HOW = ("chunk", "d_inner")  # parameters that change how, or follow from others
 _STEP_WORDS = {"decode": "decode step", "sliding_window": "sliding-window step"}
 
 
@@ -91,7 +90,7 @@ def _sizes(row: pd.Series) -> tuple:
 
 def _asked(row: pd.Series) -> tuple:
     """All parameters that change what is computed."""
-    return tuple(sorted((k, str(v)) for k, v in row["params"].items() if k not in _HOW))
+    return tuple(sorted((k, str(v)) for k, v in row["params"].items()))
 
 
 def _looked_at(contest: Contest) -> tuple:
@@ -134,7 +133,7 @@ def _losses(losses: list[Contest], all_of_them: int) -> str:
     named = []
     for lost in losses[:3]:
         ratio = style.significant(1 / lost.lead)
-        named.append(f"{_at(lost.ours)}, {names.words(lost.others[0])} is {ratio} times as fast")
+        named.append(f"{_at(lost.ours)} ({names.words(lost.others[0])} is {ratio} times as fast)")
     return (
         f"Ours is not the fastest at {len(losses)} of {all_of_them} shapes, the worst: "
         f"{'; '.join(named)}."

@@ -17,7 +17,7 @@ import pandas as pd
 
 from plots import names, style, summary
 from plots.files import UsageError
-from plots.mixers import MIXERS, rows_of, state_kib
+from plots.mixers import MIXERS, state_kib, timed
 from plots.pairs import pairs
 from plots.published import DATA, PEERS
 from plots.results import Group, groups, load_all
@@ -38,6 +38,7 @@ _TEXTS = (
     "original",
     "row",
     "mixer",
+    "fastest original",
     "on",
     "B, N",
     "state",
@@ -91,7 +92,8 @@ class Measured:
         """Of all comparable rows at this shape that are not of ours and are wanted the fastest; one
         without a time where none has one; None where there is no row."""
         rows = pd.concat([self.ours.rows[self.ours.rows["role"].ne("ours")], self.ours.elsewhere])
-        rows = _at(rows, size | {"H": HEADS})
+        rows = _at(rows, size)
+        rows = rows[rows["H"].eq(HEADS) | rows["H"].isna()]  # a scan over channels has no heads
         rows = names.picked(rows, lambda row: names.comparable(row) and wanted(row))
         return None if rows.empty else rows.sort_values("us", na_position="last").iloc[0]
 
@@ -118,6 +120,7 @@ def load(folder: Path = DATA) -> Measured | None:
             "expected one kind of card"
         )
     elsewhere = pd.concat([group.rows for group in read])
+    elsewhere = elsewhere[~elsewhere["key"].isin(ours.rows["key"])]  # measured beside ours since
     with_originals = Group(ours.rows, ours.tag, elsewhere)
     return Measured(with_originals, read[0].caption, _load_audit(folder / _AUDIT))
 
@@ -139,11 +142,11 @@ def headline(measured: Measured) -> str:
     for batch, length in _HEADLINE:
         size = {"B": batch, "N": length}
         ours = _fastest(measured.rows("prefill"), size)
+        others = [measured.beside(size, wanted) for wanted in columns.values()]
         lines.append(
             [
-                f"B = {batch}, N = {length}",
-                _time(ours),
-                *(_time(measured.beside(size, wanted)) for wanted in columns.values()),
+                _shape(batch, length),
+                *_bold([ours, *others]),
                 _number(ours, "share", style.percent),
             ]
         )
@@ -324,7 +327,7 @@ def attention(measured: Measured) -> str:
                 [
                     f"{form[0]}, {'causal' if form[1] else 'full'}",
                     f"{batch}, {length}",
-                    *map(_time, cells),
+                    *_bold(cells),
                     _ratio(
                         _first(of_shape, others), _first(of_shape, of_shape["role"].eq("ours")), "×"
                     ),
@@ -340,9 +343,11 @@ def attention(measured: Measured) -> str:
 
 def attention_forms(measured: Measured) -> str:
     """What our softmax attention takes for masks, grouped heads and bad inputs."""
-    rows = measured.ours.rows
-    rows = rows[rows["operation"].eq("attention") & rows["role"].eq("ours")]
-    rows = names.picked(rows, lambda row: "variant" not in row["params"])
+    every = pd.concat([measured.ours.rows, measured.ours.elsewhere])
+    every = every[every["operation"].eq("attention")]
+    every = names.picked(every, lambda row: "variant" not in row["params"])
+    rows = every[every["role"].eq("ours")]
+    originals = every[every["role"].eq("original") & every["status"].eq("ok")]
     special = names.picked(rows, lambda row: row["params"].keys() > _PLAIN_ATTENTION)
     header = (
         "kernel",
@@ -351,6 +356,7 @@ def attention_forms(measured: Measured) -> str:
         "what",
         "µs",
         "of the plain row's",
+        "fastest original",
         "error",
         "redone",
     )
@@ -363,6 +369,8 @@ def attention_forms(measured: Measured) -> str:
             rows["params"].map(lambda own, plain=plain: own == plain)
             & rows["implementation"].eq(row["implementation"]),
         )
+        theirs = _first(originals, originals["params"].map(lambda own, at=params: own == at))
+        cells = _bold([row, theirs])
         what = ", ".join(
             f"{_ATTENTION_WORDS.get(name, name)} {value}"
             for name, value in params.items()
@@ -374,8 +382,9 @@ def attention_forms(measured: Measured) -> str:
                 f"B = {params['B']}, H = {params['H']}, N = {params['N']}",
                 f"{params['Dh']}, {'causal' if params['causal'] else 'full'}",
                 what,
-                _time(row),
+                cells[0],
                 _ratio(row, beside, "×"),
+                cells[1] if theirs is None else f"{cells[1]}, {names.project(theirs)}",
                 _number(row, "rel_err", "{:.1e}".format),
                 _number(row, "redone", style.significant),
             ]
@@ -392,26 +401,154 @@ def mixers(measured: Measured) -> str:
     header = ["mixer", "state of a sequence"]
     for batch, length in _MIXED:
         header += [f"B = {batch}, N = {length}", "its original"]
-    lines = []
+    lines, used = [], []
     for mixer in MIXERS:
-        rows = rows_of(measured.ours, mixer.prefill, mixer.sizes)
+        rows = timed(measured.ours, mixer.prefill, mixer.sizes)
         kib = state_kib(rows)
         line = [mixer.name, "grows" if math.isnan(kib) else style.memory_text(kib / 1024)]
-        ours = None
+        share, whose = _ABSENT, {}
         for batch, length in _MIXED:
-            of_shape = _at(rows, {"B": batch, "N": length})
-            ours = _first(of_shape, of_shape["role"].eq("ours"))
-            line += [_time(ours), _time(_first(of_shape, of_shape["role"].eq("original")))]
+            both = _both(rows, batch, length)
+            line += _bold(both)
+            share = _number(both[0], "share", style.percent)
+            if both[1] is not None:
+                whose[names.project(both[1])] = None
+            used += [row for row in both if row is not None]
         if any(cell != _ABSENT for cell in line[2::2]):
-            lines.append([*line, _number(ours, "share", style.percent)])
+            lines.append([*line, share, ", ".join(whose) or _ABSENT])
     return _with_notes(
-        grid((*header, "share of the roofline"), lines, _TEXTS),
+        grid((*header, "share of the roofline", "fastest original"), lines, _TEXTS),
         "Prefill, µs of a burst, or of the steady state where a row has none, bf16, cold cache; "
-        "the roofline's share at the last shape. Mamba-2: heads, values a head, states a value. "
-        "Based has 16 heads of 64 values and 153 states a value, softmax attention 16 heads of 64, "
-        "causal, Mamba 2048 channels of 16 states.",
-        _provenance(measured),
+        "bold: the faster of ours and the original; the roofline's share at the last shape. "
+        "Mamba-2: heads, values a head, states a value. Based has 16 heads of 64 values and 153 "
+        "states a value, softmax attention 16 heads of 64, causal, Mamba 2048 channels of 16 "
+        "states.",
+        f"{Group(pd.DataFrame(used), '').caption}." if used else "",
     )
+
+
+def _both(rows: pd.DataFrame, batch: int, length: int) -> list[pd.Series | None]:
+    """Ours and the fastest original at a shape."""
+    rows = _at(rows, {"B": batch, "N": length})
+    return [_first(rows, rows["role"].eq(role)) for role in ("ours", "original")]
+
+
+def answer(measured: Measured) -> str:
+    """With equal engineering, which mixer is fastest, and does it matter for a whole model?"""
+    found = {mixer.name: timed(measured.ours, mixer.prefill, mixer.sizes) for mixer in MIXERS}
+    batch, length = _MIXED[-1]
+    ours, originals = {}, {}
+    for name, rows in found.items():
+        own, original = _both(rows, batch, length)
+        if own is not None:
+            ours[name] = own["us"]
+        if original is not None:
+            originals[name] = original["us"]
+    if len(ours) < 2:
+        return NOT_MEASURED
+    first = min(ours, key=ours.get)
+    firsts = {_fastest_mixer(found, at) for at in _MIXED} - {None}
+    where = "" if firsts == {first} else f" at {_shape(batch, length)}"
+    functions = {mixer.name: names.function(mixer.prefill) for mixer in MIXERS}
+    kind = functions[first]
+    behind = _ratios({n: us for n, us in ours.items() if functions[n] != kind}, ours[first])
+    theirs = {n: us for n, us in originals.items() if functions[n] != kind}
+    said = [
+        f"**With equal engineering {kind} is the fastest{where}**: for {batch} sequences of "
+        f"{length} tokens it takes {_us(ours[first])} µs, and {behind} times as long."
+    ]
+    if theirs:
+        said.append(
+            f"With the fastest originals of the others it would be {_ratios(theirs, ours[first])} "
+            "times: what lies between is engineering."
+        )
+    prompts = _models(measured, "model_prefill", {"B": 16, "N": 8000}, None)
+    steps = _models(measured, "model_decode", {"B": 256}, 2048)
+    if len(prompts) > 1 and len(steps) > 1:
+        less = _spread(prompts) < min(_spread(ours), _spread(steps))
+        said.append(
+            (
+                "**In a whole model less of this is left in prefill, more in generation**: "
+                if less
+                else ""
+            )
+            + f"{'16' if less else 'In a whole model 16'} prompts of 8000 tokens take "
+            + ", ".join(f"`{name}` {_us(us / 1e3)}" for name, us in prompts.items())
+            + f" ms, up to {_times(_spread(prompts))} times the fastest; a token for each of 256 "
+            + "sequences after 2048 takes "
+            + ", ".join(f"`{name}` {_us(us / 1e3)}" for name, us in steps.items())
+            + f" ms, up to {_times(_spread(steps))} times."
+        )
+    return " ".join(said)
+
+
+def _ratios(times: dict, one: float) -> str:
+    """Each function's times over one, from the least; of several sizes from .. to."""
+    functions: dict[str, list[float]] = {}
+    kinds = {mixer.name: names.function(mixer.prefill) for mixer in MIXERS}
+    for name, us in sorted(times.items(), key=lambda item: item[1]):
+        functions.setdefault(kinds[name], []).append(us / one)
+    texts = [
+        f"{kind} {' to '.join(dict.fromkeys(_times(ratio) for ratio in (found[0], found[-1])))}"
+        for kind, found in functions.items()
+    ]
+    return " and ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
+
+
+def limits(measured: Measured) -> str:
+    """Where ours is not first, or not near what the card can do."""
+    said = [summary.sentences(measured.ours)[-1]]
+    shares = []
+    for mixer in MIXERS:
+        rows = timed(measured.ours, mixer.prefill, mixer.sizes)
+        row, _ = _both(rows, *_MIXED[0])
+        full, _ = _both(rows, *_MIXED[-1])
+        if row is not None and full is not None:
+            texts = [_number(own, "share", style.percent) for own in (row, full)]
+            shares.append(f"{mixer.name} {texts[0]} and {texts[1]}")
+    said.append(
+        f"Of the roofline ours reach at {_shape(*_MIXED[0])} and at {_shape(*_MIXED[-1])}: "
+        f"{'; '.join(shares)}. A short row's time is latency, and the roofline does not know the "
+        "exponentials of softmax and of Mamba's scan."
+    )
+    own = measured.ours.rows
+    own = own[own["role"].eq("ours") & own["status"].eq("ok") & own["us"].gt(100)]
+    steady = (own["time_us"] / own["burst_us"]).dropna()
+    if not steady.empty:
+        row = own.loc[steady.idxmax()]
+        said.append(
+            "A long row runs into the card's power limit in a steady state: by up to "
+            f"{100 * (steady.max() - 1):.0f} % (`{row['key']}`)."
+        )
+    return "\n".join(f"- {text}" for text in said)
+
+
+def _shape(batch: int, length: int) -> str:
+    return f"B = {batch}, N = {length}"
+
+
+def _fastest_mixer(found: dict[str, pd.DataFrame], at: tuple[int, int]) -> str | None:
+    own = {name: _both(rows, *at)[0] for name, rows in found.items()}
+    own = {name: row["us"] for name, row in own.items() if row is not None}
+    return min(own, key=own.get, default=None)
+
+
+def _models(measured: Measured, operation: str, size: dict, context: int | None) -> dict:
+    """Our time of each model at a size, the fastest first."""
+    rows = measured.ours.rows
+    rows = rows[rows["operation"].eq(operation) & rows["status"].eq("ok") & rows["role"].eq("ours")]
+    rows = _at(rows, size)
+    rows = names.picked(rows, lambda row: row["params"].get("context") == context)
+    times = {row["params"].get("model"): row["us"] for _, row in rows.iterrows()}
+    return dict(sorted(times.items(), key=lambda item: item[1]))
+
+
+def _spread(times: dict) -> float:
+    return max(times.values()) / min(times.values())
+
+
+def _times(ratio: float) -> str:
+    return style.significant(ratio, 2 if ratio < 100 else 3)
 
 
 def audit(measured: Measured) -> str:
@@ -465,6 +602,8 @@ TABLES: dict[str, Callable[[Measured], str]] = {
     "attention": attention,
     "attention forms": attention_forms,
     "mixers": mixers,
+    "answer": answer,
+    "limits": limits,
     "audit": audit,
 }
 
@@ -501,6 +640,16 @@ def _time(row: pd.Series | None) -> str:
     if row["status"] == "ok":
         return _us(row["us"])
     return {"out_of_memory": "out of memory"}.get(row["status"], row["status"])
+
+
+def _bold(rows: list[pd.Series | None]) -> list[str]:
+    """Their times, the least in bold type."""
+    times = [math.inf if row is None or math.isnan(row["us"]) else row["us"] for row in rows]
+    least = min(times) if sum(map(math.isfinite, times)) > 1 else None
+    return [
+        f"**{_time(row)}**" if time == least else _time(row)
+        for row, time in zip(rows, times, strict=True)
+    ]
 
 
 def _ratio(above: pd.Series | None, below: pd.Series | None, suffix: str = "") -> str:

@@ -149,7 +149,7 @@ def sweep(batches=(1, 4, 16), lengths=(1024, 4096, 16384), device="cuda") -> lis
                 attention("torch_sdpa_flash2", 7 + 0.21 * work * n / 1e3, **shape),
                 row("fla_fused_chunk_based", 40 + 15 * work, **shape),
                 row("based", 9 + 1.6 * work, options="normalize", **shape),
-                row("mamba2", 10 + 8 * work, operation="ssd", Dh=64, d_state=256, **shape),
+                row("mamba2", 10 + 8 * work, operation="ssd", P=64, S=256, **shape),
             ]
             naive = {"counters": {"mem_MiB": b * n * 0.55}}
             if b * n >= 65536:

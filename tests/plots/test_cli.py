@@ -51,7 +51,7 @@ def test_a_figure_that_cannot_be_drawn_is_named_with_its_reason(tmp_path, capsys
     path = builder.write(tmp_path / "one.json", [builder.row(N=64)])
     assert main(["render", str(path), "--out", str(tmp_path / "out")]) == 0
     told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("not drawn")]
-    assert len(told) == len(figure_names()) - 1  # the roofline needs one row only
+    assert len(told) == len(figure_names()) - 2  # the roofline and the energy need one row only
     assert any("decode_time_batch-cuda: the file has no rows of Based decode" in t for t in told)
 
 

@@ -107,24 +107,30 @@ def test_the_burst_is_shown_where_a_row_has_one(tmp_path):
 
 
 def test_energy_is_that_of_a_token(tmp_path):
+    scan = {"operation": "selective_scan", "H": None, "d_inner": 2048, "d_state": 16}
+    used = {"tokens_per_J": 16 * 1024 / 5e-3, "energy_us": 10.0}
     rows = [
-        builder.row("based", 10.0, N=n, counters={"tokens_per_J": 16 * n / 5e-3})
-        for n in (1024, 2048)
+        builder.row("based", 10.0, N=1024, counters=used),
+        builder.row("register_scan", 20.0, N=1024, **scan),
+        builder.row("fla_parallel_based", 30.0, N=1024),
+        # No bars: energy that was not measured, other sizes of a mixer, options.
+        builder.row("based", 10.0, B=2, N=1024, counters={"tokens_per_J": None}),
+        builder.row("mamba2", 5.0, operation="ssd", N=1024, P=64, S=128),
+        builder.row("based", 5.0, N=1024, options="normalize"),
     ]
-    # A row that has none is no point, and no size is chosen for it.
-    rows += [
-        builder.row("based", 10.0, B=2, N=n, counters={"tokens_per_J": None})
-        for n in (256, 512, 1024, 2048)
+    bars = records(build("energy", group_of(tmp_path, rows)))
+    assert [(r["key"], r["opacity"]) for r in bars] == [
+        ("Based (ours)", 1.0),
+        ("Mamba (ours)", 1.0),
+        ("Based, flash-linear-attention (parallel)", 0.35),
     ]
-    figure = build("energy", group_of(tmp_path, rows))
-    found = points(figure, "Based (ours)")
-    assert [x for x, _ in found] == [1024, 2048]
-    assert [y for _, y in found] == pytest.approx([5e3 / 16 / 1024, 5e3 / 16 / 2048])
+    assert bars[0]["value"] == pytest.approx(5e3 / 16 / 1024)
+    assert bars[0]["text"].endswith(", 500 W")
 
 
 def test_energy_that_was_not_measured_is_not_drawn(tmp_path):
     rows = [builder.row("based", 10.0, N=n, counters={"tokens_per_J": None}) for n in (64, 128)]
-    with pytest.raises(AbsentError, match="no row of Based prefill on cuda has energy"):
+    with pytest.raises(AbsentError, match="no prefill on cuda has its energy measured"):
         build("energy", group_of(tmp_path, rows))
 
 
@@ -150,7 +156,7 @@ def test_another_shape_where_the_wanted_one_was_not_swept(tmp_path):
 def family_rows(**times):
     """Rows at two batch sizes: implementation=microseconds of the smaller."""
     operations = {"mamba": "selective_scan", "mamba2": "ssd", "torch_sdpa_cudnn": "attention"}
-    forms = {"ssd": {"Dh": 64, "d_state": 256}, "attention": {"Dh": 64, "causal": 1}}
+    forms = {"ssd": {"P": 64, "S": 256}, "attention": {"Dh": 64, "causal": 1}}
     rows = []
     for name, time in times.items():
         operation = operations.get(name, "prefill")
@@ -193,7 +199,7 @@ def test_a_family_stands_with_its_fastest_member(tmp_path):
 def test_a_slower_form_does_not_stand_for_its_family(tmp_path):
     rows = family_rows(**EVERYONE)
     for b in (1, 4):  # faster, but it computes something else
-        rows.append(builder.row("mamba2", 1.0, operation="ssd", B=b, N=8192, Dh=128, d_state=256))
+        rows.append(builder.row("mamba2", 1.0, operation="ssd", B=b, N=8192, P=128, S=256))
     figure = build("prefill_time_batch", group_of(tmp_path, rows))
     assert "Mamba-2" in shown(figure)
     assert "Mamba-2, heads of 128" not in shown(figure)
@@ -389,7 +395,7 @@ def mixer_rows():
             builder.row("register_scan", 1.0, **scan, **at, options="bias"),
             builder.row("fused_chunked", 2 * time, **ssd, **at, **state),
             builder.row("fused_chunked", 1.0, **ssd, **at, variant="split"),
-            builder.row("mamba2", 10 * time, operation="ssd", Dh=64, d_state=256, chunk=256, **at),
+            builder.row("mamba2", 10 * time, operation="ssd", P=64, S=256, **at),
         ]
         rows.append(builder.row("based", 5.0, operation="decode", B=batch, state="f32"))
         rows.append(builder.row("ssd_decode", 6.0, operation="ssd_decode", B=batch, P=64, S=256))
@@ -422,7 +428,7 @@ def test_mixers_are_ours_beside_their_originals_with_the_state_of_a_sequence(tmp
     assert found[by_batch, ssd, "original"][0] == (1, pytest.approx(81.92))
     assert [x for x, _ in found[by_length, "Mamba", "ours"]] == [1024, 8192]
     assert found[steps, "Based", "ours"] == [(1, 5.0), (16, 5.0)]
-    # One original, which is the fastest at most shapes.
+    # One original, the least behind the fastest of all.
     assert [y for _, y in found[by_batch, "Based", "original"]] == [3 * 8.192, 3 * 131.072]
     assert (by_batch, "Mamba", "original") not in found
 
@@ -451,8 +457,18 @@ def test_whole_models_are_bars_where_results_hold_them(tmp_path):
         for b in (1, 4)
         for name, speed in (("based", 2.0), ("mamba2", 1.0))
     ]
+    rows.append(of_model("based-360m", 500.0, "model_prefill", N=8000, B=4))
+    rows += [
+        builder.row(name, us, operation="model_prefill", model="based-360m", H=None, N=8000, B=4)
+        for name, us in (("fla_model", 900.0), ("fla_model_compiled", 800.0))
+    ]
     figure = build("models", group_of(tmp_path, rows))
-    rates = {(r["key"], r["batch"]): r["rate"] for r in records(figure)}
+    rates = {(r["key"], r["at"][1]): r["value"] for r in records(figure)}
+    # Of a model's originals the fastest.
+    assert rates["based-360m, flash-linear-attention (compiled)", 4] == pytest.approx(4e7)
+    assert not any(key == "based-360m, flash-linear-attention" for key, _ in rates)
+    filled = {r["key"]: r["opacity"] for r in records(figure)}
+    assert filled["based-360m (ours)"] > filled["based-360m, flash-linear-attention (compiled)"]
     assert rates["based (ours)", 4] == pytest.approx(16000)
     assert rates["mamba2", 1] == pytest.approx(8000)
 
@@ -464,7 +480,7 @@ def of_model(model, us, operation="model_prefill", **changes):
 
 def test_a_forward_pass_of_several_models_is_named_after_each(tmp_path):
     rows = [of_model("based-360m", 1000.0, N=8000), of_model("attention-360m", 2000.0, N=8000)]
-    found = {r["key"]: r["rate"] for r in records(build("models", group_of(tmp_path, rows)))}
+    found = {r["key"]: r["value"] for r in records(build("models", group_of(tmp_path, rows)))}
     assert found == {
         "based-360m (ours)": pytest.approx(32e6),
         "attention-360m (ours)": pytest.approx(16e6),
@@ -495,8 +511,8 @@ def test_a_models_time_is_cut_into_its_parts(tmp_path):
         for r in records(build("model_parts", group_of(tmp_path, rows)))
     }
     assert found == {
-        "mixers": (0, pytest.approx(0.4), "20 %"),
-        "products": (pytest.approx(0.4), pytest.approx(1.8), "70 %"),
+        "mixers": (0, pytest.approx(0.4), "mixers 20 %"),
+        "products": (pytest.approx(0.4), pytest.approx(1.8), "products 70 %"),
         "glue": (pytest.approx(1.8), pytest.approx(2.0), "10 %"),
     }
     with pytest.raises(AbsentError, match="shares"):

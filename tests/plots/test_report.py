@@ -140,7 +140,7 @@ def test_it_tells_what_is_missing_and_where_it_ran(report):
     assert "out of memory: needs more than the device has" in text
     assert "relative error 0.2 over the tolerance" in text
     assert "flushed before each sample" in text
-    assert "<code>models</code>: the file has no timed rows of a whole model" in text
+    assert "<code>models</code>: the file has no timed prompts of a whole model" in text
 
 
 def test_hostile_text_stays_text(tmp_path):

@@ -1,6 +1,7 @@
 """The READMEs' measured tables: what a cell says, and that nothing else is touched."""
 
 import json
+import math
 import shutil
 
 import builder
@@ -69,8 +70,8 @@ def originals():
         builder.row("thunderkittens_based", 540.0, **LONG),
         builder.row("fla_parallel_based", 5600.0, **LONG),
         builder.row("fla_fused_chunk_based", 3900.0, counters={"burst_us": 3800.0}, **LONG),
-        builder.row("mamba2", 1800.0, operation="ssd", Dh=64, d_state=256, **LONG),
-        builder.row("mamba2", 99.0, operation="ssd", Dh=128, d_state=256, **LONG),
+        builder.row("mamba2", 1800.0, operation="ssd", P=64, S=256, **LONG),
+        builder.row("mamba2", 99.0, operation="ssd", P=128, S=256, **LONG),
         builder.row("mamba", 4300.0, operation="selective_scan", d_state=16, **LONG),
         builder.attention("torch_sdpa_flash2", 7350.0, **LONG),
         builder.row("torch_bmm", 240.0, operation="decode", B=256, state="bf16"),
@@ -117,7 +118,7 @@ def test_headline_has_one_number_a_cell(data):
         "share of the roofline",
     ]
     assert cells(table, "B = 16, N = 8192")[1:] == [
-        "180.0",  # the burst's
+        "**180.0**",  # the burst's; the fastest is in bold type
         "540.0",
         "3800",  # of an original, faster than the rewritten one
         "1800",  # with heads of 64, though 128 are faster here
@@ -126,7 +127,7 @@ def test_headline_has_one_number_a_cell(data):
     ]
     assert cells(table, "B = 16, N = 1024")[1:] == ["100.0", "–", "–", "–", "–", "50 %"]
     assert cells(table, "B = 128, N = 8192")[1] == "error"
-    assert not set("*†‡") & set(table)
+    assert not set("†‡") & set(table)
     assert "–: not measured." in table
     assert "revision 0000000" in table
 
@@ -142,8 +143,49 @@ def test_mixers_stand_beside_their_originals_with_the_state_of_a_sequence(data):
     builder.write(data / "h200.json", [*rows(), *ours])
     table = table_of(data, "mixers")
     line = cells(table, "Mamba-2, 16 × 64 × 256")
-    assert line[1:] == ["1.00 MiB", "50.00", "–", "–", "–", "300.0", "1800", "60 %"]
+    times = ["50.00", "–", "–", "–", "**300.0**", "1800"]
+    assert line[1:] == ["1.00 MiB", *times, "60 %", "Mamba-2"]
     assert "Mamba-2, 32" not in table  # not measured
+
+
+def model(name, us, **at):
+    return builder.row("forward", us, model=name, H=None, **at) | {"role": "ours"}
+
+
+def test_the_answer_is_computed(data):
+    ssd = {"operation": "ssd", "P": 64, "S": 256}
+    builder.write(data / "h200.json", [*rows(), builder.row("fused_chunked", 360.0, **ssd, **LONG)])
+    said = table_of(data, "answer")
+    assert "Based is the fastest**" in said
+    assert "tokens it takes 180.0 µs, and Mamba-2 2.0 times as long" in said
+    assert "originals of the others it would be Mamba-2 10 and softmax attention 41 times" in said
+    assert "whole model" not in said
+    prompts, step = {"operation": "model_prefill", "N": 8000}, {"operation": "model_decode"}
+    models = [
+        model("based-360m", 1e5, **prompts),
+        model("mamba2-370m", 1.5e5, **prompts),
+        model("based-360m", 1e3, B=256, context=2048, **step),
+        model("mamba2-370m", 4e3, B=256, context=2048, **step),
+    ]
+    fast = builder.row("fused_chunked", 90.0, **ssd, **LONG)
+    slow = builder.row("fused_chunked", 360.0, **ssd, **LONG)
+    builder.write(data / "h200.json", [*rows(), slow, *models])
+    said = table_of(data, "answer")
+    assert "less of this is left in prefill, more in generation" in said
+    assert "`based-360m` 100.0, `mamba2-370m` 150.0 ms, up to 1.5 times" in said
+    assert "up to 4.0 times" in said
+    builder.write(data / "h200.json", [*rows(), fast])
+    assert "Mamba-2 is the fastest at B = 16, N = 8192**" in table_of(data, "answer")
+
+
+def test_limits_name_what_is_faster_and_what_the_power_cap_costs(data):
+    lost = builder.row("chunked_parallel", 50.0, B=16, N=1024)
+    steady = builder.row("based", 300.0, B=16, N=4096, counters={"burst_us": 200.0})
+    builder.write(data / "h200.json", [*rows(), lost, steady])
+    said = table_of(data, "limits")
+    assert "Ours is not the fastest at 1 of" in said
+    assert "2.00 times as fast" in said
+    assert "by up to 50 % (`prefill/based/cuda/B:16/H:16/N:4096`)" in said
 
 
 def test_attention_has_a_line_a_form_and_shape_and_says_what_a_form_costs(data):
@@ -162,6 +204,7 @@ def test_attention_has_a_line_a_form_and_shape_and_says_what_a_form_costs(data):
     ]
     builder.write(data / "h200.json", [*rows(), *ours])
     theirs = [builder.row("torch_sdpa_cudnn", 140.0, **at, **causal)]
+    theirs += [builder.row("torch_sdpa_cudnn", 15.0, W=128, **at, **causal)]
     builder.write(data / "originals_h200.json", [*originals(), *theirs])
     table = table_of(data, "attention")
     own, baseline, cudnn = (
@@ -171,7 +214,7 @@ def test_attention_has_a_line_a_form_and_shape_and_says_what_a_form_costs(data):
     line = cells(table, "64, causal", "4, 2048")
     assert [line[own], line[baseline], line[cudnn], line[-1]] == [
         "100.0",
-        "90.00",
+        "**90.00**",
         "140.0",
         "1.40×",
     ]
@@ -179,8 +222,8 @@ def test_attention_has_a_line_a_form_and_shape_and_says_what_a_form_costs(data):
     assert [line[own], line[cudnn], line[-1]] == ["250.0", "–", "–"]
     forms = table_of(data, "attention forms")
     place = ["`forward_sm90`", "B = 4, H = 16, N = 2048", "64, causal"]
-    assert cells(forms, *place, "inputs sink")[4:] == ["150.0", "1.50×", "1.7e-03", "1020"]
-    assert cells(forms, *place, "window 128")[4:6] == ["20.00", "0.20×"]
+    assert cells(forms, *place, "inputs sink")[4:] == ["150.0", "1.50×", "–", "1.7e-03", "1020"]
+    assert cells(forms, *place, "window 128")[4:7] == ["20.00", "0.20×", "**15.00**, cuDNN"]
     assert cells(forms, place[0], "B = 4, H = 64, N = 2048")[3:6] == ["key heads 8", "70.00", "–"]
     assert "variant" not in forms
 
@@ -377,17 +420,21 @@ def test_the_committed_tables_would_be_found_stale(tmp_path, capsys):
 def test_the_committed_headline_has_the_files_own_numbers():
     """Read here without the package."""
     times = {}
-    for name in ("peers_h200.json", "originals_h200.json"):  # the second's rows count first
+    # The later file's rows count first.
+    for name in ("peers_h200.json", "originals_h200.json", "h200_mixers.json"):
         for row in json.loads((published.DATA / name).read_text(encoding="utf-8"))["benchmarks"]:
-            if row["status"] == "ok":
+            if row["status"] == "ok" and row["role"] == "original":
                 times[row["row"]] = row.get("burst_us", row["real_time"])
     table = tables.headline(tables.load())
     for batch, length in ((1, 8192), (16, 8192), (16, 32768)):
         shape = f"cuda/B:{batch}/H:16/N:{length}"
         line = cells(table, f"B = {batch}, N = {length}")
-        tk = times[f"prefill/thunderkittens_based/{shape}"]
+        tk = min(
+            times.get(f"prefill/{name}/{shape}", math.inf)
+            for name in ("thunderkittens", "thunderkittens_based")
+        )
         assert line[2] == style.significant(tk, 4)
-        ssd = [t for r, t in times.items() if f"{shape}/Dh:64/d_state" in r and "ssd/" in r]
+        ssd = [t for r, t in times.items() if f"{shape}/P:64/S:256" in r and "ssd/" in r]
         attention = [t for row, t in times.items() if row.endswith(f"{shape}/Dh:64/causal:1")]
         assert len(attention) >= 3
         for column, found in ((4, ssd), (5, attention)):
