@@ -21,6 +21,7 @@ HELD = description(
     attention={"softmax_attention": "baseline"},
     decode={"based": "ours", "expanded": "baseline", "naive": "baseline"},
     sliding_window={"based": "ours", "naive": "baseline", "tile": "baseline"},
+    causal_conv={"direct": "ours"},
 )
 LISTING = f"[[ $1 != --describe ]] || {{ echo '{HELD}'; exit; }}\n" + "\n".join(
     f"echo {row}/manual_time" for row in ROWS
@@ -123,6 +124,9 @@ def test_an_audit_without_a_filter_is_of_the_readmes_rows(suite, root):
     shape = "attention/softmax_attention/cuda/B:16/H:16/N:8192/Dh:128"
     assert chosen.search(f"{shape}/causal:0/manual_time")
     assert not chosen.search(f"{shape}/causal:0/options:lse/manual_time")
+    convolution = "causal_conv/direct/cuda/B:16/N:8192/D:2304/taps:4"
+    assert chosen.search(f"{convolution}/manual_time")
+    assert not chosen.search(f"{convolution}/options:bias/manual_time")
     assert {"--launch-count", "--options=none,all", "--head-dim=64,128", "--causal=0,1"} <= set(
         call
     )
