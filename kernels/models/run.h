@@ -2,6 +2,8 @@
 // them.
 #pragma once
 
+#include <type_traits>
+
 #include "kernels/models/forward.h"
 #include "kernels/models/model_decode.h"
 #include "kernels/models/model_prefill.h"
@@ -90,6 +92,9 @@ double executed_flops(const model_decode_problem& p) {
 template <class Op, class T, class Run>
 implementation<Op> forward_implementation(std::string_view summary, double tolerance, Run* run) {
   using problem = typename Op::problem;
+  // Between the many short launches of a step stand gaps, unless it is replayed, and then no part
+  // is timed by itself.
+  constexpr bool has_shares = std::is_same_v<Op, model_prefill>;
   return {.name = "forward",
           .summary = summary,
           .role = implementation_role::ours,
@@ -102,7 +107,7 @@ implementation<Op> forward_implementation(std::string_view summary, double toler
           .workspace_bytes = [](const problem& p) { return plan_of<T>(p).bytes; },
           .executed_flops = [](const problem& p) { return executed_flops<T>(p); },
           .run = run,
-          .take_counts = part_times<T>::take_shares};
+          .take_counts = has_shares ? &part_times<T>::take_shares : nullptr};
 }
 
 }  // namespace based::models
