@@ -12,7 +12,6 @@ time. What it cannot look into (the kernels of others) is called as it is.
 
 import importlib.util
 
-from based_bench import _core
 from based_bench.harness import Original
 
 from originals import version_of
@@ -31,15 +30,21 @@ _PROJECTIONS = (("q", FEATURES), ("k", FEATURES), ("v", HEAD_DIM))
 RECURRENT_FROM = (8, 7168)  # batch, seqlen
 
 
+def _library():
+    from based_bench import _core
+
+    return _core.library()
+
+
 def configuration(params: dict) -> dict:
-    return {str(n): v for n, v in _core.library().model_configuration(params["model"]).items()}
+    return {str(n): v for n, v in _library().model_configuration(params["model"]).items()}
 
 
 def weights(given: dict, params: dict) -> dict:
     """The model's tensors by the names, and in the shapes, of the published checkpoints: views of
     the two buffers but where ours has another form."""
     found = {}
-    for each in _core.library().model_weights(params["model"]):
+    for each in _library().model_weights(params["model"]):
         shape, offset = tuple(each["shape"]), each["offset"]
         count = torch.Size(shape).numel()
         tensor = given[str(each["buffer"])][offset : offset + count].view(shape)
