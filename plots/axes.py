@@ -37,9 +37,6 @@ MEMORY = Quantity(
     "memory: inputs, output and workspace",
     _units({"TiB": 2**20, "GiB": 2**10, "MiB": 1, "KiB": 2**-10}),
 )
-ENERGY = Quantity(
-    "uJ_a_token", "energy of a token", _units({"J": 1e6, "mJ": 1e3, "µJ": 1, "nJ": 1e-3})
-)
 PLAIN = "format(datum.value, ',~f')"
 TFLOPS = Quantity("tflops", "nominal TFLOP/s", PLAIN)
 SIZES = {

@@ -3,6 +3,7 @@ its end, so that no legend is needed. Filled: ours; pale: an original, run here;
 """
 
 import altair as alt
+import pandas as pd
 
 from plots import style
 from plots.figure import SHOWN, SMALL_SIZE, data, hover_tooltip
@@ -10,6 +11,11 @@ from plots.figure import SHOWN, SMALL_SIZE, data, hover_tooltip
 OURS, ORIGINAL, PRINTED = 1.0, 0.35, 0.0  # how much a bar is filled
 HOW_FILLED = "filled: ours; pale: an original, run here; hollow: published, on the card named"
 _BAR, _NAMES = 21, 300
+
+
+def filled(row: pd.Series) -> float:
+    """How much the bar of a row that was run here is filled."""
+    return OURS if row["role"] == "ours" else ORIGINAL
 
 
 def panel(

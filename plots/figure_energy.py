@@ -53,7 +53,7 @@ def _record(row: pd.Series, carded: bool) -> dict:
         "value": row["uJ_a_token"],
         "text": f"{style.significant(row['uJ_a_token'])} µJ{power}",
         "colour": style.function_colour(row["operation"]),
-        "opacity": bars.OURS if row["role"] == "ours" else bars.ORIGINAL,
+        "opacity": bars.filled(row),
         "name": key,
         "row": row["key"],
         **hover(row),

@@ -3,7 +3,7 @@
 import altair as alt
 import pandas as pd
 
-from plots import models, names, style
+from plots import models, style
 from plots.figure import SHOWN, SMALL_SIZE, AbsentError, Entry, Figure, data, hover, hover_tooltip
 from plots.results import Group
 
@@ -51,8 +51,7 @@ def _text(part: str, share: float, took: float, longest: float) -> str:
 
 
 def _records(row: pd.Series, carded: bool, longest: float) -> list[dict]:
-    name, params = models.named(row, carded)
-    name = name if not params else f"{name}, {names.form_words(params)}"
+    name = models.label(row, carded)
     found, begin = [], 0.0
     for part, colour in _PARTS.items():
         share = row[f"{part}_pct"] / 100

@@ -7,7 +7,7 @@ fastest stands in a panel.
 import altair as alt
 import pandas as pd
 
-from plots import bars, models, names, style
+from plots import bars, models, style
 from plots.figure import AbsentError, Entry, Figure, hover
 from plots.results import Group
 
@@ -64,11 +64,8 @@ def _fastest(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _record(row: pd.Series, carded: bool, opacity: float | None = None) -> dict:
-    name, params = models.named(row, carded)
-    key = name if not params else f"{name}, {names.form_words(params)}"
+    key = models.label(row, carded)
     rate = models.tokens(row) / row["us"] * 1e6
-    if opacity is None:
-        opacity = bars.OURS if row["role"] == "ours" else bars.ORIGINAL
     return {
         "key": key,
         "label": key,
@@ -76,8 +73,8 @@ def _record(row: pd.Series, carded: bool, opacity: float | None = None) -> dict:
         "value": rate,
         "text": f"{style.significant(rate / 1e3, 3)}k",
         "colour": models.colour(key),
-        "opacity": opacity,
-        "name": name,
+        "opacity": bars.filled(row) if opacity is None else opacity,
+        "name": key,
         "row": row["key"],
         **hover(row),
     }

@@ -40,6 +40,12 @@ def named(row: pd.Series, carded: bool) -> tuple[str, dict]:
     return names.shortened(", ".join(parts), 56), params
 
 
+def label(row: pd.Series, carded: bool) -> str:
+    """A prompt's model, whose it is, and what else was asked for."""
+    name, params = named(row, carded)
+    return f"{name}, {names.form_words(params)}" if params else name
+
+
 def tokens(row: pd.Series) -> float:
     """What one call takes in."""
     a_step = row["operation"].endswith("decode") or not row["N"] > 0

@@ -135,7 +135,8 @@ def _losses(losses: list[Contest], all_of_them: int) -> str:
         ratio = style.significant(1 / lost.lead)
         named.append(f"{_at(lost.ours)} ({names.words(lost.others[0])} is {ratio} times as fast)")
     return (
-        f"Ours is not the fastest at {len(losses)} of {all_of_them} shapes, the worst: "
+        f"Ours is not the fastest at {len(losses)} of {all_of_them} shapes that others were "
+        f"timed at, the worst: "
         f"{'; '.join(named)}."
     )
 

@@ -59,7 +59,9 @@ _ATTENTION = (
     (1, 256),
     (1, 131072),
 )
-_MOST_STEPS = 256  # the batch at which decode steps stand beside each other
+# Of whole models: prompts and their tokens; sequences that get a token, and the tokens before it.
+_PROMPTS, _STEPS = (16, 8000), (256, 2048)
+_FUNCTIONS = {mixer.name: names.function(mixer.prefill) for mixer in MIXERS}
 # The shapes at which the mixers stand beside each other, the one that fills the card last.
 _MIXED = ((1, 8192), (16, 1024), (16, 8192))
 _PLAIN_ATTENTION = {"B", "H", "N", "Dh", "causal"}
@@ -437,58 +439,59 @@ def _both(rows: pd.DataFrame, batch: int, length: int) -> list[pd.Series | None]
 def answer(measured: Measured) -> str:
     """With equal engineering, which mixer is fastest, and does it matter for a whole model?"""
     found = {mixer.name: timed(measured.ours, mixer.prefill, mixer.sizes) for mixer in MIXERS}
+    by_shape = {at: _times_at(found, at, "ours") for at in _MIXED}
     batch, length = _MIXED[-1]
-    ours, originals = {}, {}
-    for name, rows in found.items():
-        own, original = _both(rows, batch, length)
-        if own is not None:
-            ours[name] = own["us"]
-        if original is not None:
-            originals[name] = original["us"]
+    ours = by_shape[batch, length]
     if len(ours) < 2:
         return NOT_MEASURED
     first = min(ours, key=ours.get)
-    firsts = {_fastest_mixer(found, at) for at in _MIXED} - {None}
-    where = "" if firsts == {first} else f" at {_shape(batch, length)}"
-    functions = {mixer.name: names.function(mixer.prefill) for mixer in MIXERS}
-    kind = functions[first]
-    behind = _ratios({n: us for n, us in ours.items() if functions[n] != kind}, ours[first])
-    theirs = {n: us for n, us in originals.items() if functions[n] != kind}
+    leaders = {min(times, key=times.get) for times in by_shape.values() if times}
+    where = "" if leaders == {first} else f" at {_shape(batch, length)}"
+
+    def times_as_long(times: dict) -> str:
+        others = {n: us for n, us in times.items() if _FUNCTIONS[n] != _FUNCTIONS[first]}
+        return _ratios(others, ours[first])
+
     said = [
-        f"**With equal engineering {kind} is the fastest in prefill{where}**: for {batch} "
-        f"sequences of {length} tokens it takes {_us(ours[first])} µs, and {behind} times as long."
+        f"**With equal engineering {_FUNCTIONS[first]} is the fastest in prefill{where}**: for "
+        f"{batch} sequences of {length} tokens it takes {_us(ours[first])} µs, and "
+        f"{times_as_long(ours)} times as long."
     ]
-    if theirs:
+    if theirs := times_as_long(_times_at(found, (batch, length), "original")):
+        said.append(f"With the fastest originals of the others it would be {theirs} times.")
+    (prompts, tokens), (sequences, context) = _PROMPTS, _STEPS
+    prefill = _models(measured, "model_prefill", {"B": prompts, "N": tokens}, None)
+    steps = _models(measured, "model_decode", {"B": sequences}, context)
+    if len(prefill) > 1 and len(steps) > 1:
+        if _spread(prefill) < min(_spread(ours), _spread(steps)):
+            said.append("**In a whole model less of this is left in prefill, more in generation**:")
+        else:
+            said.append("In a whole model:")
         said.append(
-            f"With the fastest originals of the others it would be {_ratios(theirs, ours[first])} "
-            "times: what lies between is engineering."
-        )
-    prompts = _models(measured, "model_prefill", {"B": 16, "N": 8000}, None)
-    steps = _models(measured, "model_decode", {"B": 256}, 2048)
-    if len(prompts) > 1 and len(steps) > 1:
-        less = _spread(prompts) < min(_spread(ours), _spread(steps))
-        said.append(
-            (
-                "**In a whole model less of this is left in prefill, more in generation**: "
-                if less
-                else ""
-            )
-            + f"{'16' if less else 'In a whole model 16'} prompts of 8000 tokens take "
-            + ", ".join(f"`{name}` {_us(us / 1e3)}" for name, us in prompts.items())
-            + f" ms, up to {_times(_spread(prompts))} times the fastest; a token for each of 256 "
-            + "sequences after 2048 takes "
-            + ", ".join(f"`{name}` {_us(us / 1e3)}" for name, us in steps.items())
-            + f" ms, up to {_times(_spread(steps))} times."
+            f"{prompts} prompts of {tokens} tokens take {_in_ms(prefill)}, up to "
+            f"{_times(_spread(prefill))} times the fastest; a token for each of {sequences} "
+            f"sequences after {context} takes {_in_ms(steps)}, up to {_times(_spread(steps))} "
+            "times."
         )
     return " ".join(said)
+
+
+def _times_at(found: dict[str, pd.DataFrame], at: tuple[int, int], role: str) -> dict[str, float]:
+    """The fastest of that role at a shape, for each mixer that has one."""
+    rows = {name: _at(rows, dict(zip("BN", at, strict=True))) for name, rows in found.items()}
+    rows = {name: _first(own, own["role"].eq(role)) for name, own in rows.items()}
+    return {name: row["us"] for name, row in rows.items() if row is not None}
+
+
+def _in_ms(times: dict) -> str:
+    return ", ".join(f"`{name}` {_us(us / 1e3)}" for name, us in times.items()) + " ms"
 
 
 def _ratios(times: dict, one: float) -> str:
     """Each function's times over one, from the least; of several sizes from .. to."""
     functions: dict[str, list[float]] = {}
-    kinds = {mixer.name: names.function(mixer.prefill) for mixer in MIXERS}
     for name, us in sorted(times.items(), key=lambda item: item[1]):
-        functions.setdefault(kinds[name], []).append(us / one)
+        functions.setdefault(_FUNCTIONS[name], []).append(us / one)
     texts = [
         f"{kind} {' to '.join(dict.fromkeys(_times(ratio) for ratio in (found[0], found[-1])))}"
         for kind, found in functions.items()
@@ -524,7 +527,7 @@ def limits(measured: Measured) -> str:
     steps = _steps_of_mixers(measured)
     if len(steps) > 1:
         said.append(
-            f"Of one decode step of {_MOST_STEPS} sequences {next(iter(steps))} is the fastest: "
+            f"Of one decode step of {_STEPS[0]} sequences {next(iter(steps))} is the fastest: "
             + ", ".join(f"{name} {_us(us)}" for name, us in steps.items())
             + " µs, by the state that it reads and writes."
         )
@@ -536,7 +539,7 @@ def _steps_of_mixers(measured: Measured) -> dict[str, float]:
     found = {}
     for mixer in MIXERS:
         rows = timed(measured.ours, mixer.decode, mixer.sizes | mixer.decode_sizes)
-        row = _first(rows, rows["role"].eq("ours") & rows["B"].eq(_MOST_STEPS))
+        row = _first(rows, rows["role"].eq("ours") & rows["B"].eq(_STEPS[0]))
         if row is not None:
             found[mixer.name] = row["us"]
     return dict(sorted(found.items(), key=lambda item: item[1]))
@@ -544,12 +547,6 @@ def _steps_of_mixers(measured: Measured) -> dict[str, float]:
 
 def _shape(batch: int, length: int) -> str:
     return f"B = {batch}, N = {length}"
-
-
-def _fastest_mixer(found: dict[str, pd.DataFrame], at: tuple[int, int]) -> str | None:
-    own = {name: _both(rows, *at)[0] for name, rows in found.items()}
-    own = {name: row["us"] for name, row in own.items() if row is not None}
-    return min(own, key=own.get, default=None)
 
 
 def _models(measured: Measured, operation: str, size: dict, context: int | None) -> dict:

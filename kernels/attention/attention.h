@@ -52,7 +52,6 @@ struct attention_problem {
   constexpr std::int64_t last_key(std::int64_t i) const {
     return causal ? i + keys() - seqlen : keys() - 1;
   }
-  bool operator==(const attention_problem&) const = default;
   constexpr std::int64_t first_key(std::int64_t i) const {
     return window == 0 || last_key(i) < window ? 0 : last_key(i) - window + 1;
   }
@@ -69,6 +68,7 @@ struct attention_problem {
     const double whole = queries - std::max(queries - all, 0.0) - rising;
     return rising * (2 * start + rising - 1) / 2 + whole * limit;
   }
+  bool operator==(const attention_problem&) const = default;
 };
 
 /// T is float on the CPU, bf16 or fp16 on CUDA; tensors are on the implementation's device.

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <chrono>
 #include <cstddef>
 #include <string>
 #include <string_view>
@@ -16,6 +17,41 @@ namespace based::models {
 
 enum class pass_part { mixers, products, glue };
 inline constexpr std::array<std::string_view, 3> part_names = {"mixers", "products", "glue"};
+
+/// Numbered marks on the time of a pass. A mark takes the place of an older one of its number.
+template <class T>
+class pass_clock;
+
+/// On the CPU, which runs each part where it is called.
+template <>
+class pass_clock<float> {
+ public:
+  static bool can_mark(cuda_stream) { return true; }
+  void mark(std::size_t i, cuda_stream) {
+    if (marks_.size() <= i) marks_.resize(i + 1);
+    marks_[i] = std::chrono::steady_clock::now();
+  }
+  double seconds_between(std::size_t from, std::size_t to) const {
+    return std::chrono::duration<double>(marks_[to] - marks_[from]).count();
+  }
+
+ private:
+  std::vector<std::chrono::steady_clock::time_point> marks_;
+};
+
+/// Events on a CUDA stream.
+template <>
+class pass_clock<bf16> {
+ public:
+  /// Not while the stream is recorded into a graph.
+  static bool can_mark(cuda_stream stream);
+  void mark(std::size_t i, cuda_stream stream);
+  /// Waits for the later of both.
+  double seconds_between(std::size_t from, std::size_t to) const;
+
+ private:
+  std::vector<void*> events_;
+};
 
 /// The intervals of one pass of this thread. T is the element type of the pass: float where it runs
 /// on the CPU, bf16 where it is enqueued on a CUDA stream.
@@ -35,7 +71,7 @@ class part_times {
     std::array<double, part_names.size()> seconds = {};
     double all = 0;
     for (std::size_t i = 0; i < times.parts_.size(); ++i) {
-      const double took = times.seconds_between(2 * i, 2 * i + 1);
+      const double took = times.clock_.seconds_between(2 * i, 2 * i + 1);
       seconds[static_cast<std::size_t>(times.parts_[i])] += took;
       all += took;
     }
@@ -49,42 +85,23 @@ class part_times {
 
   /// Before the first part of a pass. One that is recorded into a graph is not timed.
   void start_pass(cuda_stream stream) {
-    is_timed_ = is_asked_ && can_mark(stream);
+    is_timed_ = is_asked_ && pass_clock<T>::can_mark(stream);
     if (is_timed_) is_asked_ = false;
   }
   void start(pass_part part, cuda_stream stream) {
     if (!is_timed_) return;
     parts_.push_back(part);
-    mark(2 * parts_.size() - 2, stream);
+    clock_.mark(2 * parts_.size() - 2, stream);
   }
   void end(cuda_stream stream) {
-    if (is_timed_) mark(2 * parts_.size() - 1, stream);
+    if (is_timed_) clock_.mark(2 * parts_.size() - 1, stream);
   }
 
  private:
-  bool can_mark(cuda_stream stream) const;
-  /// Makes mark number `i` on the stream's timeline, in place of an older one.
-  void mark(std::size_t i, cuda_stream stream);
-  double seconds_between(std::size_t from, std::size_t to) const;
-
   bool is_asked_ = false, is_timed_ = false;
   std::vector<pass_part> parts_;
-  std::vector<double> marks_;  // on the CPU, seconds
-  std::vector<void*> events_;  // on a GPU, kept for the next pass
+  pass_clock<T> clock_;
 };
-
-template <>
-bool part_times<float>::can_mark(cuda_stream) const;
-template <>
-void part_times<float>::mark(std::size_t, cuda_stream);
-template <>
-double part_times<float>::seconds_between(std::size_t, std::size_t) const;
-template <>
-bool part_times<bf16>::can_mark(cuda_stream) const;
-template <>
-void part_times<bf16>::mark(std::size_t, cuda_stream);
-template <>
-double part_times<bf16>::seconds_between(std::size_t, std::size_t) const;
 
 /// A part of the pass, as long as it lives.
 template <class T>

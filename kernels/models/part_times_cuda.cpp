@@ -7,15 +7,13 @@
 
 namespace based::models {
 
-template <>
-bool part_times<bf16>::can_mark(cuda_stream stream) const {
+bool pass_clock<bf16>::can_mark(cuda_stream stream) {
   cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
   BASED_CUDA(cudaStreamIsCapturing(stream, &status));
   return status == cudaStreamCaptureStatusNone;
 }
 
-template <>
-void part_times<bf16>::mark(std::size_t i, cuda_stream stream) {
+void pass_clock<bf16>::mark(std::size_t i, cuda_stream stream) {
   while (events_.size() <= i) {
     cudaEvent_t event = nullptr;
     BASED_CUDA(cudaEventCreate(&event));
@@ -24,8 +22,7 @@ void part_times<bf16>::mark(std::size_t i, cuda_stream stream) {
   BASED_CUDA(cudaEventRecord(static_cast<cudaEvent_t>(events_[i]), stream));
 }
 
-template <>
-double part_times<bf16>::seconds_between(std::size_t from, std::size_t to) const {
+double pass_clock<bf16>::seconds_between(std::size_t from, std::size_t to) const {
   const auto event = [&](std::size_t i) { return static_cast<cudaEvent_t>(events_[i]); };
   BASED_CUDA(cudaEventSynchronize(event(to)));
   float ms = 0;

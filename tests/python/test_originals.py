@@ -77,8 +77,8 @@ def test_what_they_take_are_axes_of_their_operations():
         ("prefill", "pytorch_naive", {"seqlen": 65}),
         ("attention", "torch_sdpa_flash2", {"seqlen": 65, "causal": "0,1", "head_dim": "64,128"}),
         ("sliding_window", "torch_einsum", {"window": 64}),
-        ("model_prefill", "torch_model", {"model": "tiny-attention", "seqlen": 65}),
         ("sliding_window", "torch_sdpa", {"window": 64}),
+        ("model_prefill", "torch_model", {"model": "tiny-attention", "seqlen": 65}),
     ],
 )
 def test_pytorch(rows, operation, name, flags):
