@@ -36,7 +36,6 @@
 #include "kernels/ptx/ex2.cuh"
 #include "kernels/ptx/reciprocal.cuh"
 #include "kernels/state_space/softplus.h"
-#include "kernels/tile/barrier.cuh"
 #include "kernels/tile/block.cuh"
 #include "kernels/tile/mma_sync.cuh"
 #include "kernels/tile/register_tile.cuh"
@@ -355,7 +354,6 @@ struct shared_storage {
   score_sums scores[buffers];
   // What a warp has of Y for the other warp's tokens, lane by lane.
   float4 parts[buffers][shape::column_parts > 1 ? warps : 1][4][warp_size];
-  barrier entered;  // a phase a chunk; of one_barrier
 };
 
 /// One of two slices, chosen word by word: a chosen reference would put both into local memory.
@@ -373,17 +371,20 @@ __device__ inline void score(score_sums& to, const Tile& c, const Tile& b, int w
   const int block = warp % score_blocks, part = warp / score_blocks;
   if (part >= score_parts) return;
   constexpr int columns = Tile::cols / score_parts;
-  accumulator_tile<16> sums = {};
+  // Two sums, of every other sixteen columns: a product need not wait for the one before it.
+  accumulator_tile<16> sums[2] = {};
 #pragma unroll
   for (int column = 0; column < columns; column += 16) {
     const operand_slice left = warp::load_left(c, block == 0 ? 0 : 16, part * columns + column);
     const right_slice right = warp::load_right(b, block == 2 ? 16 : 0, part * columns + column);
-    warp::mma_ABt(sums, 0, left, right);
+    warp::mma_ABt(sums[column / 16 % 2], 0, left, right);
   }
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    const float* from = sums.value + 4 * half;
-    to[part][block][half][warp::lane()] = {from[0], from[1], from[2], from[3]};
+    float sum[4];
+#pragma unroll
+    for (int e = 0; e < 4; ++e) sum[e] = sums[0].value[4 * half + e] + sums[1].value[4 * half + e];
+    to[part][block][half][warp::lane()] = {sum[0], sum[1], sum[2], sum[3]};
   }
 }
 
@@ -494,21 +495,13 @@ class warp_output {
   /// Writes them, gated. Called by: one warp
   __device__ void store(const parameters& p, const place& at, int chunk) {
     if (!at.is_own) return;
+    if (p.gate) apply_gate();
     for_each_row(p.y, at, chunk, [&](bf16* to, int i, int half) {
-      std::uint32_t words[4], gate[4];
-      if (p.gate) {
-        const uint4& z = gate_[i][half];
-        gate[0] = z.x, gate[1] = z.y, gate[2] = z.z, gate[3] = z.w;
-        warp::transpose_quads(gate);
-      }
+      std::uint32_t words[4];
 #pragma unroll
       for (int n = 0; n < 4; ++n) {
-        float left = y_[i].value[4 * n + 2 * half], right = y_[i].value[4 * n + 2 * half + 1];
-        if (p.gate) {
-          left *= silu(ptx::low_half(gate[n]));
-          right *= silu(ptx::high_half(gate[n]));
-        }
-        words[n] = ptx::to_bf16x2(left, right);
+        const float* const pair = y_[i].value + 4 * n + 2 * half;
+        words[n] = ptx::to_bf16x2(pair[0], pair[1]);
       }
       warp::transpose_quads(words);
       if (to != nullptr) {
@@ -522,6 +515,25 @@ class warp_output {
   __device__ static float silu(float z) {
     constexpr float log2e = 1.44269504088896f;
     return __fdividef(z, 1 + ptx::ex2(-z * log2e));
+  }
+
+  /// Y *= silu(z), of the tokens that this warp writes. Called by: one warp
+  __device__ void apply_gate() {
+#pragma unroll
+    for (int i = 0; i < shape::out_blocks; ++i) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const uint4& z = gate_[i][half];
+        std::uint32_t gate[4] = {z.x, z.y, z.z, z.w};
+        warp::transpose_quads(gate);
+#pragma unroll
+        for (int n = 0; n < 4; ++n) {
+          float* const pair = y_[i].value + 4 * n + 2 * half;
+          pair[0] *= silu(ptx::low_half(gate[n]));
+          pair[1] *= silu(ptx::high_half(gate[n]));
+        }
+      }
+    }
   }
 
   /// Y += W X of block j of X. Called by: one warp
@@ -636,7 +648,6 @@ __global__ void __launch_bounds__(threads, 1) forward_kernel(const __grid_consta
     score(shared.scores[chunk % buffers], shared.c[chunk % stages], shared.b[chunk % b_stages],
           at.warp);
   };
-  if (Ahead && threadIdx.x == 0) shared.entered.init(warps);
   load_rows(0);
   if constexpr (Ahead) {
     block::commit_loads();
@@ -661,29 +672,30 @@ __global__ void __launch_bounds__(threads, 1) forward_kernel(const __grid_consta
 
   const auto enter = [&](int chunk) {
     block::wait_loads<0>();
-    // What was loaded is here; what the loads below write is no longer read.
-    if constexpr (Ahead) {
-      // Warps come from two places of the loop, so this is no barrier of the block.
-      __syncwarp();
-      if (warp::lane() == 0) shared.entered.arrive();
-      shared.entered.wait(chunk % 2);
-    } else {
-      __syncthreads();
-    }
+    __syncthreads();  // what was loaded is here; what the loads below write is no longer read
     load_inputs_of(Ahead ? chunk + 1 : chunk);
     if constexpr (!Ahead) block::commit_loads();
     load_rows(Ahead ? chunk + 2 : chunk + 1);
     block::commit_loads();
   };
-  // The second of two warps on a scheduler passes the barrier ahead of the new S: while one has S
-  // to multiply, the other has Y to finish and W to make.
+  // The second of two warps on a scheduler adds a chunk to S behind the next barrier: while one has
+  // S to multiply, the other has Y to finish and W to make.
   const bool is_late = Ahead && at.warp >= warps / 2;
+  operand_slice x[token_blocks][row_blocks];  // X^T [32 x 32]
+  const auto add_to_state = [&](int chunk) {
+    const float decay = ptx::ex2(steps.total());
+    // The sums of the next chunk's steps have nothing to do but wait: best beside products.
+    if constexpr (Ahead) steps.advance();
+    state.advance(decay, x, shared.b[chunk % b_stages], at.first_column);
+  };
+  if constexpr (Ahead) steps.advance();
 #pragma unroll 1
   for (int chunk = 0; chunk < at.chunks; ++chunk) {
     const int buffer = chunk % buffers;
-    if (!is_late || chunk == 0) enter(chunk);
+    enter(chunk);
+    if (is_late && chunk > 0) add_to_state(chunk - 1);
     if (shape::column_parts > 1 && chunk > 0) finish(chunk - 1);
-    steps.advance();
+    if constexpr (!Ahead) steps.advance();
     if (!Ahead || chunk + 1 < at.chunks) score_chunk(Ahead ? chunk + 1 : chunk);
     y.contract(shared.c[chunk % stages], at, state, steps);
     if constexpr (!Ahead) {
@@ -692,7 +704,6 @@ __global__ void __launch_bounds__(threads, 1) forward_kernel(const __grid_consta
     }
     if (shape::column_parts == 1) y.load_gate(p, at, chunk);
     const auto& inputs = shared.x[buffer][at.slot];  // [32 x P]
-    operand_slice x[token_blocks][row_blocks];
     load_inputs(x, inputs, at.first_row);
     y.add_chunk(shared.scores[buffer], at, steps, x);
     y.hand_over(shared.parts[buffer], at);
@@ -703,9 +714,9 @@ __global__ void __launch_bounds__(threads, 1) forward_kernel(const __grid_consta
       y.load_gate(p, at, chunk);
     }
     weigh(x, steps);
-    if (is_late && chunk + 1 < at.chunks) enter(chunk + 1);
-    state.advance(ptx::ex2(steps.total()), x, shared.b[chunk % b_stages], at.first_column);
+    if (!is_late) add_to_state(chunk);
   }
+  if (is_late) add_to_state(at.chunks - 1);
   if constexpr (shape::column_parts > 1) {
     __syncthreads();
     finish(at.chunks - 1);
