@@ -109,5 +109,23 @@ TEST(ssd_steps, continue_a_prefill) {
   EXPECT_GE(ran, 2);
 }
 
+// How a step is cut depends on how many states there are.
+TEST(ssd_steps, of_any_size_match_the_reference) {
+  for (const auto& decode : registry<ssd_decode>()) {
+    if (decode.device() == device_kind::cuda && support::cuda_unavailable()) continue;
+    for (const int state_dim : {64, 128, 256}) {
+      for (const std::int64_t heads : {1, 600}) {
+        SCOPED_TRACE(fmt::format("{} on {}, {} heads of {}", decode.name,
+                                 to_string(decode.device()), heads, state_dim));
+        const ssd_decode_problem problem = {.heads = heads, .state_dim = state_dim};
+        const detail::typed_case<ssd_decode> one(decode, problem, decode.run.types().front());
+        checked_case step(one, decode.device(), sequence_order::bhnd);
+        step.run();
+        EXPECT_THAT(step.problems(decode.tolerance), IsEmpty());
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace based
