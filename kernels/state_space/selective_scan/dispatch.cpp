@@ -14,7 +14,9 @@ namespace {
 using scan_variant = variant<selective_scan, card, scan_plan, bf16>;
 
 void launch_any(const selective_scan_args<bf16>& args, const scan_plan& plan, cuda_stream stream) {
-  plan.lanes == 2 ? launch<2>(args, plan, stream) : launch<4>(args, plan, stream);
+  plan.lanes == 1   ? launch<1>(args, plan, stream)
+  : plan.lanes == 2 ? launch<2>(args, plan, stream)
+                    : launch<4>(args, plan, stream);
 }
 
 struct scan_dispatch {
@@ -37,7 +39,7 @@ using dispatch = dispatcher<scan_dispatch>;
 
 const registration<selective_scan> registered{{
     .name = "register_scan",
-    .summary = "states in registers, tokens in order, exponentials between the multiply-adds",
+    .summary = "states in registers, tokens in order, B and C shared by the channels of a CTA",
     .role = implementation_role::ours,
     .tolerance = 2.5e-3,
     .unsupported = dispatch::unsupported,

@@ -3,15 +3,15 @@
 //   x_l[c][n] = exp(dt_l[c] A[c][n]) x_{l-1}[c][n] + (dt u)_l[c] B_l[n]
 //   y_l[c] = sum_n C_l[n] x_l[c][n]
 //
-// The 16 states of a channel lie in 2 or 4 neighbouring lanes, which take the tokens in order.
-// Tokens come in steps: the lanes of a channel share the work on dt and dt u of the next step's
-// tokens, exchange it through shared memory that their warp has to itself, and add up their parts
-// of y at the end of a step. B and C of a chunk are turned into fp32 once for a CTA.
+// The 16 states of a channel lie in 1, 2 or 4 neighbouring lanes, which take the tokens in order.
+// Tokens come in steps of eight. The lanes of a channel share the work on dt and dt u of the next
+// step's tokens, hand it to each other, and add up their parts of y at the end of a step. B and C of
+// a chunk are turned into fp32 once for a CTA.
 //
-// The exponential unit takes 8 clocks for a warp's instruction, 16 of them a channel and token, and
-// everything else fits beside it if it is issued between them: see `after`.
+// The exponential unit takes 8 clocks for a warp's instruction, 16 of them a channel and token; all
+// else fits beside it if the compiler puts it between them: see `scan_config`.
 //
-//   grid (channel tiles of all groups x segments x B)   block 512 or 256
+//   grid (channel tiles of all groups x segments x B)   block 256
 //   u, delta, z, y [B, D, N]   B, C [B, G S, N], bf16   A [D, S], states [B, D, S], fp32   S <= 16
 #pragma once
 
@@ -38,9 +38,10 @@ constexpr int word_tokens = 8;                  // of a 16-byte word
 constexpr int row_words = chunk / word_tokens;  // of a channel's tokens of a chunk
 constexpr int step_tokens = word_tokens;
 constexpr int chunk_steps = chunk / step_tokens;
-static_assert(chunk_steps % 2 == 0);     // steps have two buffers
 constexpr int operand_buffers = 3;       // of B and C: read, written, and not yet read by all
 static_assert(warp_size == 2 * states);  // a warp has a word of each state of both
+static_assert(row_words == warps);       // a thread has a word of B or C
+static_assert(row_words == 8);           // words of a row of 128 bytes: see `place`
 
 /// Tokens may be cut into segments, which run at the same time: first all but the last of them find
 /// the state that they would end in had they started from zero, then each starts from what those
@@ -57,79 +58,44 @@ struct parameters {
   float* segment_steps;   ///< [B, segments, D], the sum of dt
   int seqlen, d_inner, d_state, group_channels, group_tiles, tiles;
   int segments, segment_tokens;  ///< a multiple of `chunk`
-  int zero;                      ///< 0, which the compiler does not know: see `after`
   bool gate;
-  bool aligned;         ///< rows of u, delta, z and y start at 16-byte words
-  bool shared_aligned;  ///< rows of B and C
 };
 
-/// `Scaled`: y has the terms of the options skip, gate or both.
-template <pass Pass, int Lanes, bool Softplus, bool Scaled = false>
+/// `Scaled`: y has the terms of the options skip, gate or both. `Whole`: all words of eight tokens, of
+/// all channels of all warps, exist and stand at 16-byte words.
+template <pass Pass, int Lanes, bool Softplus, bool Scaled, bool Whole>
 struct scan_config {
   static constexpr bool has_outputs = Pass == pass::outputs;
-  static constexpr bool softplus = Softplus, scaled = Scaled;
+  static constexpr bool softplus = Softplus, scaled = Scaled, whole = Whole;
   static constexpr int lanes = Lanes;                 // of a channel
   static constexpr int lane_states = states / Lanes;  // of a channel in a lane
-  static constexpr int warps = scan::warps(Lanes), threads = warps * warp_size;
   static constexpr int warp_channels = warp_size / Lanes;
   static constexpr int lane_tokens = step_tokens / Lanes;  // of a step: a lane's share
-  static_assert(row_words <= warps);                       // a thread has a word of B or C at most
-  static_assert(tile_channels(Lanes) == warps * warp_channels);
-  static constexpr int ctas_per_multiprocessor = resident_threads / threads;
+  // How the compiler mixes exponentials with the rest follows from how many registers it may use and
+  // from whether a token's decays are made beside the token before: the fastest of some 250 forms
+  // that were measured (DESIGN_LOG.md).
+  static constexpr bool decays_ahead = Lanes > 1;
+  static constexpr int registers = Lanes == 1 ? 144 : 112;
 };
 
 /// A chunk's tokens of the channels of a warp.
-template <class Config>
+template <class Config, bool Scaled = Config::scaled>
 struct warp_storage {
   using rows = bf16[Config::warp_channels][chunk];
   rows u[2], delta[2];  ///< this chunk and the next; y takes the place of u
-  rows z[Config::scaled ? 2 : 1];
-};
-
-/// dt and dt u of the tokens of a step, and what moves the next channel to other banks.
-struct token_input {
-  float dt, dt_u;
 };
 template <class Config>
-struct step_storage {
-  token_input token[2][Config::warp_channels][step_tokens + 2];
+struct warp_storage<Config, true> : warp_storage<Config, false> {
+  typename warp_storage<Config, false>::rows z[2];
 };
 
 template <class Config>
 struct shared_storage {
   /// [token][the states of a lane: B's, then C's].
   float operands[operand_buffers][chunk][2 * states];
-  warp_storage<Config> of_warps[Config::warps];
-  step_storage<Config> steps[Config::warps];
+  warp_storage<Config> of_warps[warps];
   barrier arrived;  ///< a phase a chunk: its operands are written, and those before the last read
 };
-
-/// Eight tokens of a row from `token` on, zeros from `end` on.
-/// Called by: one thread
-__device__ inline uint4 load_tokens(const bf16* row, int token, int end, bool aligned) {
-  if (aligned && token + word_tokens <= end) return load_word(row + token);
-  std::uint32_t pairs[4] = {};
-#pragma unroll
-  for (int i = 0; i < word_tokens; ++i) {
-    if (token + i < end) {
-      pairs[i / 2] |= std::uint32_t{row[token + i].bits} << (i % 2 * 16);
-    }
-  }
-  return {pairs[0], pairs[1], pairs[2], pairs[3]};
-}
-
-/// Called by: one thread
-__device__ inline void store_tokens(bf16* row, int token, int end, bool aligned,
-                                    const uint4& word) {
-  if (aligned && token + word_tokens <= end) return store_word(row + token, word);
-  const std::uint32_t pairs[] = {word.x, word.y, word.z, word.w};
-#pragma unroll
-  for (int i = 0; i < word_tokens; ++i) {
-    if (token + i < end) {
-      row[token + i].bits = static_cast<std::uint16_t>(pairs[i / 2] >> (i % 2 * 16));
-    }
-  }
-}
 
 /// x / (1 + exp(-x)).
 /// Called by: one thread
@@ -138,339 +104,28 @@ __device__ inline float silu(float x) {
   return x * ptx::reciprocal(1.0f + ptx::ex2(-log2e * x));
 }
 
-/// A warp's share of the work: some channels of one segment of one sequence.
-template <class Config>
-class warp_scan {
-  static constexpr int lane_states = Config::lane_states, lane_tokens = Config::lane_tokens,
-                       lanes = Config::lanes, warp_channels = Config::warp_channels;
-  using rows = typename warp_storage<Config>::rows;
-
- public:
-  /// Called by: one warp
-  __device__ warp_scan(warp_storage<Config>& shared, step_storage<Config>& steps,
-                       const parameters& p, int batch, int segment, int first_channel, int channels,
-                       int end)
-      : shared_(shared),
-        steps_(steps),
-        p_(p),
-        batch_(batch),
-        segment_(segment),
-        first_channel_(first_channel),
-        channels_(channels),
-        end_(end),
-        lane_(threadIdx.x % warp_size),
-        channel_(lane_ / lanes),
-        part_(lane_ % lanes) {}
-
-  /// Starts loading the chunk that starts at `token`.
-  /// Called by: one warp
-  __device__ void load(int token, int buffer) {
-    load_rows(p_.u, shared_.u[buffer], token);
-    load_rows(p_.delta, shared_.delta[buffer], token);
-    if (Config::scaled && p_.gate) load_rows(p_.z, shared_.z[buffer], token);
-    ptx::cp_async_commit();
-  }
-  /// Until all but the last `Pending` chunks that were loaded are there.
-  /// Called by: one warp
-  template <int Pending>
-  __device__ static void wait_for_load() {
-    ptx::cp_async_wait<Pending>();
-    __syncwarp();
-  }
-
-  /// Reads what it starts from, and prepares the first step. `operands`: of the first token, which
-  /// is there, as the chunk in the first buffer is.
-  /// Called by: one warp
-  __device__ void start(int token, const float* operands) {
-    constexpr float log2e = 1.44269504f;
-    const bool exists = channel_ < channels_;
-    const int channel = first_channel_ + channel_;
-#pragma unroll
-    for (int i = 0; i < lane_states; ++i) {
-      const int n = state_of(i);
-      const std::int64_t at = static_cast<std::int64_t>(channel) * p_.d_state + n;
-      rate_[i] = exists && n < p_.d_state ? log2e * p_.a[at] : 0.0f;
-      x_[i] = 0;
-    }
-    bias_ = p_.bias != nullptr && exists ? p_.bias[channel] : 0.0f;
-    skip_ = p_.d != nullptr && exists ? p_.d[channel] : 0.0f;
-    if constexpr (Config::has_outputs) start_state();
-    const raw_tokens raw = raw_of(0, 0);
-#pragma unroll
-    for (int i = 0; i < lane_tokens; ++i) prepare(part_of(raw.delta, i), raw.u, i, end_ - token);
-    publish(0);
-    read_inputs(0, 0);
-    read_operands(operands);
-#pragma unroll
-    for (int n = 0; n < lane_states; ++n) decay_[n] = ptx::ex2(now_[0].dt * rate_[n]);
-  }
-
-  /// Where a step lies: its first token, its chunk's buffer, which step of the chunk it is, and
-  /// its operands.
-  struct position {
-    int token, buffer, step;
-    const float* operands;
-  };
-
-  /// Takes the tokens of a step, and prepares the next one.
-  ///
-  /// What the next token needs of the exponential unit is asked for between the multiply-adds of
-  /// this one: `after` has the compiler keep that order.
-  /// Called by: one warp
-  __device__ void advance(const position& at, const position& next) {
-    const raw_tokens raw = raw_of(next.buffer, next.step);
-    const int left = end_ - next.token;
-    pairs z;
-    if constexpr (Config::scaled) z = read_tokens(shared_.z[at.buffer], at.step);
-    float y[step_tokens], gate[lane_tokens];
-#pragma unroll
-    for (int i = 0; i < step_tokens; ++i) {
-      const bool is_last = i + 1 == step_tokens;
-      if (!is_last && i % 2 == 1) read_inputs(at.step, i + 1);
-      const float next_dt =
-          is_last ? steps_.token[next.step % 2][channel_][0].dt : now_[(i + 1) % step_tokens].dt;
-      float b[lane_states], c[lane_states];
-#pragma unroll
-      for (int n = 0; n < lane_states; ++n) {
-        b[n] = operands_[n];
-        c[n] = operands_[lane_states + n];
-      }
-      read_operands(is_last ? next.operands : at.operands + (i + 1) * 2 * states);
-      y[i] = 0;
-#pragma unroll
-      for (int n = 0; n < lane_states; ++n) {
-        x_[n] = fmaf(decay_[n], x_[n], now_[i].dt_u * b[n]);
-        if constexpr (Config::has_outputs) y[i] = fmaf(x_[n], c[n], y[i]);
-      }
-      const float dt = after(x_[lane_states - 1], next_dt);
-#pragma unroll
-      for (int n = 0; n < lane_states; ++n) decay_[n] = ptx::ex2(dt * rate_[n]);
-      if (i < lane_tokens) prepare(after(x_[0], part_of(raw.delta, i)), raw.u, i, left);
-      if (i + 1 == lane_tokens) publish(next.step);
-      if (Config::scaled && i % lanes == 0) {
-        const float scale = silu(after(x_[0], part_of(z, i / lanes)));
-        gate[i / lanes] = p_.gate ? scale : 1.0f;
-      }
-    }
-    if constexpr (Config::has_outputs) finish_step(y, gate, at);
-    read_inputs(next.step, 0);
-  }
-
-  /// Writes the chunk's y. Called by: one warp
-  __device__ void store(int token, int buffer) {
-    __syncwarp();
-#pragma unroll
-    for (int i = 0; i < words_a_lane; ++i) {
-      const int at = i * warp_size + lane_, row = at / row_words;
-      const int first = at % row_words * word_tokens;
-      if (row >= channels_) continue;
-      store_tokens(p_.y.token(batch_, first_channel_ + row, 0), token + first, end_, p_.aligned,
-                   load_word(&place(shared_.u[buffer], row, first)));
-    }
-  }
-
-  /// Called by: one warp
-  __device__ void finish() {
-    if constexpr (!Config::has_outputs) {
-      const std::int64_t first = segment_row(segment_);
-      store_state(p_.segment_states + first * p_.d_state);
-      total_ = ptx::sum_over_lanes<1, lanes>(total_);
-      if (part_ == 0 && channel_ < channels_) p_.segment_steps[first + channel_] = total_;
-    } else if (p_.final_state != nullptr && segment_ == p_.segments - 1) {
-      store_state(p_.final_state + state_row() * p_.d_state);
-    }
-  }
-
- private:
-  /// A lane's tokens of a step.
-  struct alignas(2 * lane_tokens) pairs {
-    std::uint32_t pair[lane_tokens / 2];
-  };
-  struct raw_tokens {
-    pairs u, delta;
-  };
-  static constexpr int words_a_lane = warp_channels * row_words / warp_size;
-
-  __device__ int state_of(int i) const {
-    return part_ * lane_states + i;
-  }
-  /// The first channel's row in [B, D, S], and in [B, segments, D, S].
-  __device__ std::int64_t state_row() const {
-    return static_cast<std::int64_t>(batch_) * p_.d_inner + first_channel_;
-  }
-  __device__ std::int64_t segment_row(int segment) const {
-    return (static_cast<std::int64_t>(batch_) * p_.segments + segment) * p_.d_inner +
-           first_channel_;
-  }
-
-  /// `value`, for the compiler one that follows from x: what is made of it is not made earlier.
-  /// Otherwise the exponentials of several tokens are issued in a row, as they wait for nothing,
-  /// and while they are, the warp issues nothing else. One instruction.
-  __device__ float after(float x, float value) const {
-    return __int_as_float(__float_as_int(value) | (__float_as_int(x) & p_.zero));
-  }
-
-  /// Where a token of a row stands: its words are permuted, so that lanes that read neighbouring
-  /// rows find them in different banks.
-  template <class Rows>
-  __device__ static auto& place(Rows& all, int row, int token) {
-    constexpr int line_rows = 8 / row_words;
-    const int word = token / word_tokens ^ row / line_rows % row_words;
-    return all[row][word * word_tokens + token % word_tokens];
-  }
-
-  __device__ void load_rows(const sequence_view<const bf16>& view, rows& to, int token) const {
-#pragma unroll
-    for (int i = 0; i < words_a_lane; ++i) {
-      const int at = i * warp_size + lane_, row = at / row_words;
-      const int first = at % row_words * word_tokens;
-      bf16* const word = &place(to, row, first);
-      const bool exists = row < channels_ && token + first < end_;
-      const bf16* const from = exists ? view.token(batch_, first_channel_ + row, 0) : view.data;
-      if (!exists || (p_.aligned && token + first + word_tokens <= end_)) {
-        ptx::cp_async_16(word, exists ? from + token + first : from, exists);
-      } else {
-        store_word(word, load_tokens(from, token + first, end_, p_.aligned));
-      }
-    }
-  }
-
-  /// Where this lane's tokens of a step stand.
-  template <class Rows>
-  __device__ auto& tokens_of(Rows& all, int step) const {
-    return place(all, channel_, step * step_tokens + part_ * lane_tokens);
-  }
-  __device__ pairs read_tokens(const rows& from, int step) const {
-    return reinterpret_cast<const pairs&>(tokens_of(from, step));
-  }
-  __device__ raw_tokens raw_of(int buffer, int step) const {
-    return {read_tokens(shared_.u[buffer], step), read_tokens(shared_.delta[buffer], step)};
-  }
-  __device__ static float part_of(const pairs& from, int i) {
-    return i % 2 == 0 ? ptx::low_half(from.pair[i / 2]) : ptx::high_half(from.pair[i / 2]);
-  }
-
-  /// This lane's token i of the next step, of which `left` tokens exist: states stay as they are
-  /// past the end.
-  __device__ void prepare(float delta, const pairs& u, int i, int left) {
-    float dt = delta + bias_;
-    if constexpr (Config::softplus) dt = softplus(dt);
-    if (part_ * lane_tokens + i >= left) dt = 0;
-    if constexpr (!Config::has_outputs) total_ += dt;
-    next_[i] = {dt, dt * part_of(u, i)};
-  }
-  /// Makes what was prepared known to the other lanes of the channel.
-  __device__ void publish(int step) {
-    __syncwarp();
-    token_input* const to = &steps_.token[step % 2][channel_][part_ * lane_tokens];
-#pragma unroll
-    for (int i = 0; i < lane_tokens; i += 2) {
-      *reinterpret_cast<float4*>(to + i) = {next_[i].dt, next_[i].dt_u, next_[i + 1].dt,
-                                            next_[i + 1].dt_u};
-    }
-    __syncwarp();
-  }
-  /// Tokens i and i + 1 of a step.
-  __device__ void read_inputs(int step, int i) {
-    const float4 two = *reinterpret_cast<const float4*>(&steps_.token[step % 2][channel_][i]);
-    now_[i] = {two.x, two.y};
-    now_[i + 1] = {two.z, two.w};
-  }
-  /// This lane's states' part of a token's B and C.
-  __device__ void read_operands(const float* token) {
-    const float* const from = token + part_ * 2 * lane_states;
-#pragma unroll
-    for (int i = 0; i < 2 * lane_states; i += 4) {
-      const float4 four = *reinterpret_cast<const float4*>(from + i);
-      operands_[i] = four.x;
-      operands_[i + 1] = four.y;
-      operands_[i + 2] = four.z;
-      operands_[i + 3] = four.w;
-    }
-  }
-
-  /// Adds up the lanes' parts of y such that each has the sums of its own tokens, and puts those
-  /// in the place of u.
-  __device__ void finish_step(float (&y)[step_tokens], const float (&gate)[lane_tokens],
-                              const position& at) {
-#pragma unroll
-    for (int bit = lanes / 2; bit > 0; bit /= 2) {
-      const int count = bit * lane_tokens;  // of tokens that remain to a lane
-      const bool is_upper = (part_ & bit) != 0;
-#pragma unroll
-      for (int i = 0; i < count; ++i) {
-        const float given = is_upper ? y[i] : y[i + count], kept = is_upper ? y[i + count] : y[i];
-        y[i] = kept + __shfl_xor_sync(~0u, given, bit);
-      }
-    }
-    if constexpr (Config::scaled) {
-      const pairs u = read_tokens(shared_.u[at.buffer], at.step);
-#pragma unroll
-      for (int i = 0; i < lane_tokens; ++i) y[i] = fmaf(skip_, part_of(u, i), y[i]) * gate[i];
-    }
-    pairs rounded;
-#pragma unroll
-    for (int i = 0; i < lane_tokens; i += 2) rounded.pair[i / 2] = ptx::to_bf16x2(y[i], y[i + 1]);
-    reinterpret_cast<pairs&>(tokens_of(shared_.u[at.buffer], at.step)) = rounded;
-  }
-
-  __device__ void start_state() {
-    const float* from = p_.initial_state;
-    if (from != nullptr) from += state_row() * p_.d_state;
-#pragma unroll
-    for (int i = 0; i < lane_states; ++i) {
-      const int n = state_of(i), at = channel_ * p_.d_state + n;
-      if (channel_ >= channels_ || n >= p_.d_state) continue;
-      float x = from != nullptr ? from[at] : 0.0f;
-#pragma unroll 4
-      for (int s = 0; s < segment_; ++s) {
-        const std::int64_t first = segment_row(s);
-        x = fmaf(ptx::ex2(rate_[i] * p_.segment_steps[first + channel_]), x,
-                 p_.segment_states[first * p_.d_state + at]);
-      }
-      x_[i] = x;
-    }
-  }
-
-  __device__ void store_state(float* to) const {
-#pragma unroll
-    for (int i = 0; i < lane_states; ++i) {
-      const int n = state_of(i);
-      if (channel_ < channels_ && n < p_.d_state) to[channel_ * p_.d_state + n] = x_[i];
-    }
-  }
-
-  warp_storage<Config>& shared_;
-  step_storage<Config>& steps_;
-  const parameters& p_;
-  int batch_, segment_, first_channel_, channels_, end_;
-  int lane_, channel_, part_;  // this lane has part `part_` of its channel's states
-  float x_[lane_states];
-  float rate_[lane_states];          // A log2(e)
-  float decay_[lane_states];         // of the next token
-  float operands_[2 * lane_states];  // B and C of the next token
-  float bias_, skip_;
-  float total_ = 0;                // of this lane's dt
-  token_input now_[step_tokens];   // of this step, as far as they are read
-  token_input next_[lane_tokens];  // of the next step, this lane's
-};
-
 /// This thread's word of the chunk of B or C that starts at `token`: a warp has the word of its
 /// number of all rows, so that it writes to different banks.
 /// Called by: one thread
-__device__ inline uint4 load_shared(const parameters& p, int batch, int group, int token, int end) {
-  const int n = threadIdx.x % states, word = threadIdx.x / warp_size;
-  if (word >= row_words || n >= p.d_state) return {};
+template <class Config>
+__device__ uint4 load_shared(const parameters& p, int batch, int group, int token, int end) {
+  const int n = threadIdx.x % states, first = token + threadIdx.x / warp_size * word_tokens;
+  if (n >= p.d_state || first >= end) return {};
   const sequence_view<const bf16>& view = threadIdx.x % warp_size < states ? p.b : p.c;
-  return load_tokens(view.token(batch, group * p.d_state + n, 0), token + word * word_tokens, end,
-                     p.shared_aligned);
+  const bf16* const from = view.token(batch, group * p.d_state + n, first);
+  if constexpr (Config::whole) return load_word(from);
+  std::uint32_t pairs[4] = {};
+#pragma unroll
+  for (int i = 0; i < word_tokens; ++i) {
+    if (first + i < end) pairs[i / 2] |= std::uint32_t{from[i].bits} << (i % 2 * 16);
+  }
+  return {pairs[0], pairs[1], pairs[2], pairs[3]};
 }
 
 /// Called by: one thread
 template <int LaneStates>
 __device__ void store_shared(float (&to)[chunk][2 * states], const uint4& word) {
   const int n = threadIdx.x % states, first = threadIdx.x / warp_size * word_tokens;
-  if (first >= chunk) return;
   const int part = threadIdx.x % warp_size < states ? 0 : LaneStates;
   float values[word_tokens];
   unpack(word, values);
@@ -480,9 +135,145 @@ __device__ void store_shared(float (&to)[chunk][2 * states], const uint4& word) 
   }
 }
 
+/// Where a token of a row stands: its words are permuted, so that lanes that read neighbouring rows
+/// find them in different banks.
+/// Called by: one thread
+template <class Rows>
+__device__ inline auto& place(Rows& all, int row, int token) {
+  const int word = token / word_tokens ^ row % row_words;
+  return all[row][word * word_tokens + token % word_tokens];
+}
+
+/// The rows of a warp's channels in tensors like u, tokens of a chunk at a time.
 template <class Config>
-__global__ void __launch_bounds__(Config::threads, Config::ctas_per_multiprocessor)
+class row_mover {
+ public:
+  /// Called by: one warp
+  __device__ row_mover(int batch, int first_channel, int channels, int end)
+      : batch_(batch), first_channel_(first_channel), channels_(channels), end_(end) {}
+
+  /// Starts to copy a chunk; zeros stand for what does not exist.
+  /// Called by: one warp
+  template <class Rows>
+  __device__ void load(Rows& to, const sequence_view<const bf16>& view, int token) const {
+    if constexpr (Config::whole) {
+      for_each_word(view, token, [&](const bf16* from, int row, int first, bool exists) {
+        ptx::cp_async_16(&place(to, row, first), exists ? from : view.data, exists);
+      });
+    } else {
+      for_each_token(view, token, [&](const bf16* from, int row, int at) {
+        place(to, row, at) = from == nullptr ? bf16{} : *from;
+      });
+    }
+  }
+  /// Called by: one warp
+  template <class Rows>
+  __device__ void store(Rows& from, const sequence_view<bf16>& view, int token) const {
+    if constexpr (Config::whole) {
+      for_each_word(view, token, [&](bf16* to, int row, int first, bool exists) {
+        if (exists) store_word(to, load_word(&place(from, row, first)));
+      });
+    } else {
+      for_each_token(view, token, [&](bf16* to, int row, int at) {
+        if (to != nullptr) *to = place(from, row, at);
+      });
+    }
+  }
+
+ private:
+  /// Calls f(address, row, first token in the chunk, whether they exist) for each word of this lane.
+  template <class T, class Function>
+  __device__ void for_each_word(const sequence_view<T>& view, int token, Function f) const {
+    constexpr int rows_apart = warp_size / row_words;
+    const int lane = threadIdx.x % warp_size;
+    const int row = lane / row_words, first = lane % row_words * word_tokens;
+    const bool exists = channels_ > 0 && token + first < end_;
+    T* at = view.token(batch_, first_channel_ + row, token + first);
+    const std::int64_t stride = rows_apart * view.head_stride;
+#pragma unroll
+    for (int i = 0; i < Config::warp_channels / rows_apart; ++i, at += stride) {
+      f(at, row + i * rows_apart, first, exists);
+    }
+  }
+  /// Calls f(address, row, token in the chunk) for each token of the chunk, with null for those that do
+  /// not exist.
+  template <class T, class Function>
+  __device__ void for_each_token(const sequence_view<T>& view, int token, Function f) const {
+#pragma unroll 1
+    for (int row = 0; row < Config::warp_channels; ++row) {
+      T* const from = view.token(batch_, first_channel_ + row, token);
+#pragma unroll 1
+      for (int at = threadIdx.x % warp_size; at < chunk; at += warp_size) {
+        f(row < channels_ && token + at < end_ ? from + at : nullptr, row, at);
+      }
+    }
+  }
+
+  int batch_, first_channel_, channels_, end_;
+};
+
+/// A channel's tokens of a step: dt, and dt u.
+struct step_inputs {
+  float dt[step_tokens], dt_u[step_tokens];
+};
+
+/// A lane's tokens of a step.
+template <class Config>
+struct alignas(2 * Config::lane_tokens) lane_words {
+  std::uint32_t pair[Config::lane_tokens / 2];
+  /// Called by: one thread
+  __device__ float token(int i) const {
+    return i % 2 == 0 ? ptx::low_half(pair[i / 2]) : ptx::high_half(pair[i / 2]);
+  }
+};
+
+/// dt and dt u of a channel's tokens.
+template <class Config>
+struct input_maker {
+  float bias;
+
+  /// Of one token. Called by: one thread
+  __device__ float step_of(float delta) const {
+    if constexpr (Config::softplus) return softplus(delta + bias);
+    return delta + bias;
+  }
+  /// Of a step, each lane those of its share for all lanes of the channel. Called by: one warp
+  __device__ void make(step_inputs& to, const lane_words<Config>& delta,
+                       const lane_words<Config>& u) const {
+    constexpr int lanes = Config::lanes;
+#pragma unroll
+    for (int i = 0; i < Config::lane_tokens; ++i) {
+      const float dt = step_of(delta.token(i)), dt_u = dt * u.token(i);
+#pragma unroll
+      for (int part = 0; part < lanes; ++part) {
+        const int from = threadIdx.x % warp_size / lanes * lanes + part;
+        to.dt[part * Config::lane_tokens + i] = lanes == 1 ? dt : __shfl_sync(~0u, dt, from);
+        to.dt_u[part * Config::lane_tokens + i] = lanes == 1 ? dt_u : __shfl_sync(~0u, dt_u, from);
+      }
+    }
+  }
+};
+
+/// B or C of a token, of a lane's states.
+/// Called by: one thread
+template <int States>
+__device__ inline void read_operands(float (&to)[States], const float* from) {
+#pragma unroll
+  for (int i = 0; i < States; i += 4) {
+    const float4 four = *reinterpret_cast<const float4*>(from + i);
+    to[i] = four.x;
+    to[i + 1] = four.y;
+    to[i + 2] = four.z;
+    to[i + 3] = four.w;
+  }
+}
+
+template <class Config>
+__global__ void __launch_bounds__(threads, 1) __maxnreg__(Config::registers)
     selective_scan_kernel(const __grid_constant__ parameters p) {
+  constexpr int lanes = Config::lanes, lane_states = Config::lane_states;
+  constexpr int lane_tokens = Config::lane_tokens;
+  using words = lane_words<Config>;
   extern __shared__ __align__(16) std::byte raw[];
   auto& shared = *reinterpret_cast<shared_storage<Config>*>(raw);
   const int running = Config::has_outputs ? p.segments : p.segments - 1;
@@ -490,54 +281,196 @@ __global__ void __launch_bounds__(Config::threads, Config::ctas_per_multiprocess
   const int segment = static_cast<int>(blockIdx.x / p.tiles % running);
   const int batch = static_cast<int>(blockIdx.x / p.tiles / running);
   const int group = tile / p.group_tiles;
-  const int warp = threadIdx.x / warp_size;
-  const int in_group =
-      tile % p.group_tiles * tile_channels(Config::lanes) + warp * Config::warp_channels;
-  const int first_channel = group * p.group_channels + in_group;
+  const int warp = threadIdx.x / warp_size, lane = threadIdx.x % warp_size;
+  const int in_group = tile % p.group_tiles * tile_channels(lanes) + warp * Config::warp_channels;
   const int channels = min(max(p.group_channels - in_group, 0), Config::warp_channels);
+  const int row = lane / lanes, part = lane % lanes;  // this lane has part `part` of a channel
+  const int first_channel = group * p.group_channels + in_group, channel = first_channel + row;
+  const bool exists = row < channels;
   const int begin = segment * p.segment_tokens;
   const int end = min(begin + p.segment_tokens, p.seqlen);
+  auto& mine = shared.of_warps[warp];
+  const row_mover<Config> mover(batch, first_channel, channels, end);
+  // Of [B, D, S] and [B, segments, D, S]: this channel's first state.
+  const std::int64_t state_row = std::int64_t{batch} * p.d_inner + channel;
+  const auto segment_row = [&](int s) {
+    return (std::int64_t{batch} * p.segments + s) * p.d_inner + channel;
+  };
 
-  if (threadIdx.x == 0) shared.arrived.init(Config::threads);
+  if (threadIdx.x == 0) shared.arrived.init(threads);
   __syncthreads();
-  warp_scan<Config> scan(shared.of_warps[warp], shared.steps[warp], p, batch, segment,
-                         first_channel, channels, end);
-  scan.load(begin, 0);
-  scan.load(begin + chunk, 1);
-  store_shared<Config::lane_states>(shared.operands[0], load_shared(p, batch, group, begin, end));
+  const auto load = [&](int token, int buffer) {
+    mover.load(mine.u[buffer], p.u, token);
+    mover.load(mine.delta[buffer], p.delta, token);
+    if constexpr (Config::scaled) {
+      if (p.gate) mover.load(mine.z[buffer], p.z, token);
+    }
+    ptx::cp_async_commit();
+  };
+  load(begin, 0);
+  load(begin + chunk, 1);
+  store_shared<lane_states>(shared.operands[0], load_shared<Config>(p, batch, group, begin, end));
   shared.arrived.arrive();
-  uint4 operands = load_shared(p, batch, group, begin + chunk, end);
-  scan.template wait_for_load<1>();
+  uint4 operands = load_shared<Config>(p, batch, group, begin + chunk, end);
+
+  // State n of this lane is state part * lane_states + n of the channel.
+  float x[lane_states], rate[lane_states];  // rate: A log2(e)
+  const auto has_state = [&](int n) { return exists && part * lane_states + n < p.d_state; };
+#pragma unroll
+  for (int n = 0; n < lane_states; ++n) {
+    constexpr float log2e = 1.44269504f;
+    const std::int64_t at = std::int64_t{channel} * p.d_state + part * lane_states + n;
+    rate[n] = has_state(n) ? log2e * p.a[at] : 0.0f;
+    x[n] = 0;
+    if (!Config::has_outputs || !has_state(n)) continue;
+    const int state = part * lane_states + n;
+    if (p.initial_state != nullptr) x[n] = p.initial_state[state_row * p.d_state + state];
+#pragma unroll 4
+    for (int s = 0; s < segment; ++s) {
+      x[n] = fmaf(ptx::ex2(rate[n] * p.segment_steps[segment_row(s)]), x[n],
+                  p.segment_states[segment_row(s) * p.d_state + state]);
+    }
+  }
+  const input_maker<Config> maker{p.bias != nullptr && exists ? p.bias[channel] : 0.0f};
+  const float skip = Config::scaled && p.d != nullptr && exists ? p.d[channel] : 0.0f;
+  float total = 0;  // of dt
+
+  const auto words_at = [&](auto& rows, int step) -> words& {
+    return reinterpret_cast<words&>(place(rows, row, step * step_tokens + part * lane_tokens));
+  };
+  const auto finish = [&](float y, float u, int buffer, int token) {
+    if constexpr (Config::scaled) {
+      y = fmaf(skip, u, y);
+      if (p.gate) y *= silu(to_float(place(mine.z[buffer], row, token)));
+    }
+    return y;
+  };
+  ptx::cp_async_wait<1>();
+  __syncwarp();
   shared.arrived.wait(0);
-  scan.start(begin, shared.operands[0][0]);
+  step_inputs now, next;
+  maker.make(now, words_at(mine.delta[0], 0), words_at(mine.u[0], 0));
+  float decay[lane_states];  // of the next token, where they are made ahead
+  if constexpr (Config::decays_ahead) {
+#pragma unroll
+    for (int n = 0; n < lane_states; ++n) decay[n] = ptx::ex2(now.dt[0] * rate[n]);
+  }
   int buffer = 0, stage = 0;
 #pragma unroll 1
   for (int token = begin; token < end; token += chunk) {
     // All warps have read the chunk before the last in the buffer that is written: they have
     // arrived since, at the last chunk.
     const int next_stage = stage + 1 == operand_buffers ? 0 : stage + 1;
-    store_shared<Config::lane_states>(shared.operands[next_stage], operands);
+    store_shared<lane_states>(shared.operands[next_stage], operands);
     shared.arrived.arrive();
-    operands = load_shared(p, batch, group, token + 2 * chunk, end);
+    operands = load_shared<Config>(p, batch, group, token + 2 * chunk, end);
+    const int tokens = min(end - token, chunk), steps = tokens / step_tokens;
 #pragma unroll 1
-    for (int step = 0; step < chunk_steps; ++step) {
-      const int at = step * step_tokens, next = at + step_tokens;
+    for (int step = 0; step < steps; ++step) {
       const bool is_last = step + 1 == chunk_steps;
-      if (is_last) {
-        shared.arrived.wait(buffer ^ 1);
-        scan.template wait_for_load<0>();
+      // Two conditions, though the first would do: with one, the compiler puts the exponentials of a
+      // step closer together, and the scan takes 12 % longer.
+      if (is_last) shared.arrived.wait(buffer ^ 1);
+      if (is_last && token + chunk < end) {
+        ptx::cp_async_wait<0>();
+        __syncwarp();
       }
-      scan.advance({token + at, buffer, step, shared.operands[stage][at]},
-                   {token + next, is_last ? buffer ^ 1 : buffer, is_last ? 0 : step + 1,
-                    is_last ? shared.operands[next_stage][0] : shared.operands[stage][next]});
+      const int next_buffer = is_last ? buffer ^ 1 : buffer, next_step = is_last ? 0 : step + 1;
+      const words next_u = words_at(mine.u[next_buffer], next_step);
+      const words next_delta = words_at(mine.delta[next_buffer], next_step);
+      const float* const of_step =
+          shared.operands[stage][step * step_tokens] + part * 2 * lane_states;
+      float y[step_tokens];
+      maker.make(next, next_delta, next_u);
+#pragma unroll
+      for (int i = 0; i < step_tokens; ++i) {
+        float b[lane_states], c[lane_states];
+        read_operands(b, of_step + i * 2 * states);
+        if constexpr (Config::has_outputs) read_operands(c, of_step + i * 2 * states + lane_states);
+        const float next_dt = i + 1 == step_tokens ? next.dt[0] : now.dt[(i + 1) % step_tokens];
+        float sums[2] = {};  // of states with even and odd numbers, which do not wait for each other
+#pragma unroll
+        for (int n = 0; n < lane_states; ++n) {
+          const float by = Config::decays_ahead ? decay[n] : ptx::ex2(now.dt[i] * rate[n]);
+          x[n] = fmaf(by, x[n], now.dt_u[i] * b[n]);
+          if constexpr (Config::has_outputs) sums[n % 2] = fmaf(x[n], c[n], sums[n % 2]);
+          if constexpr (Config::decays_ahead) decay[n] = ptx::ex2(next_dt * rate[n]);
+        }
+        y[i] = sums[0] + sums[1];
+        if constexpr (!Config::has_outputs) total += now.dt[i];
+      }
+      if constexpr (Config::has_outputs) {
+        // Each lane gets the sums of its own tokens, which take the place of u.
+#pragma unroll
+        for (int bit = lanes / 2; bit > 0; bit /= 2) {
+          const int count = bit * lane_tokens;  // of tokens that remain to a lane
+          const bool is_upper = (part & bit) != 0;
+#pragma unroll
+          for (int i = 0; i < count; ++i) {
+            const float given = is_upper ? y[i] : y[i + count];
+            const float kept = is_upper ? y[i + count] : y[i];
+            y[i] = kept + __shfl_xor_sync(~0u, given, bit);
+          }
+        }
+        words& u = words_at(mine.u[buffer], step);
+        if constexpr (Config::scaled) {
+          const words z = words_at(mine.z[buffer], step);
+#pragma unroll
+          for (int i = 0; i < lane_tokens; ++i) {
+            y[i] = fmaf(skip, u.token(i), y[i]);
+            const float gate = silu(z.token(i));
+            y[i] *= p.gate ? gate : 1.0f;
+          }
+        }
+        words rounded;
+#pragma unroll
+        for (int i = 0; i < lane_tokens; i += 2) {
+          rounded.pair[i / 2] = ptx::to_bf16x2(y[i], y[i + 1]);
+        }
+        u = rounded;
+      }
+      now = next;
     }
-    if constexpr (Config::has_outputs) scan.store(token, buffer);
+    if constexpr (!Config::whole) {
+      // The tokens of a step that the sequence ends in, one by one.
+#pragma unroll 1
+      for (int at = steps * step_tokens; at < tokens; ++at) {
+        bf16& u = place(mine.u[buffer], row, at);
+        const float dt = maker.step_of(to_float(place(mine.delta[buffer], row, at)));
+        const float dt_u = dt * to_float(u);
+        const float* const of_token = shared.operands[stage][at] + part * 2 * lane_states;
+        float y = 0;
+#pragma unroll
+        for (int n = 0; n < lane_states; ++n) {
+          x[n] = fmaf(ptx::ex2(dt * rate[n]), x[n], dt_u * of_token[n]);
+          if constexpr (Config::has_outputs) y = fmaf(x[n], of_token[lane_states + n], y);
+        }
+        total += dt;
+        if constexpr (Config::has_outputs) {
+          y = finish(ptx::sum_over_lanes<1, lanes>(y), to_float(u), buffer, at);
+          __syncwarp();  // all lanes of the channel have read u
+          if (part == 0) u = to_bf16(y);
+        }
+      }
+    }
+    if constexpr (Config::has_outputs) {
+      __syncwarp();
+      mover.store(mine.u[buffer], p.y, token);
+    }
     __syncwarp();
-    scan.load(token + 2 * chunk, buffer);
+    load(token + 2 * chunk, buffer);
     buffer ^= 1;
     stage = next_stage;
   }
-  scan.finish();
+
+  float* to = Config::has_outputs ? p.final_state : p.segment_states;
+  if (to == nullptr || (Config::has_outputs && segment != p.segments - 1)) return;
+  to += (Config::has_outputs ? state_row : segment_row(segment)) * p.d_state;
+#pragma unroll
+  for (int n = 0; n < lane_states; ++n) {
+    if (has_state(n)) to[part * lane_states + n] = x[n];
+  }
+  if (!Config::has_outputs && exists && part == 0) p.segment_steps[segment_row(segment)] = total;
 }
 
 }  // namespace based::scan

@@ -44,11 +44,17 @@ inline parameters parameters_of(const selective_scan_args<bf16>& args, const sca
           .tiles = static_cast<int>(tiles),
           .segments = plan.segments,
           .segment_tokens = plan.segment_tokens,
-          .zero = 0,
-          .gate = problem.gate,
-          .aligned = has_aligned_rows(given.u) && has_aligned_rows(given.delta) &&
-                     has_aligned_rows(given.y) && (!problem.gate || has_aligned_rows(given.z)),
-          .shared_aligned = has_aligned_rows(given.b) && has_aligned_rows(given.c)};
+          .gate = problem.gate};
+}
+
+/// Whether a kernel may move all tokens as 16-byte words.
+inline bool has_whole_words(const selective_scan_args<bf16>& args, int lanes) {
+  const selective_scan_problem& problem = args.problem;
+  const scan_operands<bf16>& given = args.operands;
+  return problem.seqlen % word_tokens == 0 && problem.group_channels() % (warp_size / lanes) == 0 &&
+         has_aligned_rows(given.u) && has_aligned_rows(given.delta) && has_aligned_rows(given.b) &&
+         has_aligned_rows(given.c) && has_aligned_rows(given.y) &&
+         (!problem.gate || has_aligned_rows(given.z));
 }
 
 template <class Config>
@@ -56,24 +62,30 @@ void enqueue(const parameters& p, std::int64_t batch, cuda_stream stream) {
   const int segments = Config::has_outputs ? p.segments : p.segments - 1;
   launch_kernel(selective_scan_kernel<Config>,
                 {.grid = static_cast<unsigned>(p.tiles * batch * segments),
-                 .block = Config::threads,
+                 .block = threads,
                  .shared_bytes = sizeof(shared_storage<Config>)},
                 stream, p);
 }
 
-template <int Lanes, bool Softplus>
+template <int Lanes, bool Softplus, bool Whole>
 void enqueue_passes(const parameters& p, std::int64_t batch, cuda_stream stream) {
-  if (p.segments > 1) enqueue<scan_config<pass::states, Lanes, Softplus>>(p, batch, stream);
+  if (p.segments > 1) {
+    enqueue<scan_config<pass::states, Lanes, Softplus, false, Whole>>(p, batch, stream);
+  }
   p.gate || p.d != nullptr
-      ? enqueue<scan_config<pass::outputs, Lanes, Softplus, true>>(p, batch, stream)
-      : enqueue<scan_config<pass::outputs, Lanes, Softplus, false>>(p, batch, stream);
+      ? enqueue<scan_config<pass::outputs, Lanes, Softplus, true, Whole>>(p, batch, stream)
+      : enqueue<scan_config<pass::outputs, Lanes, Softplus, false, Whole>>(p, batch, stream);
 }
 
 template <int Lanes>
 void launch(const selective_scan_args<bf16>& args, const scan_plan& plan, cuda_stream stream) {
   const parameters p = parameters_of(args, plan);
-  args.problem.softplus ? enqueue_passes<Lanes, true>(p, args.problem.batch, stream)
-                        : enqueue_passes<Lanes, false>(p, args.problem.batch, stream);
+  const auto with = [&]<bool Softplus>(std::bool_constant<Softplus>) {
+    has_whole_words(args, Lanes)
+        ? enqueue_passes<Lanes, Softplus, true>(p, args.problem.batch, stream)
+        : enqueue_passes<Lanes, Softplus, false>(p, args.problem.batch, stream);
+  };
+  args.problem.softplus ? with(std::true_type()) : with(std::false_type());
 }
 
 }  // namespace based::scan

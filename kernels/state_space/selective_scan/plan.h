@@ -16,22 +16,17 @@
 namespace based::scan {
 
 inline constexpr int states = 16;             ///< of a channel, those beyond d_state being zero
-inline constexpr int chunk = 32;              ///< tokens between two loads
-inline constexpr int resident_threads = 512;  ///< of a multiprocessor: each has 128 registers
+inline constexpr int chunk = 64;              ///< tokens between two loads
+inline constexpr int warps = 8;               ///< of a CTA
+inline constexpr int threads = warps * warp_size;
 
-/// Warps of a CTA when `lanes` lanes share a channel. Warps of one CTA advance together, those of
-/// two do not: the one that is ahead stays ahead, and the other ends by itself.
-constexpr int warps(int lanes) {
-  return lanes == 2 ? 16 : 8;
-}
-
-/// Channels of a CTA.
+/// Channels of a CTA when `lanes` lanes share a channel.
 constexpr int tile_channels(int lanes) {
-  return warps(lanes) * warp_size / lanes;
+  return threads / lanes;
 }
 
 struct scan_plan {
-  int lanes = 2;  ///< that share a channel
+  int lanes = 1;  ///< that share a channel
   int segments = 1;
   int segment_tokens = 0;  ///< a multiple of a chunk
 
@@ -41,8 +36,8 @@ struct scan_plan {
 
 using scan_rule = variant_rule<selective_scan, card, scan_plan>;
 
-/// "two_lanes", "four_lanes": tokens in order, a channel's states in so many lanes, of which four
-/// suit fewer channels. "segments": the tokens cut into segments that are scanned twice.
+/// "one_lane", "two_lanes", "four_lanes": tokens in order, a channel's states in so many lanes, of
+/// which more suit fewer channels. "segments": the tokens cut into segments that are scanned twice.
 std::span<const scan_rule> scan_rules();
 
 /// CTAs of one segment of one sequence.

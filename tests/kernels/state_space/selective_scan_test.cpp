@@ -167,12 +167,13 @@ std::string chosen(std::int64_t batch, std::int64_t seqlen, const card& on = h20
 }
 
 TEST(selective_scan_plan, spreads_channels_and_cuts_sequences_where_channels_are_few) {
-  EXPECT_EQ(chosen(16, 8192), "two_lanes");
+  EXPECT_EQ(chosen(16, 8192), "one_lane");
+  EXPECT_EQ(chosen(8, 8192), "two_lanes");
   EXPECT_EQ(chosen(4, 8192), "four_lanes");
   EXPECT_EQ(chosen(1, 8192), "segments");
   EXPECT_EQ(chosen(1, 64), "four_lanes");
-  const card rtx_4090 = {128, 8, 9};  // its shared memory holds eight warps' tokens, not sixteen's
-  EXPECT_EQ(chosen(16, 8192, rtx_4090), "four_lanes");
+  const card rtx_4090 = {128, 8, 9};  // its shared memory holds the tokens of 128 channels, not 256
+  EXPECT_EQ(chosen(16, 8192, rtx_4090), "two_lanes");
 }
 
 }  // namespace
