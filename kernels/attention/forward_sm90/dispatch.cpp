@@ -12,6 +12,7 @@ namespace {
 
 template <class T>
 void launch(const attention_args<T>& args, const forward_plan& plan, cuda_stream stream) {
+  if (plan.is_band) return launch_band(args, plan, stream);
   switch (plan.block_queries) {
     case 256:
       return launch_blocks_256(args, plan, stream);

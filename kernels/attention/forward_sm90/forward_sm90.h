@@ -23,5 +23,7 @@ template <class T>
 void launch_blocks_128(const attention_args<T>& args, const forward_plan& plan, cuda_stream stream);
 template <class T>
 void launch_split_keys(const attention_args<T>& args, const forward_plan& plan, cuda_stream stream);
+template <class T>
+void launch_band(const attention_args<T>& args, const forward_plan& plan, cuda_stream stream);
 
 }  // namespace based::attention_sm90

@@ -13,6 +13,7 @@ constexpr std::string_view blocks_256 = "blocks_256";
 constexpr std::string_view blocks_192 = "blocks_192";
 constexpr std::string_view blocks_128 = "blocks_128";
 constexpr std::string_view split_keys = "split_keys";
+constexpr std::string_view band = "band";
 
 /// What a variant costs, measured on an H200: microseconds.
 struct block_costs {
@@ -184,11 +185,42 @@ forward_rule::planned make_split_plan(const attention_problem& problem, const ca
   return {{group_queries, order, order.items(), false}, 1000 * us};
 }
 
+constexpr int most_band_tiles = 3;
+
+unsupported_reason band_unsupported(const attention_problem& problem, const card& on) {
+  if (!problem.causal || problem.window == 0 ||
+      problem.window > (most_band_tiles - 1) * tile_keys + 1) {
+    return "is for windows of at most " + std::to_string((most_band_tiles - 1) * tile_keys + 1) +
+           " keys";
+  }
+  return unsupported<group_queries>(problem, on);
+}
+
+/// What a walk along a band costs, measured on an H200: microseconds.
+struct band_costs {
+  int head_dim;
+  double launch;  ///< and the first keys from memory
+  double block;
+};
+constexpr std::array costs_of_bands = {band_costs{64, 5.0, 0.9}, band_costs{128, 5.0, 1.8}};
+
+forward_rule::planned make_band_plan(const attention_problem& problem, const card& on) {
+  const int all_heads = static_cast<int>(problem.batch * problem.heads);
+  const block_order order = {static_cast<int>(problem.heads), all_heads,
+                             count_blocks(problem, group_queries), all_heads};
+  const int ctas = std::min(on.multiprocessors, order.items());
+  const band_costs& cost =
+      *std::ranges::find(costs_of_bands, problem.head_dim, &band_costs::head_dim);
+  const int longest = (order.items() + ctas - 1) / ctas;
+  return {{group_queries, order, ctas, false, true}, 1000 * (cost.launch + longest * cost.block)};
+}
+
 const std::array rules = {
     forward_rule{blocks_256, unsupported<256>, make_plan<256>},
     forward_rule{blocks_192, unsupported<192>, make_plan<192>},
     forward_rule{blocks_128, unsupported<128>, make_plan<128>},
     forward_rule{split_keys, unsupported<group_queries>, make_split_plan},
+    forward_rule{band, band_unsupported, make_band_plan},
 };
 
 }  // namespace

@@ -36,6 +36,31 @@ __device__ inline void mask(score_tile& scores, const head_shape& head, int walk
   }
 }
 
+/// The diagonal tile of a walk: keys after the query's own become -inf.
+/// Called by: one warpgroup
+__device__ inline void mask_after(score_tile& scores) {
+  const int first_col = warp::lane() % 4 * 2;
+#pragma unroll
+  for (int i = 0; i < scores.size; ++i) {
+    if (i / 4 * 8 + i % 2 > thread_row(i % 4 / 2) - first_col) scores.value[i] = -INFINITY;
+  }
+}
+/// Keys before a query's window, or before the first, become -inf in tile `t` of a walk.
+/// Called by: one warpgroup
+__device__ inline void mask_before(score_tile& scores, const head_shape& head, int walk_first_key,
+                                   int t) {
+  const int first_col = warp::lane() % 4 * 2, first_key = walk_first_key - t * tile_keys;
+  int begin[2];
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    begin[r] = max(-first_key, thread_row(r) + t * tile_keys - head.window + 1) - first_col;
+  }
+#pragma unroll
+  for (int i = 0; i < scores.size; ++i) {
+    if (i / 4 * 8 + i % 2 < begin[i % 4 / 2]) scores.value[i] = -INFINITY;
+  }
+}
+
 /// What is subtracted from scaled scores; a row that sees no key yet must not meet inf - inf.
 /// Called by: one thread
 __device__ inline row_values offsets_of(const row_values& maxima, float log2_scale) {
@@ -43,6 +68,26 @@ __device__ inline row_values offsets_of(const row_values& maxima, float log2_sca
     return maximum == -INFINITY ? 0.0f : maximum * log2_scale;
   };
   return {offset(maxima.value[0]), offset(maxima.value[1])};
+}
+
+/// The weights of a tile from its scores, by maxima that follow the scores: O and the sums so far
+/// are scaled to them.
+/// Called by: one warpgroup
+template <int Cols>
+__device__ inline void weigh_online(score_tile& scores, accumulator_tile<Cols>& o,
+                                    row_values& maxima, row_values& sums, float log2_scale) {
+  const row_values before = maxima;
+  maxima = warp::row_max(fold_max(scores, before));
+  const row_values offsets = offsets_of(maxima, log2_scale);
+  row_values factors;
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    factors.value[r] = ptx::ex2(fmaf(before.value[r], log2_scale, -offsets.value[r]));
+    sums.value[r] *= factors.value[r];
+  }
+  scale_rows(o, factors);
+  exp2_rows(scores, log2_scale, offsets);
+  sums = fold_sum(scores, sums);
 }
 
 /// O += P V [64 x Dh] without the products of weights that are zero, which would be NaN where V is
