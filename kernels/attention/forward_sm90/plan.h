@@ -29,7 +29,10 @@ struct forward_plan {
   bool by_tickets;  ///< CTAs take blocks as they become free, else each knows its own
   bool is_band = false;
 
-  std::string label() const { return by_tickets ? "by tickets" : ""; }
+  bool has_counters() const { return by_tickets || order.dealt > 0; }
+  std::string label() const {
+    return by_tickets ? "by tickets" : order.dealt > 0 ? "dealt out" : "";
+  }
 };
 
 using forward_rule = variant_rule<attention, card, forward_plan>;
