@@ -2,19 +2,19 @@
 // queries to the next, and its keys and values stay in shared memory for as long as blocks see
 // them.
 //
-//   S = Q K^T [64 x 192],   P = 2^(s S - m),   O = P V / P 1,   s = scale log2(e)
+//   S = Q K^T [64 x 192],    P = 2^(s S - m),   O = P V / P 1,   s = scale log2(e)
 //
-// Queries that see at most 129 keys see three tiles of 64 at most, aligned to the diagonal, of which
-// the next block sees two again. So all of a block's scores are in registers at once, m is exact,
-// and nothing is done twice. Where O is not finite, a block is worked out again from what is still
-// in shared memory, so that values that are no number reach the rows that see them only.
+// Queries that see at most 128 keys see three tiles of 64 at most, aligned to the diagonal, of which
+// the next block sees two again. Of the first and the last of the three a query sees different
+// columns, so that their scores fill one tile together, and become weights together. All of a
+// block's scores are in registers at once, m is exact, and nothing is done twice. Where O is not
+// finite, a block is worked out again from what is still in shared memory, so that values that are
+// no number reach the rows that see them only.
 //
 // Grid: as many CTAs as multiprocessors; each has equally many of the blocks, counted through all
 // heads. One warp fetches, one stores, and of G warpgroups the g-th has the CTA's blocks g, g + G,
 // g + 2 G, ... The barriers are those of kernel.cuh, in rings of the CTA's blocks and of its tiles.
 #pragma once
-
-#include <utility>
 
 #include "kernels/attention/forward_sm90/config.cuh"
 #include "kernels/attention/forward_sm90/softmax.cuh"
@@ -78,7 +78,7 @@ __device__ void fetch_band(band_storage<Config, Element>& shared, const paramete
     block.batch = head / p.order.heads;
     block.head = head % p.order.heads;
     block.query = in_head * group_queries;
-    block.walk = walk_of(p.head, block.query);
+    block.walk = band_walk(p.head, block.query);
     // The last tiles of its walk are those of the block before it.
     const bool is_first = i == first || in_head == 0;
     const int fresh = is_first ? block.walk.tiles : min(block.walk.tiles, 1);
@@ -87,15 +87,20 @@ __device__ void fetch_band(band_storage<Config, Element>& shared, const paramete
     warp::load_async(shared.query_ring.filled(query), {block.batch, block.head, block.query},
                      tile_copy{shared.q[query.buffer], p.q});
     query.advance();
-    const int key_head = block.head / p.query_heads_per_key_head;
+    // All keys come before the values: scores are worked out first.
+    const tile_coordinates newest = {block.batch, block.head / p.query_heads_per_key_head,
+                                     block.walk.first_key};
+    const auto load = [&](auto& fills, auto& tiles, const CUtensorMap& from, auto at) {
 #pragma unroll 1
-    for (int t = fresh - 1; t >= 0; --t) {
-      const tile_coordinates at = {block.batch, key_head, block.walk.first_key - t * tile_keys};
-      shared.value_ring.wait_empty(stage);
-      warp::load_async(shared.key_fills.filled(stage), at, tile_copy{shared.k[stage.buffer], p.k});
-      warp::load_async(shared.value_ring.filled(stage), at, tile_copy{shared.v[stage.buffer], p.v});
-      stage.advance();
-    }
+      for (int t = fresh - 1; t >= 0; --t, at.advance()) {
+        shared.value_ring.wait_empty(at);
+        warp::load_async(fills.filled(at), tile_coordinates{newest.batch, newest.head, newest.token - t * tile_keys},
+                         tile_copy{tiles[at.buffer], from});
+      }
+    };
+    load(shared.key_fills, shared.k, p.k, stage);
+    load(shared.value_ring, shared.v, p.v, stage);
+    stage.advance(fresh);
   }
   block.query = -1;
 #pragma unroll 1
@@ -178,11 +183,13 @@ class band_consumer {
   __device__ void attend(int tiles) {
     output_accumulator o;
     row_values maxima = {-INFINITY, -INFINITY}, sums = {0, 0};
-    switch (tiles) {
-      case 3: weigh_values<3>(o, maxima, sums); break;
-      case 2: weigh_values<2>(o, maxima, sums); break;
-      case 1: weigh_values<1>(o, maxima, sums); break;
-      default: clear(o);
+    const int reach = band_reach(p_.head);
+    if (tiles <= reach) {
+      weigh_few_values(o, maxima, sums, tiles);
+    } else if (reach == 2) {
+      weigh_values<2>(o, maxima, sums);
+    } else {
+      weigh_values<1>(o, maxima, sums);
     }
     // Also: the queries have been read by all, and O may take their place.
     const bool good = ptx::named_barrier_all<warpgroup::threads>(first_group_barrier + group_,
@@ -214,39 +221,57 @@ class band_consumer {
     warpgroup::mma_commit();
   }
 
-  /// O and the sums that it is divided by. Of the block's tiles the ring has the last one first.
+  /// O and the sums that it is divided by, where the window reaches into `Reach` tiles before the
+  /// diagonal one. What a query sees of the first and of the last of them fills one tile of scores.
+  /// The ring has the last tile of the walk first.
   /// Called by: one warpgroup
-  template <int Tiles>
+  template <int Reach>
   __device__ void weigh_values(output_accumulator& o, row_values& maxima, row_values& sums) {
-    const tile_walk walk = {uniform(block().walk.first_key), Tiles, uniform(block().walk.clean)};
-    score_tile scores[Tiles];
+    score_tile scores[Reach + 1];
 #pragma unroll
-    for (int i = 0; i < Tiles; ++i) start_scores(scores[i], stage_.next(i));
-    [&]<int... I>(std::integer_sequence<int, I...>) {
-      (fold_masked<Tiles - 1 - I, Tiles>(maxima, scores[I], walk), ...);
-    }(std::make_integer_sequence<int, Tiles>{});
-    maxima = warp::row_max(maxima);
+    for (int i = 0; i <= Reach; ++i) start_scores(scores[i], stage_.next(i));
+    if constexpr (Reach == 2) {
+      warpgroup::mma_wait<1>(scores[1]);
+      maxima = fold_max(scores[1], maxima);
+    }
+    warpgroup::mma_wait<0>(scores[0], scores[Reach]);
+    score_tile& merged = scores[Reach];
+    merge(merged, scores[0], p_.head, uniform(block().walk.first_key), Reach);
+    maxima = warp::row_max(fold_max(merged, maxima));
     const row_values offsets = offsets_of(maxima, p_.log2_scale);
     clear(o);
-#pragma unroll
-    for (int i = 0; i < Tiles; ++i) {
-      exp2_rows(scores[i], p_.log2_scale, offsets);
-      sums = fold_sum(scores[i], sums);
-      start_values(o, to_operand<Element>(scores[i]), stage_.next(i));
+    if constexpr (Reach == 2) {
+      exp2_rows(scores[1], p_.log2_scale, offsets);
+      sums = fold_sum(scores[1], sums);
+      start_values(o, to_operand<Element>(scores[1]), stage_.next(1));
     }
+    exp2_rows(merged, p_.log2_scale, offsets);
+    sums = fold_sum(merged, sums);
+    operand_tile<tile_keys> before = to_operand<Element>(merged);
+    const operand_tile<tile_keys> diagonal = split_merged(before);
+    start_values(o, before, stage_);
+    start_values(o, diagonal, stage_.next(Reach));
     warpgroup::mma_wait<0>(o);
     sums = warp::row_sum(sums);
   }
 
-  /// When tile `T` of a walk of `Tiles` has its scores.
+  /// As weigh_values(), of the first blocks of a head, which have fewer tiles than the window
+  /// reaches into.
   /// Called by: one warpgroup
-  template <int T, int Tiles>
-  __device__ void fold_masked(row_values& maxima, score_tile& scores, const tile_walk& walk) {
-    warpgroup::mma_wait<T>(scores);
-    if constexpr (T == 0) mask_after(scores);
-    // A window that reaches over three tiles has all of the diagonal one's keys up to the query.
-    if (T == 0 ? Tiles < 3 : T > walk.clean) mask_before(scores, p_.head, walk.first_key, T);
-    maxima = fold_max(scores, maxima);
+  __device__ void weigh_few_values(output_accumulator& o, row_values& maxima, row_values& sums,
+                                   int tiles) {
+    clear(o);
+#pragma unroll 1
+    for (int i = 0; i < tiles; ++i) {
+      score_tile scores;
+      start_scores(scores, stage_.next(i));
+      warpgroup::mma_wait<0>(scores);
+      mask(scores, p_.head, uniform(block().walk.first_key), tiles - 1 - i);
+      weigh_online(scores, o, maxima, sums, p_.log2_scale);
+      start_values(o, to_operand<Element>(scores), stage_.next(i));
+      warpgroup::mma_wait<0>(o);
+    }
+    sums = warp::row_sum(sums);
   }
 
   /// As weigh_values(), but a value is multiplied with no weight that is zero because the query may

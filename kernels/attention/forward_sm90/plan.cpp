@@ -191,13 +191,9 @@ forward_rule::planned make_split_plan(const attention_problem& problem, const ca
   return {{group_queries, order, order.items(), false}, 1000 * us};
 }
 
-constexpr int most_band_tiles = 3;
-
 unsupported_reason band_unsupported(const attention_problem& problem, const card& on) {
-  if (!problem.causal || problem.window == 0 ||
-      problem.window > (most_band_tiles - 1) * tile_keys + 1) {
-    return "is for windows of at most " + std::to_string((most_band_tiles - 1) * tile_keys + 1) +
-           " keys";
+  if (!problem.causal || problem.window == 0 || problem.window > longest_band) {
+    return "is for windows of at most " + std::to_string(longest_band) + " keys";
   }
   return unsupported<group_queries>(problem, on);
 }
@@ -257,7 +253,10 @@ std::int64_t tiles_of_block(const head_shape& head, int block_queries, int block
 double executed_flops(const attention_problem& problem, const forward_plan& plan) {
   const head_shape head = shape_of(problem);
   std::int64_t tiles = 0;
-  for (int i = 0; i < plan.order.blocks; ++i) tiles += tiles_of_block(head, plan.block_queries, i);
+  for (int i = 0; i < plan.order.blocks; ++i) {
+    tiles += plan.is_band ? band_walk(head, i * group_queries).tiles
+                          : tiles_of_block(head, plan.block_queries, i);
+  }
   const bool sums_by_product =
       plan.block_queries != group_queries && sums_in_products(problem.head_dim, problem.lse);
   const int sum_columns = sums_by_product ? 8 : 0;

@@ -74,6 +74,20 @@ BASED_HOST_DEVICE constexpr tile_walk walk_of(const head_shape& head, int query,
   return {first_key, tiles, whole < tiles - 1 ? whole : tiles - 1};
 }
 
+/// Windows that band.cuh takes.
+inline constexpr int longest_band = 2 * tile_keys;
+/// Tiles before the diagonal one that a window reaches into.
+BASED_HOST_DEVICE constexpr int band_reach(const head_shape& head) {
+  return (head.window + tile_keys - 1) / tile_keys;
+}
+/// The walk of 64 queries that see a short window: the diagonal tile and as many before it as the
+/// window reaches into, or as there are.
+BASED_HOST_DEVICE constexpr tile_walk band_walk(const head_shape& head, int query) {
+  const int first_key = head.diagonal(query);
+  const int all = first_key + tile_keys <= 0 ? 0 : (first_key + 2 * tile_keys - 1) / tile_keys;
+  return {first_key, all < band_reach(head) + 1 ? all : band_reach(head) + 1, 0};
+}
+
 /// A block of queries of a head.
 struct block_item {
   int batch, head, block;

@@ -36,29 +36,44 @@ __device__ inline void mask(score_tile& scores, const head_shape& head, int walk
   }
 }
 
-/// The diagonal tile of a walk: keys after the query's own become -inf.
+/// The scores of a diagonal tile and, where a query does not see its keys, those of the tile `reach`
+/// tiles before it: a window of at most 64 `reach` keys never has both. -inf where it has neither.
 /// Called by: one warpgroup
-__device__ inline void mask_after(score_tile& scores) {
+__device__ inline void merge(score_tile& diagonal, const score_tile& before, const head_shape& head,
+                             int diagonal_first_key, int reach) {
   const int first_col = warp::lane() % 4 * 2;
 #pragma unroll
-  for (int i = 0; i < scores.size; ++i) {
-    if (i / 4 * 8 + i % 2 > thread_row(i % 4 / 2) - first_col) scores.value[i] = -INFINITY;
+  for (int i = 0; i < diagonal.size; ++i) {
+    const int col = i / 4 * 8 + i % 2, row = thread_row(i % 4 / 2) - first_col;
+    if (col > row) diagonal.value[i] = before.value[i];
+  }
+  const int gap = reach * tile_keys - head.window;  // after each row's diagonal
+  const int first = reach * tile_keys - diagonal_first_key;  // that is a key
+  if (gap == 0 && first <= 0) return;
+#pragma unroll
+  for (int i = 0; i < diagonal.size; ++i) {
+    const int col = i / 4 * 8 + i % 2, row = thread_row(i % 4 / 2) - first_col;
+    if (col > row && (col <= row + gap || col < first - first_col)) diagonal.value[i] = -INFINITY;
   }
 }
-/// Keys before a query's window, or before the first, become -inf in tile `t` of a walk.
+
+/// The part of the weights of merged tiles, as an operand, that is the diagonal tile's; leaves that
+/// of the other tile.
 /// Called by: one warpgroup
-__device__ inline void mask_before(score_tile& scores, const head_shape& head, int walk_first_key,
-                                   int t) {
-  const int first_col = warp::lane() % 4 * 2, first_key = walk_first_key - t * tile_keys;
-  int begin[2];
+__device__ inline operand_tile<tile_keys> split_merged(operand_tile<tile_keys>& weights) {
+  operand_tile<tile_keys> diagonal;
+  const int first_col = warp::lane() % 4 * 2;
 #pragma unroll
-  for (int r = 0; r < 2; ++r) {
-    begin[r] = max(-first_key, thread_row(r) + t * tile_keys - head.window + 1) - first_col;
-  }
+  for (int s = 0; s < weights.slices; ++s) {
 #pragma unroll
-  for (int i = 0; i < scores.size; ++i) {
-    if (i / 4 * 8 + i % 2 < begin[i % 4 / 2]) scores.value[i] = -INFINITY;
+    for (int i = 0; i < 4; ++i) {
+      const int col = 16 * s + i / 2 * 8, row = thread_row(i % 2) - first_col;
+      const std::uint32_t seen = col < row ? ~0u : col == row ? 0xffffu : 0u;  // of two columns
+      diagonal.slice[s].word[i] = weights.slice[s].word[i] & seen;
+      weights.slice[s].word[i] &= ~seen;
+    }
   }
+  return diagonal;
 }
 
 /// What is subtracted from scaled scores; a row that sees no key yet must not meet inf - inf.
