@@ -192,10 +192,11 @@ forward_rule::planned make_split_plan(const attention_problem& problem, const ca
 }
 
 unsupported_reason band_unsupported(const attention_problem& problem, const card& on) {
+  if (auto reason = unsupported<group_queries>(problem, on)) return reason;
   if (!problem.causal || problem.window == 0 || problem.window > longest_band) {
     return "is for windows of at most " + std::to_string(longest_band) + " keys";
   }
-  return unsupported<group_queries>(problem, on);
+  return std::nullopt;
 }
 
 /// What a walk along a band costs, measured on an H200: microseconds.
