@@ -4,12 +4,12 @@
 //
 //   S = Q K^T [64 x 192],    P = 2^(s S - m),   O = P V / P 1,   s = scale log2(e)
 //
-// Queries that see at most 128 keys see three tiles of 64 at most, aligned to the diagonal, of which
-// the next block sees two again. Of the first and the last of the three a query sees different
-// columns, so that their scores fill one tile together, and become weights together. All of a
-// block's scores are in registers at once, m is exact, and nothing is done twice. Where O is not
-// finite, a block is worked out again from what is still in shared memory, so that values that are
-// no number reach the rows that see them only.
+// Queries that see at most 128 keys see three tiles of 64 at most, aligned to the diagonal, of
+// which the next block sees two again. Of the first and the last of the three a query sees
+// different columns, so that their scores fill one tile together, and become weights together. All
+// of a block's scores are in registers at once, m is exact, and nothing is done twice. Where O is
+// not finite, a block is worked out again from what is still in shared memory, so that values that
+// are no number reach the rows that see them only.
 //
 // Grid: as many CTAs as multiprocessors; each has equally many of the blocks, counted through all
 // heads. One warp fetches, one stores, and of G warpgroups the g-th has the CTA's blocks g, g + G,
@@ -94,7 +94,8 @@ __device__ void fetch_band(band_storage<Config, Element>& shared, const paramete
 #pragma unroll 1
       for (int t = fresh - 1; t >= 0; --t, at.advance()) {
         shared.value_ring.wait_empty(at);
-        warp::load_async(fills.filled(at), tile_coordinates{newest.batch, newest.head, newest.token - t * tile_keys},
+        warp::load_async(fills.filled(at),
+                         tile_coordinates{newest.batch, newest.head, newest.token - t * tile_keys},
                          tile_copy{tiles[at.buffer], from});
       }
     };
@@ -171,7 +172,9 @@ class band_consumer {
 
   /// The block that is worked on. Read anew where it is needed: scores and O leave few registers.
   /// Called by: one thread
-  __device__ const band_block& block() const { return shared_.blocks[query_.buffer]; }
+  __device__ const band_block& block() const {
+    return shared_.blocks[query_.buffer];
+  }
 
   /// A value that all of a warp's threads have, in a form that the compiler knows to be uniform.
   /// Called by: one warp
@@ -299,8 +302,7 @@ class band_consumer {
 
   /// Divides by the sums, and puts O where it is stored from.
   /// Called by: one warpgroup
-  __device__ void finish(output_accumulator& o, const row_values& offsets,
-                         const row_values& sums) {
+  __device__ void finish(output_accumulator& o, const row_values& offsets, const row_values& sums) {
     row_values factors;
 #pragma unroll
     for (int r = 0; r < 2; ++r) {

@@ -105,7 +105,7 @@ struct listed_item {
   int groups;     ///< warpgroups that have queries; 0: there is no such block, nor any after it
   int first_key;  ///< of the block's first tile
   int tiles;
-  int meeting;  ///< with which of two CTAs that share the block it is in common; 0: it is not
+  int meeting;   ///< with which of two CTAs that share the block it is in common; 0: it is not
   unsigned met;  ///< tiles of 64 queries, a bit each, that the other CTA stores
   /// Tiles of 64 queries, a bit each, that the first and the second attempt could not store. Only
   /// the attempt itself writes to its own, so that all warpgroups read the same of the one before.

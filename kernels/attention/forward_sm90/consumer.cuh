@@ -369,8 +369,7 @@ class consumer {
     std::uint32_t* const state = p_.meetings + place;
     const bool may_be_first =
         warpgroup::thread() != 0 || atomicCAS(state, nobody_is_done, one_writes) == nobody_is_done;
-    float* const met = p_.met +
-                       std::int64_t{place} * met_values(head_dim) * warpgroup::threads +
+    float* const met = p_.met + std::int64_t{place} * met_values(head_dim) * warpgroup::threads +
                        warpgroup::thread();
     float* const extra = met + o.size * warpgroup::threads;
     if (uniform(ptx::named_barrier_all<warpgroup::threads>(first_group_barrier + group_,

@@ -46,7 +46,9 @@ class producer {
 
  private:
   /// Called by: one thread
-  __device__ int tiles_of_head() const { return (p_.head.keys + tile_keys - 1) / tile_keys; }
+  __device__ int tiles_of_head() const {
+    return (p_.head.keys + tile_keys - 1) / tile_keys;
+  }
   /// Called by: one thread
   __device__ int dealt_to(int cta) const {
     return first_dealt_tile(p_.order, tiles_of_head(), cta, gridDim.x);

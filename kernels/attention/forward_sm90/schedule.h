@@ -96,8 +96,8 @@ struct block_item {
 /// The order of blocks: `head_group` heads at a time, of these all last blocks first, which are the
 /// longest where causal. Position p is worked on by a CTA in turn, and every second time the CTAs
 /// take their turns backwards: those that had the longest of a round have the shortest of the next.
-/// Where all blocks see all keys, the tiles of the last one or two rounds of blocks may be dealt out
-/// evenly, so that no CTA stands idle while others have one more block.
+/// Where all blocks see all keys, the tiles of the last one or two rounds of blocks may be dealt
+/// out evenly, so that no CTA stands idle while others have one more block.
 struct block_order {
   int heads;  ///< of a batch
   int all_heads;

@@ -36,9 +36,9 @@ __device__ inline void mask(score_tile& scores, const head_shape& head, int walk
   }
 }
 
-/// The scores of a diagonal tile and, where a query does not see its keys, those of the tile `reach`
-/// tiles before it: a window of at most 64 `reach` keys never has both. -inf where it has neither.
-/// Called by: one warpgroup
+/// The scores of a diagonal tile and, where a query does not see its keys, those of the tile
+/// `reach` tiles before it: a window of at most 64 `reach` keys never has both. -inf where it has
+/// neither. Called by: one warpgroup
 __device__ inline void merge(score_tile& diagonal, const score_tile& before, const head_shape& head,
                              int diagonal_first_key, int reach) {
   const int first_col = warp::lane() % 4 * 2;
@@ -47,7 +47,7 @@ __device__ inline void merge(score_tile& diagonal, const score_tile& before, con
     const int col = i / 4 * 8 + i % 2, row = thread_row(i % 4 / 2) - first_col;
     if (col > row) diagonal.value[i] = before.value[i];
   }
-  const int gap = reach * tile_keys - head.window;  // after each row's diagonal
+  const int gap = reach * tile_keys - head.window;           // after each row's diagonal
   const int first = reach * tile_keys - diagonal_first_key;  // that is a key
   if (gap == 0 && first <= 0) return;
 #pragma unroll

@@ -112,13 +112,13 @@ TEST(attention_walk, of_a_band_meets_each_key_once_and_no_two_keys_of_a_window_a
 TEST(attention_order, deals_out_each_tile_once) {
   for (const int dealt : {7, 8, 13}) {
     constexpr int ctas = 7, tiles = 9;
-    const block_order order = {.heads = 5, .all_heads = 5, .blocks = 4, .head_group = 1,
-                               .dealt = dealt};
+    const block_order order = {
+        .heads = 5, .all_heads = 5, .blocks = 4, .head_group = 1, .dealt = dealt};
     EXPECT_EQ(first_dealt_tile(order, tiles, 0, ctas), 0);
     EXPECT_EQ(first_dealt_tile(order, tiles, ctas, ctas), dealt * tiles);
     for (int cta = 0; cta < ctas; ++cta) {
-      const int share = first_dealt_tile(order, tiles, cta + 1, ctas) -
-                        first_dealt_tile(order, tiles, cta, ctas);
+      const int share =
+          first_dealt_tile(order, tiles, cta + 1, ctas) - first_dealt_tile(order, tiles, cta, ctas);
       EXPECT_GE(share, tiles) << "more than two CTAs share a block";
       EXPECT_LE(share, dealt * tiles / ctas + 1);
     }
