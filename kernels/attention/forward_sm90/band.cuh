@@ -233,13 +233,16 @@ class band_consumer {
     score_tile scores[Reach + 1];
 #pragma unroll
     for (int i = 0; i <= Reach; ++i) start_scores(scores[i], stage_.next(i));
+    const int gap = Reach * tile_keys - p_.head.window;
+    score_tile& merged = scores[Reach];
     if constexpr (Reach == 2) {
       warpgroup::mma_wait<1>(scores[1]);
+      if (gap > 0) mask_gap(scores[1], gap);
       maxima = fold_max(scores[1], maxima);
     }
-    warpgroup::mma_wait<0>(scores[0], scores[Reach]);
-    score_tile& merged = scores[Reach];
-    merge(merged, scores[0], p_.head, uniform(block().walk.first_key), Reach);
+    warpgroup::mma_wait<0>(scores[0], merged);
+    merge(merged, scores[0], gap, Reach * tile_keys - uniform(block().walk.first_key));
+    if (Reach == 1 && gap > 0) mask_gap(merged, gap);
     maxima = warp::row_max(fold_max(merged, maxima));
     const row_values offsets = offsets_of(maxima, p_.log2_scale);
     clear(o);

@@ -361,6 +361,12 @@ class consumer {
     return true;
   }
 
+  /// a b + c d, of two rounded products: either CTA may come first, and the result is the same.
+  /// Called by: one thread
+  __device__ static float add_products(float a, float b, float c, float d) {
+    return __fadd_rn(__fmul_rn(a, b), __fmul_rn(c, d));
+  }
+
   /// Puts O and the sums together with what another CTA has of the same queries and other keys;
   /// false where this one is the first to be done, and has written its own down for the other.
   /// Called by: one warpgroup
@@ -398,13 +404,12 @@ class consumer {
       offsets.value[r] = larger == -INFINITY ? 0 : larger;
       own.value[r] = ptx::ex2(own_offset - offsets.value[r]);
       other.value[r] = ptx::ex2(offset - offsets.value[r]);
-      sums.value[r] = sums.value[r] * own.value[r] + sum * other.value[r];
+      sums.value[r] = add_products(sums.value[r], own.value[r], sum, other.value[r]);
     }
 #pragma unroll
     for (int i = 0; i < o.size; ++i) {
-      // Either CTA may come first: the sum is of two rounded products, whose order does not matter.
-      o.value[i] = __fadd_rn(__fmul_rn(o.value[i], own.value[i % 4 / 2]),
-                             __fmul_rn(met[i * warpgroup::threads], other.value[i % 4 / 2]));
+      o.value[i] = add_products(o.value[i], own.value[i % 4 / 2], met[i * warpgroup::threads],
+                                other.value[i % 4 / 2]);
     }
     return true;
   }

@@ -38,22 +38,34 @@ __device__ inline void mask(score_tile& scores, const head_shape& head, int walk
 
 /// The scores of a diagonal tile and, where a query does not see its keys, those of the tile
 /// `reach` tiles before it: a window of at most 64 `reach` keys never has both. -inf where it has
-/// neither. Called by: one warpgroup
-__device__ inline void merge(score_tile& diagonal, const score_tile& before, const head_shape& head,
-                             int diagonal_first_key, int reach) {
-  const int first_col = warp::lane() % 4 * 2;
+/// neither; `first_col`: of the keys that there are, in the tile before. Called by: one warpgroup
+__device__ inline void merge(score_tile& diagonal, const score_tile& before, int gap,
+                             int first_col) {
+  const int own_col = warp::lane() % 4 * 2;
 #pragma unroll
   for (int i = 0; i < diagonal.size; ++i) {
-    const int col = i / 4 * 8 + i % 2, row = thread_row(i % 4 / 2) - first_col;
+    const int col = i / 4 * 8 + i % 2, row = thread_row(i % 4 / 2) - own_col;
     if (col > row) diagonal.value[i] = before.value[i];
   }
-  const int gap = reach * tile_keys - head.window;           // after each row's diagonal
-  const int first = reach * tile_keys - diagonal_first_key;  // that is a key
-  if (gap == 0 && first <= 0) return;
+  if (gap == 0 && first_col <= 0) return;
 #pragma unroll
   for (int i = 0; i < diagonal.size; ++i) {
-    const int col = i / 4 * 8 + i % 2, row = thread_row(i % 4 / 2) - first_col;
-    if (col > row && (col <= row + gap || col < first - first_col)) diagonal.value[i] = -INFINITY;
+    const int col = i / 4 * 8 + i % 2, row = thread_row(i % 4 / 2) - own_col;
+    if (col > row && (col <= row + gap || col < first_col - own_col)) {
+      diagonal.value[i] = -INFINITY;
+    }
+  }
+}
+
+/// A window that is `gap` keys short of whole tiles leaves off each query's first ones: those of
+/// its columns become -inf that lie so far before the diagonal that they are in the tile after the
+/// first. Called by: one warpgroup
+__device__ inline void mask_gap(score_tile& scores, int gap) {
+  const int own_col = warp::lane() % 4 * 2;
+#pragma unroll
+  for (int i = 0; i < scores.size; ++i) {
+    const int col = i / 4 * 8 + i % 2, row = thread_row(i % 4 / 2) - own_col;
+    if (col <= row + gap - tile_keys) scores.value[i] = -INFINITY;
   }
 }
 

@@ -273,9 +273,9 @@ TEST_P(attention_on_cuda, masks_a_window_at_every_place_in_a_tile) {
 /// past an infinity that the rows of one head see.
 TEST_P(attention_on_cuda, walks_along_heads_with_a_window) {
   for (const std::int64_t window : {50, 64, 100, 128}) {
-    for (attention_problem p : of_both_dims({.batch = 2, .heads = 60, .seqlen = 610})) {
-      p.kv_heads = 20;
-      p.kv_seqlen = 650;
+    for (attention_problem p : of_both_dims({.batch = 2, .heads = 30, .seqlen = 1210})) {
+      p.kv_heads = 10;
+      p.kv_seqlen = 1250;
       p.window = window;
       p.lse = true;
       if (!runs(p)) continue;
