@@ -196,6 +196,16 @@ TEST(attention_plan, deals_out_blocks_that_leave_multiprocessors_idle) {
   EXPECT_EQ(dealt({1, 16, 8192, 128, false}), 16 * 43 % 132 + 132);
   EXPECT_EQ(dealt({1, 16, 8192, 64, false}), 512 % 132 + 132);
   EXPECT_EQ(dealt({4, 16, 2048, 64, false}), 0);  // 124 us, for 126 if dealt out
+  // What forward_test.cpp has of each variant.
+  for (const auto& [variant, dim, heads] : {std::tuple{"blocks_256", 64, 70},
+                                            {"blocks_192", 64, 70},
+                                            {"blocks_192", 128, 70},
+                                            {"blocks_128", 128, 45}}) {
+    attention_problem problem = {1, heads, 260, dim, false};
+    problem.kv_seqlen = 1000;
+    problem.variant = variant;
+    EXPECT_GT(dealt(problem), 0) << variant;
+  }
   EXPECT_EQ(dealt({1, 16, 8192, 128, true}), 0);
   EXPECT_EQ(dealt({11, 12, 1024, 64, false}), 0);
 }
