@@ -7,6 +7,7 @@ each table. A cell has one number, by one method: the median of a row's burst wh
 of its steady state otherwise. A cell without a measurement is a dash or says why, never a number.
 """
 
+import itertools
 import json
 import math
 from collections.abc import Callable
@@ -49,16 +50,7 @@ _TEXTS = (
 _HEADLINE = ((1, 8192), (4, 8192), (16, 8192), (128, 8192), (4, 512), (16, 1024), (16, 32768))
 _PREFILL = (*_HEADLINE, (2, 8192), (8, 8192), (1, 131072), (4, 2048), (1, 512), (1, 128))
 # Softmax attention's shapes, B and N, and the parameters of a row that asks for nothing else.
-_ATTENTION = (
-    (16, 8192),
-    (16, 1024),
-    (4, 2048),
-    (1, 8192),
-    (1, 1024),
-    (1, 512),
-    (1, 256),
-    (1, 131072),
-)
+_ATTENTION = tuple(itertools.product((16, 4, 1), (256, 512, 1024, 2048, 8192, 32768, 131072)))
 # Of whole models: prompts and their tokens; sequences that get a token, and the tokens before it.
 _PROMPTS, _STEPS = (16, 8000), (256, 2048)
 _FUNCTIONS = {mixer.name: names.function(mixer.prefill) for mixer in MIXERS}

@@ -20,6 +20,7 @@ unsigned long long* redone() {
 std::vector<named_count> take() {
   unsigned long long count = 0;
   const unsigned long long none = 0;
+  BASED_CUDA(cudaDeviceSynchronize());  // also streams that do not wait for the default one
   BASED_CUDA(cudaMemcpyFromSymbol(&count, redone_tiles, sizeof count));
   BASED_CUDA(cudaMemcpyToSymbol(redone_tiles, &none, sizeof none));
   return {{"redone", static_cast<double>(count)}};

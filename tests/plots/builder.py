@@ -17,7 +17,7 @@ REIMPLEMENTS = {
     "softmax_attention": ["torch_sdpa_flash2"],
 }
 # The figures that sweep() has no rows for.
-ABSENT = {"models", "model_parts", "generation", "mixers"}
+ABSENT = {"models", "model_parts", "generation", "mixers", "attention_forms"}
 
 
 def context(**changes) -> dict:

@@ -124,3 +124,43 @@ def test_mamba2_is_slower_with_heads_of_128():
     wide = [shape for dim, *shape in times if dim == 128]
     assert len(wide) > 20
     assert all(times[64, b, n] < times[128, b, n] for b, n in wide)
+
+
+def disagreements(rows):
+    """The audited rows whose models of FLOPs or bytes are not what the hardware counted. Tensor
+    cores execute what a model says to the last product. A thread on the CUDA cores does more than
+    the algorithm: lanes that reduce among themselves all add, and an exponential takes a product,
+    too. Large tensors move through memory once, less what the cache still has to write."""
+    wrong = []
+    for row in rows:
+        least, most = (0.999, 1.001) if row["units"] == "tensor cores" else (0.999, 1.7)
+        if not least <= row["executed_over_model"] <= most:
+            wrong.append((row["row"], "FLOPs"))
+        if row["compulsory_MB"] > 100 and row["DRAM_over_compulsory"] < 0.8:
+            wrong.append((row["row"], "bytes"))
+    return wrong
+
+
+def audited():
+    return json.loads((DATA / "h200_audit.json").read_text(encoding="utf-8"))["rows"]
+
+
+def test_models_of_flops_and_bytes_are_what_the_hardware_counted():
+    assert len(audited()) > 20
+    assert disagreements(audited()) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"executed_over_model": 1.01}, {"executed_over_model": 0.9}, {"DRAM_over_compulsory": 0.5}],
+)
+def test_a_model_that_is_wrong_is_found(change):
+    row = {
+        "row": "r",
+        "units": "tensor cores",
+        "executed_over_model": 1.0,
+        "compulsory_MB": 500,
+        "DRAM_over_compulsory": 1.0,
+    }
+    assert disagreements([row]) == []
+    assert disagreements([row | change]) != []

@@ -106,6 +106,24 @@ def test_the_burst_is_shown_where_a_row_has_one(tmp_path):
     assert group.rows["share"].tolist() == [0.5, 0.4]
 
 
+def test_windows_and_bad_inputs_stand_under_the_plain_row(tmp_path):
+    shape = {"B": 4, "N": 8192}
+    rows = [
+        builder.attention("forward_sm90", 20.0, **shape, inputs="sink", counters={"redone": 7.0}),
+        builder.attention("forward_sm90", 3.0, **shape, W=128),
+        builder.attention("forward_sm90", 5.0, **shape, W=1024),
+        builder.attention("forward_sm90", 10.0, **shape),
+        builder.attention("forward_sm90", 1.0, B=1, N=512),
+        builder.attention("softmax_attention", 30.0, **shape, W=128),
+    ]
+    assert list(texts(build("attention_forms", group_of(tmp_path, rows))).items()) == [
+        ("all keys, normal inputs", "10.0 µs"),
+        ("window of 1024 keys", "5.00 µs"),
+        ("window of 128 keys", "3.00 µs"),
+        ("one key 40 times as large", "20.0 µs, 7 redone"),
+    ]
+
+
 def test_energy_is_that_of_a_token(tmp_path):
     scan = {"operation": "selective_scan", "H": None, "d_inner": 2048, "d_state": 16}
     used = {"tokens_per_J": 16 * 1024 / 5e-3, "energy_us": 10.0}

@@ -112,7 +112,16 @@ def test_attention_has_a_study_of_its_own(gpu_suite):
     assert all({"--head-dim=64,128", "--time-cap=1"} <= set(sweep) for sweep in study)
     assert any(expanded(sweep, "seqlen")[-1] == 131072 for sweep in study)
     said = {option for sweep in study for option in sweep}
-    assert {"--causal=0", "--window=128,1024,4096", "--inputs=normal,sink,growing"} <= said
+    assert {"--window=128,1024,4096", "--inputs=normal,sink,growing"} <= said
+    for program in ("bench", "peers"):  # both sides at each point
+        (beside,) = [
+            s
+            for s in calls(gpu_suite, program)
+            if "--causal=0,1" in s and len(expanded(s, "batch")) == 3
+        ]
+        assert expanded(beside, "batch") == [1, 4, 16]
+        assert expanded(beside, "seqlen") == [256, 512, 1024, 2048, 8192, 32768]
+        assert not any(option.startswith("--implementation") for option in beside)
     groups = [{o for o in s if "heads=" in o} for s in study if any("kv-heads" in o for o in s)]
     assert groups == [
         {"--heads=64", "--kv-heads=8"},

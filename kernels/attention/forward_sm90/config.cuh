@@ -84,6 +84,10 @@ struct parameters {
   float* lse;                  ///< [B, H, N]; null: not wanted
   unsigned long long* redone;  ///< counts tiles of queries that are worked on again
   int* tickets;  ///< a counter of the blocks that CTAs have taken; null: each knows its own
+  /// Of each two neighbouring CTAs that share a block, and each tile of queries of it: how far the
+  /// first of them to be done is (meeting_state), and its results, as its threads held them.
+  std::uint32_t* meetings;
+  float* met;  ///< [CTAs, groups, values of a thread, threads of a warpgroup]
 };
 
 /// An item is tried up to three times. `speculative`: a row's maximum is taken in its first tile
@@ -91,13 +95,18 @@ struct parameters {
 /// multiplied with no weight that is zero because the query may not see it.
 enum class attempt { speculative, online, careful };
 
-/// A block of queries in a CTA's list.
+/// Of a tile of queries whose keys two CTAs share.
+enum meeting_state : std::uint32_t { nobody_is_done, one_writes, one_has_written };
+
+/// A block of queries in a CTA's list, or of its tiles those that are the CTA's.
 struct listed_item {
   int batch, head, key_head;
   int query;      ///< the block's first
   int groups;     ///< warpgroups that have queries; 0: there is no such block, nor any after it
   int first_key;  ///< of the block's first tile
   int tiles;
+  int meeting;   ///< with which of two CTAs that share the block it is in common; 0: it is not
+  unsigned met;  ///< tiles of 64 queries, a bit each, that the other CTA stores
   /// Tiles of 64 queries, a bit each, that the first and the second attempt could not store. Only
   /// the attempt itself writes to its own, so that all warpgroups read the same of the one before.
   unsigned undone[2];

@@ -3,6 +3,7 @@
 
 #include "kernels/attention/forward_sm90/config.cuh"
 #include "kernels/attention/forward_sm90/softmax.cuh"
+#include "kernels/ptx/global_flag.cuh"
 #include "kernels/ptx/reciprocal.cuh"
 
 namespace based::attention_sm90 {
@@ -88,8 +89,9 @@ class consumer {
     const int part = part_of(index);
     place own;
     own.query = uniform(item.query) + part * group_queries;
-    own.walk = walk_of(p_.head, own.query);
     const int tiles = uniform(item.tiles);
+    own.walk = p_.head.causal ? walk_of(p_.head, own.query)
+                              : tile_walk{uniform(item.first_key), tiles, tiles - 1};
     own.skipped = p_.head.causal ? min(uniform(item.groups) - 1 - part, tiles) : 0;
     own.left = tiles - own.skipped - own.walk.tiles;
     return own;
@@ -330,6 +332,14 @@ class consumer {
       }
       return false;
     }
+    row_values offsets = rows.offsets;
+    if (uniform(item.meeting) > 0) {
+      const int place = uniform(item.meeting) * Config::groups + part;
+      if (!meet(o, offsets, sums, place)) {
+        if (warpgroup::thread() == 0) atomicOr(&item.met, 1u << part);
+        return true;
+      }
+    }
     const int query = uniform(item.query) + part * group_queries;
     row_values factors;
 #pragma unroll
@@ -340,7 +350,7 @@ class consumer {
       if (p_.lse != nullptr && warp::lane() % 4 == 0 && row < p_.head.queries) {
         const std::int64_t head = std::int64_t{item.batch} * p_.order.heads + item.head;
         p_.lse[head * p_.head.queries + row] =
-            log_sum_exp(rows.offsets.value[r], sum, p_.head.sees_none(row));
+            log_sum_exp(offsets.value[r], sum, p_.head.sees_none(row));
       }
     }
     scale_rows(o, factors);
@@ -348,6 +358,59 @@ class consumer {
     tile& staged = shared_.q[query_.buffer][part];
     warpgroup::store(staged, to_operand<Element>(first_columns<head_dim>(o)));
     ptx::fence_proxy_async();
+    return true;
+  }
+
+  /// a b + c d, of two rounded products: either CTA may come first, and the result is the same.
+  /// Called by: one thread
+  __device__ static float add_products(float a, float b, float c, float d) {
+    return __fadd_rn(__fmul_rn(a, b), __fmul_rn(c, d));
+  }
+
+  /// Puts O and the sums together with what another CTA has of the same queries and other keys;
+  /// false where this one is the first to be done, and has written its own down for the other.
+  /// Called by: one warpgroup
+  __device__ bool meet(output_accumulator& o, row_values& offsets, row_values& sums, int place) {
+    ptx::wait_for_prior_grid();  // which clears the states
+    std::uint32_t* const state = p_.meetings + place;
+    const bool may_be_first =
+        warpgroup::thread() != 0 || atomicCAS(state, nobody_is_done, one_writes) == nobody_is_done;
+    float* const met = p_.met + std::int64_t{place} * met_values(head_dim) * warpgroup::threads +
+                       warpgroup::thread();
+    float* const extra = met + o.size * warpgroup::threads;
+    if (uniform(ptx::named_barrier_all<warpgroup::threads>(first_group_barrier + group_,
+                                                           may_be_first))) {
+#pragma unroll
+      for (int i = 0; i < o.size; ++i) met[i * warpgroup::threads] = o.value[i];
+#pragma unroll
+      for (int r = 0; r < 2; ++r) {
+        extra[r * warpgroup::threads] = offsets.value[r];
+        extra[(2 + r) * warpgroup::threads] = sums.value[r];
+      }
+      ptx::named_barrier_sync<warpgroup::threads>(first_group_barrier + group_);
+      if (warpgroup::thread() == 0) ptx::store_release(state, one_has_written);
+      return false;
+    }
+    while (ptx::load_acquire(state) != one_has_written) {
+    }
+    row_values own, other;
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      // A part in which all of a row's scores are minus infinity has no offset.
+      const float sum = extra[(2 + r) * warpgroup::threads];
+      const float offset = sum == 0 ? -INFINITY : extra[r * warpgroup::threads];
+      const float own_offset = sums.value[r] == 0 ? -INFINITY : offsets.value[r];
+      const float larger = fmaxf(offset, own_offset);
+      offsets.value[r] = larger == -INFINITY ? 0 : larger;
+      own.value[r] = ptx::ex2(own_offset - offsets.value[r]);
+      other.value[r] = ptx::ex2(offset - offsets.value[r]);
+      sums.value[r] = add_products(sums.value[r], own.value[r], sum, other.value[r]);
+    }
+#pragma unroll
+    for (int i = 0; i < o.size; ++i) {
+      o.value[i] = add_products(o.value[i], own.value[i % 4 / 2], met[i * warpgroup::threads],
+                                other.value[i % 4 / 2]);
+    }
     return true;
   }
 

@@ -12,6 +12,7 @@ namespace {
 
 template <class T>
 void launch(const attention_args<T>& args, const forward_plan& plan, cuda_stream stream) {
+  if (plan.is_band) return launch_band(args, plan, stream);
   switch (plan.block_queries) {
     case 256:
       return launch_blocks_256(args, plan, stream);
@@ -34,8 +35,8 @@ struct forward_dispatch {
       std::vector<forward_variant> all;
       for (const forward_rule& rule : forward_rules()) {
         all.push_back({rule,
-                       [](const attention_problem&, const forward_plan& plan) {
-                         return workspace_bytes(plan);
+                       [](const attention_problem& problem, const forward_plan& plan) {
+                         return layout_of(plan, problem.head_dim).bytes;
                        },
                        executed_flops,
                        {launch<bf16>, launch<fp16>}});
@@ -63,8 +64,12 @@ const registration<attention> registered{{
 
 }  // namespace
 
-std::size_t workspace_bytes(const forward_plan& plan) {
-  return plan.by_tickets ? 16 : 0;
+workspace_layout layout_of(const forward_plan& plan, int head_dim) {
+  if (!plan.has_counters()) return {};
+  if (plan.by_tickets) return {1, 0, 16};
+  const int meetings = plan.ctas * (plan.block_queries / group_queries);
+  const std::size_t met_begin = (sizeof(int) * meetings + 255) / 256 * 256;
+  return {meetings, met_begin, met_begin + meetings * met_bytes(head_dim)};
 }
 
 }  // namespace based::attention_sm90

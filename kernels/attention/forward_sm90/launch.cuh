@@ -30,19 +30,24 @@ parameters make_parameters(const attention_args<T>& args, const forward_plan& pl
           .log2_scale = problem.softmax_scale() * std::numbers::log2e_v<float>,
           .lse = problem.lse ? args.lse.data() : nullptr,
           .redone = attention_counts::redone(),
-          .tickets = plan.by_tickets ? static_cast<int*>(args.workspace) : nullptr};
+          .tickets = plan.by_tickets ? static_cast<int*>(args.workspace) : nullptr,
+          .meetings = static_cast<std::uint32_t*>(args.workspace),
+          .met = reinterpret_cast<float*>(static_cast<char*>(args.workspace) +
+                                          layout_of(plan, problem.head_dim).met_begin)};
 }
 
 template <class Config, class T>
 void launch(const attention_args<T>& args, const forward_plan& plan, cuda_stream stream) {
   using storage = shared_storage<Config, T>;
   const parameters p = make_parameters<typename storage::tile::layout>(args, plan);
-  if (plan.by_tickets) clear_tickets(p.tickets, stream);
+  if (plan.has_counters()) {
+    clear_counters(args.workspace, layout_of(plan, args.problem.head_dim).counters, stream);
+  }
   launch_kernel(forward_kernel<Config, T>,
                 {.grid = static_cast<unsigned>(plan.ctas),
                  .block = cta_threads<Config>,
                  .shared_bytes = sizeof(storage),
-                 .overlaps_prior_grid = plan.by_tickets},
+                 .overlaps_prior_grid = plan.has_counters()},
                 stream, p);
 }
 

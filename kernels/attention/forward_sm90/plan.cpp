@@ -13,6 +13,7 @@ constexpr std::string_view blocks_256 = "blocks_256";
 constexpr std::string_view blocks_192 = "blocks_192";
 constexpr std::string_view blocks_128 = "blocks_128";
 constexpr std::string_view split_keys = "split_keys";
+constexpr std::string_view band = "band";
 
 /// What a variant costs, measured on an H200: microseconds.
 struct block_costs {
@@ -131,6 +132,19 @@ unsupported_reason unsupported(const attention_problem& problem, const card& on)
   return std::nullopt;
 }
 
+/// What dealing out takes, measured on an H200: one more piece of a block a CTA, what is met, and
+/// the counters' grid.
+constexpr double dealing_us = 8;
+
+/// Whether there are blocks enough for each CTA to have one of those that are dealt out, all alike;
+/// and so few that it matters.
+bool can_be_dealt(const attention_problem& problem, const forward_plan& plan) {
+  constexpr std::int64_t longest = std::int64_t{1} << 24;  // 32-bit numbers count the tiles
+  constexpr int most_rounds = 32;
+  return !problem.causal && problem.keys() < longest && plan.order.items() > plan.ctas &&
+         plan.order.items() <= most_rounds * plan.ctas;
+}
+
 template <int Queries>
 forward_rule::planned make_plan(const attention_problem& problem, const card& on) {
   const head_shape head = shape_of(problem);
@@ -139,7 +153,7 @@ forward_rule::planned make_plan(const attention_problem& problem, const card& on
     tiles[i] = tiles_of_block(head, Queries, static_cast<int>(i));
   }
   const block_costs& cost = *find_costs(problem.head_dim, Queries);
-  const auto [plan, slowdown] = order_blocks(problem, on, cost, tiles);
+  auto [plan, slowdown] = order_blocks(problem, on, cost, tiles);
   double us_of_head = 0;
   for (int i = 0; i < plan.order.blocks; ++i) {
     const int query = i * Queries;
@@ -148,8 +162,13 @@ forward_rule::planned make_plan(const attention_problem& problem, const card& on
                            walk_of(head, query, groups).tiles * cost.tile_step) +
                   cost.block;
   }
-  const double us = launch_us + us_of_head * plan.order.all_heads / plan.ctas * slowdown;
-  return {plan, 1000 * us};
+  const double us_of_even = us_of_head * plan.order.all_heads / plan.ctas;
+  double us = us_of_even * slowdown;
+  if (can_be_dealt(problem, plan) && us_of_even + dealing_us < us) {
+    us = us_of_even + dealing_us;
+    plan.order.dealt = plan.order.items() % plan.ctas + plan.ctas;
+  }
+  return {plan, 1000 * (launch_us + us)};
 }
 
 /// What splitting keys costs, measured on an H200: microseconds.
@@ -184,11 +203,39 @@ forward_rule::planned make_split_plan(const attention_problem& problem, const ca
   return {{group_queries, order, order.items(), false}, 1000 * us};
 }
 
+unsupported_reason band_unsupported(const attention_problem& problem, const card& on) {
+  if (auto reason = unsupported<group_queries>(problem, on)) return reason;
+  if (!problem.causal || problem.window == 0 || problem.window > longest_band) {
+    return "is for windows of at most " + std::to_string(longest_band) + " keys";
+  }
+  return std::nullopt;
+}
+
+/// What a walk along a band costs, measured on an H200: microseconds.
+struct band_costs {
+  int head_dim;
+  double launch;  ///< and the first keys from memory
+  double block;
+};
+constexpr std::array costs_of_bands = {band_costs{64, 5.0, 0.9}, band_costs{128, 5.0, 1.8}};
+
+forward_rule::planned make_band_plan(const attention_problem& problem, const card& on) {
+  const int all_heads = static_cast<int>(problem.batch * problem.heads);
+  const block_order order = {static_cast<int>(problem.heads), all_heads,
+                             count_blocks(problem, group_queries), all_heads};
+  const int ctas = std::min(on.multiprocessors, order.items());
+  const band_costs& cost =
+      *std::ranges::find(costs_of_bands, problem.head_dim, &band_costs::head_dim);
+  const int longest = (order.items() + ctas - 1) / ctas;
+  return {{group_queries, order, ctas, false, true}, 1000 * (cost.launch + longest * cost.block)};
+}
+
 const std::array rules = {
     forward_rule{blocks_256, unsupported<256>, make_plan<256>},
     forward_rule{blocks_192, unsupported<192>, make_plan<192>},
     forward_rule{blocks_128, unsupported<128>, make_plan<128>},
     forward_rule{split_keys, unsupported<group_queries>, make_split_plan},
+    forward_rule{band, band_unsupported, make_band_plan},
 };
 
 }  // namespace
@@ -219,7 +266,10 @@ std::int64_t tiles_of_block(const head_shape& head, int block_queries, int block
 double executed_flops(const attention_problem& problem, const forward_plan& plan) {
   const head_shape head = shape_of(problem);
   std::int64_t tiles = 0;
-  for (int i = 0; i < plan.order.blocks; ++i) tiles += tiles_of_block(head, plan.block_queries, i);
+  for (int i = 0; i < plan.order.blocks; ++i) {
+    tiles += plan.is_band ? band_walk(head, i * group_queries).tiles
+                          : tiles_of_block(head, plan.block_queries, i);
+  }
   const bool sums_by_product =
       plan.block_queries != group_queries && sums_in_products(problem.head_dim, problem.lse);
   const int sum_columns = sums_by_product ? 8 : 0;

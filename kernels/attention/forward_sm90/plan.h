@@ -8,6 +8,9 @@
 //   blocks_128   head dimension 128; two warpgroups
 //   split_keys   for few queries or short sequences: a CTA has one block of 64 queries, whose keys
 //                its four warpgroups split
+//   band         for short windows: a CTA walks along heads in steps of 64 queries, and fetches
+//   each
+//                tile of keys once
 #pragma once
 
 #include <span>
@@ -25,8 +28,12 @@ struct forward_plan {
   block_order order;
   int ctas;
   bool by_tickets;  ///< CTAs take blocks as they become free, else each knows its own
+  bool is_band = false;
 
-  std::string label() const { return by_tickets ? "by tickets" : ""; }
+  bool has_counters() const { return by_tickets || order.dealt > 0; }
+  std::string label() const {
+    return by_tickets ? "by tickets" : order.dealt > 0 ? "dealt out" : "";
+  }
 };
 
 using forward_rule = variant_rule<attention, card, forward_plan>;

@@ -14,18 +14,20 @@ class producer {
 
  public:
   /// Called by: one thread
-  __device__ producer(storage& shared, const parameters& p) : shared_(shared), p_(p) {}
+  __device__ producer(storage& shared, const parameters& p)
+      : shared_(shared),
+        p_(p),
+        dealt_(dealt_to(blockIdx.x)),
+        dealt_end_(dealt_to(blockIdx.x + 1)) {}
 
   /// Fills the list with this CTA's next items, and fetches what they need, as far ahead as there
   /// is room. Returns whether there may be another list. Called by: one warp
   __device__ bool work_on_new_items(bool&) {
 #pragma unroll 1
     for (int i = 0; i < storage::listed; ++i) {
-      const int position = next_position();
-      const bool is_one = position < p_.order.items();
-      list_item(shared_.list[i], is_one ? position : -1);
+      list_next(shared_.list[i]);
       fetch(shared_.list[i]);
-      if (!is_one) return false;
+      if (shared_.list[i].groups == 0) return false;
     }
     return true;
   }
@@ -43,6 +45,15 @@ class producer {
   }
 
  private:
+  /// Called by: one thread
+  __device__ int tiles_of_head() const {
+    return (p_.head.keys + tile_keys - 1) / tile_keys;
+  }
+  /// Called by: one thread
+  __device__ int dealt_to(int cta) const {
+    return first_dealt_tile(p_.order, tiles_of_head(), cta, gridDim.x);
+  }
+
   /// The first item of each CTA is known, the others it takes by its number or by tickets.
   /// Called by: one warp
   __device__ int next_position() {
@@ -56,11 +67,20 @@ class producer {
     return gridDim.x + __shfl_sync(~0u, ticket, 0);
   }
 
-  /// A negative position is the end.
+  /// The next block, or what is the CTA's of the dealt ones; no groups are the end.
   /// Called by: one warp
-  __device__ void list_item(listed_item& entry, int position) {
+  __device__ void list_next(listed_item& entry) {
     listed_item item = {};
-    if (position >= 0) {
+    const int whole = p_.order.items() - p_.order.dealt;
+    int position = next_position();
+    const bool is_dealt = position >= whole && dealt_ < dealt_end_;
+    int skipped = 0;
+    if (is_dealt) {
+      const int tiles = tiles_of_head();
+      position = whole + dealt_ / tiles;
+      skipped = dealt_ % tiles;
+    }
+    if (is_dealt || position < whole) {
       const block_item at = p_.order.item(position);
       item.batch = at.batch;
       item.head = at.head;
@@ -71,6 +91,13 @@ class producer {
       const tile_walk walk = walk_of(p_.head, item.query, item.groups);
       item.first_key = walk.first_key;
       item.tiles = walk.tiles;
+      if (is_dealt) {
+        item.first_key -= skipped * tile_keys;
+        item.tiles = min(walk.tiles - skipped, dealt_end_ - dealt_);
+        if (skipped > 0) item.meeting = blockIdx.x;  // with the CTA before
+        if (skipped + item.tiles < walk.tiles) item.meeting = blockIdx.x + 1;
+        dealt_ += item.tiles;
+      }
     }
     if (warp::lane() == 0) entry = item;
     __syncwarp();
@@ -126,6 +153,7 @@ class producer {
   ring_position<Config::stages> stage_;
   ring_position<storage::query_buffers> query_;
   int round_ = 0;
+  int dealt_, dealt_end_;  ///< tiles of the dealt blocks that are left to the CTA
 };
 
 }  // namespace based::attention_sm90

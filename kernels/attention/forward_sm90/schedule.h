@@ -2,6 +2,7 @@
 // device.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "kernels/core/tensor_view.h"
@@ -16,6 +17,17 @@ inline constexpr int tile_keys = 64;      ///< of a key tile
 /// rounded, as the log-sum-exp needs them.
 constexpr bool sums_in_products(int head_dim, bool exact) {
   return head_dim == 64 && !exact;
+}
+
+/// Two CTAs that share a block's keys: the first to be done with a tile of queries writes down what
+/// it has, the other puts the parts together, whichever comes first. Values of a thread of its
+/// warpgroup: its part of O and of the sums beside it, two offsets and two sums.
+constexpr int met_values(int head_dim) {
+  return (head_dim + 8) / 2 + 4;
+}
+constexpr std::size_t met_bytes(int head_dim) {
+  constexpr int threads = 128;
+  return sizeof(float) * threads * met_values(head_dim);
 }
 
 /// What a head looks like; all heads of a call look alike.
@@ -62,6 +74,20 @@ BASED_HOST_DEVICE constexpr tile_walk walk_of(const head_shape& head, int query,
   return {first_key, tiles, whole < tiles - 1 ? whole : tiles - 1};
 }
 
+/// Windows that band.cuh takes.
+inline constexpr int longest_band = 2 * tile_keys;
+/// Tiles before the diagonal one that a window reaches into.
+BASED_HOST_DEVICE constexpr int band_reach(const head_shape& head) {
+  return (head.window + tile_keys - 1) / tile_keys;
+}
+/// The walk of 64 queries that see a short window: the diagonal tile and as many before it as the
+/// window reaches into, or as there are.
+BASED_HOST_DEVICE constexpr tile_walk band_walk(const head_shape& head, int query) {
+  const int first_key = head.diagonal(query);
+  const int all = first_key + tile_keys <= 0 ? 0 : (first_key + 2 * tile_keys - 1) / tile_keys;
+  return {first_key, all < band_reach(head) + 1 ? all : band_reach(head) + 1, 0};
+}
+
 /// A block of queries of a head.
 struct block_item {
   int batch, head, block;
@@ -70,11 +96,14 @@ struct block_item {
 /// The order of blocks: `head_group` heads at a time, of these all last blocks first, which are the
 /// longest where causal. Position p is worked on by a CTA in turn, and every second time the CTAs
 /// take their turns backwards: those that had the longest of a round have the shortest of the next.
+/// Where all blocks see all keys, the tiles of the last one or two rounds of blocks may be dealt
+/// out evenly, so that no CTA stands idle while others have one more block.
 struct block_order {
   int heads;  ///< of a batch
   int all_heads;
   int blocks;  ///< of a head
   int head_group;
+  int dealt = 0;  ///< blocks at the end whose tiles are dealt out: none, or at least one a CTA
 
   BASED_HOST_DEVICE constexpr int items() const { return all_heads * blocks; }
   BASED_HOST_DEVICE constexpr block_item item(int position) const {
@@ -87,6 +116,11 @@ struct block_order {
     return {head / heads, head % heads, blocks - 1 - from_end};
   }
 };
+/// The first of the tiles of the dealt blocks, `tiles` each, that are CTA `cta`'s.
+BASED_HOST_DEVICE constexpr int first_dealt_tile(const block_order& order, int tiles, int cta,
+                                                 int ctas) {
+  return static_cast<int>(std::int64_t{order.dealt} * tiles * cta / ctas);
+}
 BASED_HOST_DEVICE constexpr int position_in_round(int round, int cta, int ctas) {
   return round * ctas + (round % 2 == 0 ? cta : ctas - 1 - cta);
 }

@@ -36,6 +36,58 @@ __device__ inline void mask(score_tile& scores, const head_shape& head, int walk
   }
 }
 
+/// The scores of a diagonal tile and, where a query does not see its keys, those of the tile
+/// `reach` tiles before it: a window of at most 64 `reach` keys never has both. -inf where it has
+/// neither; `first_col`: of the keys that there are, in the tile before. Called by: one warpgroup
+__device__ inline void merge(score_tile& diagonal, const score_tile& before, int gap,
+                             int first_col) {
+  const int own_col = warp::lane() % 4 * 2;
+#pragma unroll
+  for (int i = 0; i < diagonal.size; ++i) {
+    const int col = i / 4 * 8 + i % 2, row = thread_row(i % 4 / 2) - own_col;
+    if (col > row) diagonal.value[i] = before.value[i];
+  }
+  if (gap == 0 && first_col <= 0) return;
+#pragma unroll
+  for (int i = 0; i < diagonal.size; ++i) {
+    const int col = i / 4 * 8 + i % 2, row = thread_row(i % 4 / 2) - own_col;
+    if (col > row && (col <= row + gap || col < first_col - own_col)) {
+      diagonal.value[i] = -INFINITY;
+    }
+  }
+}
+
+/// A window that is `gap` keys short of whole tiles leaves off each query's first ones: those of
+/// its columns become -inf that lie so far before the diagonal that they are in the tile after the
+/// first. Called by: one warpgroup
+__device__ inline void mask_gap(score_tile& scores, int gap) {
+  const int own_col = warp::lane() % 4 * 2;
+#pragma unroll
+  for (int i = 0; i < scores.size; ++i) {
+    const int col = i / 4 * 8 + i % 2, row = thread_row(i % 4 / 2) - own_col;
+    if (col <= row + gap - tile_keys) scores.value[i] = -INFINITY;
+  }
+}
+
+/// The part of the weights of merged tiles, as an operand, that is the diagonal tile's; leaves that
+/// of the other tile.
+/// Called by: one warpgroup
+__device__ inline operand_tile<tile_keys> split_merged(operand_tile<tile_keys>& weights) {
+  operand_tile<tile_keys> diagonal;
+  const int first_col = warp::lane() % 4 * 2;
+#pragma unroll
+  for (int s = 0; s < weights.slices; ++s) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int col = 16 * s + i / 2 * 8, row = thread_row(i % 2) - first_col;
+      const std::uint32_t seen = col < row ? ~0u : col == row ? 0xffffu : 0u;  // of two columns
+      diagonal.slice[s].word[i] = weights.slice[s].word[i] & seen;
+      weights.slice[s].word[i] &= ~seen;
+    }
+  }
+  return diagonal;
+}
+
 /// What is subtracted from scaled scores; a row that sees no key yet must not meet inf - inf.
 /// Called by: one thread
 __device__ inline row_values offsets_of(const row_values& maxima, float log2_scale) {
@@ -43,6 +95,26 @@ __device__ inline row_values offsets_of(const row_values& maxima, float log2_sca
     return maximum == -INFINITY ? 0.0f : maximum * log2_scale;
   };
   return {offset(maxima.value[0]), offset(maxima.value[1])};
+}
+
+/// The weights of a tile from its scores, by maxima that follow the scores: O and the sums so far
+/// are scaled to them.
+/// Called by: one warpgroup
+template <int Cols>
+__device__ inline void weigh_online(score_tile& scores, accumulator_tile<Cols>& o,
+                                    row_values& maxima, row_values& sums, float log2_scale) {
+  const row_values before = maxima;
+  maxima = warp::row_max(fold_max(scores, before));
+  const row_values offsets = offsets_of(maxima, log2_scale);
+  row_values factors;
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    factors.value[r] = ptx::ex2(fmaf(before.value[r], log2_scale, -offsets.value[r]));
+    sums.value[r] *= factors.value[r];
+  }
+  scale_rows(o, factors);
+  exp2_rows(scores, log2_scale, offsets);
+  sums = fold_sum(scores, sums);
 }
 
 /// O += P V [64 x Dh] without the products of weights that are zero, which would be NaN where V is

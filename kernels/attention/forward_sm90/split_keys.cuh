@@ -184,19 +184,7 @@ class key_part {
       }
       const bool is_masked = t == 0 || t > walk_.clean;
       if (is_masked) mask(scores, p_.head, walk_.first_key, t);
-
-      const row_values before = maxima_;
-      maxima_ = warp::row_max(fold_max(scores, before));
-      const row_values offsets = offsets_of(maxima_, p_.log2_scale);
-      row_values factors;
-#pragma unroll
-      for (int r = 0; r < 2; ++r) {
-        factors.value[r] = ptx::ex2(fmaf(before.value[r], p_.log2_scale, -offsets.value[r]));
-        sums_.value[r] *= factors.value[r];
-      }
-      scale_rows(o_, factors);
-      exp2_rows(scores, p_.log2_scale, offsets);
-      sums_ = fold_sum(scores, sums_);
+      weigh_online(scores, o_, maxima_, sums_, p_.log2_scale);
       const operand_tile<tile_keys> weights = to_operand<Element>(scores);
       shared_.value_fills[group_].wait_full(stage_);
       if (Kind == attempt::careful && is_masked) {

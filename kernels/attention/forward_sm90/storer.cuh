@@ -43,7 +43,7 @@ class storer {
   template <attempt Kind>
   __device__ bool store(const listed_item& item) {
     shared_.output_fills.wait_full(query_);
-    unsigned done = item.undone_before(Kind);
+    unsigned done = item.undone_before(Kind) & ~item.met;
     if constexpr (Kind != attempt::careful) done &= ~item.undone[static_cast<int>(Kind)];
 #pragma unroll 1
     for (int part = 0; done >> part != 0; ++part) {

@@ -13,6 +13,7 @@
 #include <limits>
 #include <ostream>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "baselines/reference/attention.h"
@@ -268,6 +269,23 @@ TEST_P(attention_on_cuda, masks_a_window_at_every_place_in_a_tile) {
   }
 }
 
+/// More blocks than multiprocessors, so that each goes from block to block and from head to head,
+/// past an infinity that the rows of one head see.
+TEST_P(attention_on_cuda, walks_along_heads_with_a_window) {
+  for (const std::int64_t window : {50, 64, 100, 128}) {
+    for (attention_problem p : of_both_dims({.batch = 2, .heads = 30, .seqlen = 1210})) {
+      p.kv_heads = 10;
+      p.kv_seqlen = 1250;
+      p.window = window;
+      p.lse = true;
+      if (!runs(p)) continue;
+      inputs given = normal_inputs(p);
+      given.v[(7 * p.keys() + 333) * p.head_dim + 5] = std::numeric_limits<float>::infinity();
+      expect_right(p, given);
+    }
+  }
+}
+
 TEST_P(attention_on_cuda, shares_keys_among_grouped_heads) {
   for (const auto& [heads, key_heads] : {std::pair{6, 2}, std::pair{4, 1}, std::pair{3, 3}}) {
     for (attention_problem p : of_both_dims({.batch = 2, .heads = heads, .seqlen = 150})) {
@@ -388,8 +406,12 @@ void mislead_some(const attention_problem& p, inputs& given) {
 }
 
 TEST_P(attention_on_cuda, repeats_itself_bit_for_bit_where_some_blocks_are_redone) {
-  for (const auto& [heads, seqlen] : {std::pair{300, 130}, std::pair{40, 1000}}) {
+  for (const auto& [heads, seqlen, causal] :
+       {std::tuple{300, 130, true}, std::tuple{40, 1000, true}, std::tuple{45, 260, false},
+        std::tuple{70, 260, false}}) {
     for (attention_problem p : of_both_dims({.heads = heads, .seqlen = seqlen})) {
+      p.causal = causal;
+      if (!causal) p.kv_seqlen = 1000;  // two multiprocessors share a block
       if (!runs(p)) continue;
       inputs given = normal_inputs(p);
       mislead_some(p, given);
@@ -412,6 +434,23 @@ TEST_P(attention_on_cuda, redoes_some_tiles_of_a_block) {
     inputs given = normal_inputs(p);
     mislead_some(p, given);
     expect_right(p, given);
+  }
+}
+
+/// A few more blocks than multiprocessors, so that two share a block: blocks of 128 queries with
+/// the fewer heads, larger ones with the others. Some are redone, and one head has a value that is
+/// not finite.
+TEST_P(attention_on_cuda, puts_together_what_two_multiprocessors_share) {
+  for (const std::int64_t heads : {45, 70}) {
+    for (attention_problem p : of_both_dims({.heads = heads, .seqlen = 260})) {
+      p.kv_seqlen = 1000;
+      p.causal = false;
+      p.lse = true;
+      inputs given = normal_inputs(p);
+      mislead_some(p, given);
+      given.v[(7 * p.keys() + 200) * p.head_dim + 5] = std::numeric_limits<float>::infinity();
+      expect_right(p, given);
+    }
   }
 }
 

@@ -91,6 +91,40 @@ TEST(attention_walk, of_a_block_holds_its_warpgroups_walks) {
   }
 }
 
+TEST(attention_walk, of_a_band_meets_each_key_once_and_no_two_keys_of_a_window_at_one_column) {
+  for (const attention_problem& problem : problems()) {
+    if (!problem.causal || problem.window == 0 || problem.window > longest_band) continue;
+    const head_shape head = shape_of(problem);
+    for (int query = 0; query < head.queries; ++query) {
+      const tile_walk walk = band_walk(head, query / group_queries * group_queries);
+      std::set<std::int64_t> columns;  // of the diagonal tile and the one that it is merged with
+      for (std::int64_t key = problem.first_key(query); key <= problem.last_key(query); ++key) {
+        const int t = tile_of(walk, key);
+        ASSERT_GE(t, 0) << query << " of " << head.queries << " does not meet key " << key << " of "
+                        << head.keys << ", window " << problem.window;
+        if (t != 0 && t != band_reach(head)) continue;
+        ASSERT_TRUE(columns.insert((key - walk.first_key + 3 * tile_keys) % tile_keys).second);
+      }
+    }
+  }
+}
+
+TEST(attention_order, deals_out_each_tile_once) {
+  for (const int dealt : {7, 8, 13}) {
+    constexpr int ctas = 7, tiles = 9;
+    const block_order order = {
+        .heads = 5, .all_heads = 5, .blocks = 4, .head_group = 1, .dealt = dealt};
+    EXPECT_EQ(first_dealt_tile(order, tiles, 0, ctas), 0);
+    EXPECT_EQ(first_dealt_tile(order, tiles, ctas, ctas), dealt * tiles);
+    for (int cta = 0; cta < ctas; ++cta) {
+      const int share =
+          first_dealt_tile(order, tiles, cta + 1, ctas) - first_dealt_tile(order, tiles, cta, ctas);
+      EXPECT_GE(share, tiles) << "more than two CTAs share a block";
+      EXPECT_LE(share, dealt * tiles / ctas + 1);
+    }
+  }
+}
+
 TEST(attention_order, takes_each_block_once) {
   for (const int head_group : {1, 3, 4, 7}) {
     const block_order order = {.heads = 3, .all_heads = 7, .blocks = 5, .head_group = head_group};
@@ -129,7 +163,10 @@ TEST(attention_plan, depends_on_length_and_heads) {
   EXPECT_EQ(chosen({16, 16, 8192, 64, true}), "blocks_256");  // 3414 and 3456 us
   EXPECT_EQ(chosen({16, 16, 8192, 64, false}), "blocks_192");
   EXPECT_EQ(chosen({16, 16, 8192, 128, false}), "blocks_192");
-  EXPECT_EQ(chosen({4, 16, 2048, 128, false}), "blocks_128");
+  EXPECT_EQ(chosen({16, 16, 1024, 128, false}), "blocks_128");  // 212 and 217 us
+  // Whose blocks are dealt out: 189 and 198 us, 674 and 708 us.
+  EXPECT_EQ(chosen({4, 16, 2048, 128, false}), "blocks_192");
+  EXPECT_EQ(chosen({1, 16, 8192, 128, false}), "blocks_192");
 }
 
 TEST(attention_plan, splits_the_keys_of_short_sequences) {
@@ -142,6 +179,35 @@ TEST(attention_plan, splits_the_keys_of_short_sequences) {
   EXPECT_EQ(chosen({1, 16, 1024, 128, false}), "blocks_128");
   // 13.1 us of keys that are split, for two CTAs a multiprocessor start late.
   EXPECT_EQ(chosen({4, 16, 256, 64, true}), "blocks_256");
+}
+
+TEST(attention_plan, walks_along_heads_where_windows_are_short) {
+  attention_problem problem = {16, 16, 8192, 64, true};
+  problem.window = 128;
+  EXPECT_EQ(chosen(problem), "band");
+  problem.window = 129;
+  EXPECT_EQ(chosen(problem), "blocks_256");
+}
+
+TEST(attention_plan, deals_out_blocks_that_leave_multiprocessors_idle) {
+  const auto dealt = [](const attention_problem& problem) {
+    return choose(forward_rules(), problem, h200).best.plan.order.dealt;
+  };
+  EXPECT_EQ(dealt({1, 16, 8192, 128, false}), 16 * 43 % 132 + 132);
+  EXPECT_EQ(dealt({1, 16, 8192, 64, false}), 512 % 132 + 132);
+  EXPECT_EQ(dealt({4, 16, 2048, 64, false}), 0);  // 124 us, for 126 if dealt out
+  // What forward_test.cpp has of each variant.
+  for (const auto& [variant, dim, heads] : {std::tuple{"blocks_256", 64, 70},
+                                            {"blocks_192", 64, 70},
+                                            {"blocks_192", 128, 70},
+                                            {"blocks_128", 128, 45}}) {
+    attention_problem problem = {1, heads, 260, dim, false};
+    problem.kv_seqlen = 1000;
+    problem.variant = variant;
+    EXPECT_GT(dealt(problem), 0) << variant;
+  }
+  EXPECT_EQ(dealt({1, 16, 8192, 128, true}), 0);
+  EXPECT_EQ(dealt({11, 12, 1024, 64, false}), 0);
 }
 
 TEST(attention_plan, can_be_forced_where_it_exists) {
