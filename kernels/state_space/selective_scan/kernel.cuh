@@ -59,10 +59,11 @@ struct parameters {
   int seqlen, d_inner, d_state, group_channels, group_tiles, tiles;
   int segments, segment_tokens;  ///< a multiple of `chunk`
   bool gate;
+  bool has_words;  ///< all rows start at 16-byte words, and their lengths are multiples of one
 };
 
-/// `Scaled`: y has the terms of the options skip, gate or both. `Whole`: all words of eight tokens, of
-/// all channels of all warps, exist and stand at 16-byte words.
+/// `Scaled`: y has the terms of the options skip, gate or both. `Whole`: all chunks are whole, of as
+/// many channels as a CTA has, and stand at 16-byte words, so that no token needs a test.
 template <pass Pass, int Lanes, bool Softplus, bool Scaled, bool Whole>
 struct scan_config {
   static constexpr bool has_outputs = Pass == pass::outputs;
@@ -71,18 +72,22 @@ struct scan_config {
   static constexpr int lane_states = states / Lanes;  // of a channel in a lane
   static constexpr int warp_channels = warp_size / Lanes;
   static constexpr int lane_tokens = step_tokens / Lanes;  // of a step: a lane's share
+  /// Chunks of u: this one and the next, and where there is memory for it one that takes the load
+  /// while y is read from this one.
+  static constexpr int u_buffers = scan::u_buffers(Scaled);
   // How the compiler mixes exponentials with the rest follows from how many registers it may use and
   // from whether a token's decays are made beside the token before: the fastest of some 250 forms
   // that were measured (DESIGN_LOG.md).
   static constexpr bool decays_ahead = Lanes > 1;
-  static constexpr int registers = Lanes == 1 ? 144 : 112;
+  static constexpr int registers = Lanes == 1 ? 136 : 112;
 };
 
 /// A chunk's tokens of the channels of a warp.
 template <class Config, bool Scaled = Config::scaled>
 struct warp_storage {
   using rows = bf16[Config::warp_channels][chunk];
-  rows u[2], delta[2];  ///< this chunk and the next; y takes the place of u
+  rows u[Config::u_buffers];  ///< y takes the place of u
+  rows delta[2];              ///< this chunk and the next
 };
 template <class Config>
 struct warp_storage<Config, true> : warp_storage<Config, false> {
@@ -113,7 +118,7 @@ __device__ uint4 load_shared(const parameters& p, int batch, int group, int toke
   if (n >= p.d_state || first >= end) return {};
   const sequence_view<const bf16>& view = threadIdx.x % warp_size < states ? p.b : p.c;
   const bf16* const from = view.token(batch, group * p.d_state + n, first);
-  if constexpr (Config::whole) return load_word(from);
+  if (Config::whole || p.has_words) return load_word(from);
   std::uint32_t pairs[4] = {};
 #pragma unroll
   for (int i = 0; i < word_tokens; ++i) {
@@ -149,50 +154,55 @@ template <class Config>
 class row_mover {
  public:
   /// Called by: one warp
-  __device__ row_mover(int batch, int first_channel, int channels, int end)
-      : batch_(batch), first_channel_(first_channel), channels_(channels), end_(end) {}
+  __device__ row_mover(const parameters& p, int batch, int first_channel, int channels, int end)
+      : batch_(batch),
+        first_channel_(first_channel),
+        channels_(channels),
+        end_(end),
+        has_words_(p.has_words) {}
 
   /// Starts to copy a chunk; zeros stand for what does not exist.
   /// Called by: one warp
   template <class Rows>
   __device__ void load(Rows& to, const sequence_view<const bf16>& view, int token) const {
-    if constexpr (Config::whole) {
-      for_each_word(view, token, [&](const bf16* from, int row, int first, bool exists) {
+    if (Config::whole || has_words_) {
+      for_each_word(view, token, [&](const bf16* from, int row, int first) {
+        const bool exists = Config::whole || (row < channels_ && token + first < end_);
         ptx::cp_async_16(&place(to, row, first), exists ? from : view.data, exists);
       });
-    } else {
-      for_each_token(view, token, [&](const bf16* from, int row, int at) {
-        place(to, row, at) = from == nullptr ? bf16{} : *from;
-      });
+      return;
     }
+    for_each_token(view, token, [&](const bf16* from, int row, int at) {
+      place(to, row, at) = from == nullptr ? bf16{} : *from;
+    });
   }
   /// Called by: one warp
   template <class Rows>
   __device__ void store(Rows& from, const sequence_view<bf16>& view, int token) const {
-    if constexpr (Config::whole) {
-      for_each_word(view, token, [&](bf16* to, int row, int first, bool exists) {
+    if (Config::whole || has_words_) {
+      for_each_word(view, token, [&](bf16* to, int row, int first) {
+        const bool exists = Config::whole || (row < channels_ && token + first < end_);
         if (exists) store_word(to, load_word(&place(from, row, first)));
       });
-    } else {
-      for_each_token(view, token, [&](bf16* to, int row, int at) {
-        if (to != nullptr) *to = place(from, row, at);
-      });
+      return;
     }
+    for_each_token(view, token, [&](bf16* to, int row, int at) {
+      if (to != nullptr) *to = place(from, row, at);
+    });
   }
 
  private:
-  /// Calls f(address, row, first token in the chunk, whether they exist) for each word of this lane.
+  /// Calls f(address, row, first token in the chunk) for each word of this lane.
   template <class T, class Function>
   __device__ void for_each_word(const sequence_view<T>& view, int token, Function f) const {
     constexpr int rows_apart = warp_size / row_words;
     const int lane = threadIdx.x % warp_size;
     const int row = lane / row_words, first = lane % row_words * word_tokens;
-    const bool exists = channels_ > 0 && token + first < end_;
     T* at = view.token(batch_, first_channel_ + row, token + first);
     const std::int64_t stride = rows_apart * view.head_stride;
 #pragma unroll
     for (int i = 0; i < Config::warp_channels / rows_apart; ++i, at += stride) {
-      f(at, row + i * rows_apart, first, exists);
+      f(at, row + i * rows_apart, first);
     }
   }
   /// Calls f(address, row, token in the chunk) for each token of the chunk, with null for those that do
@@ -210,6 +220,7 @@ class row_mover {
   }
 
   int batch_, first_channel_, channels_, end_;
+  bool has_words_;  // tokens can be moved as 16-byte words
 };
 
 /// A channel's tokens of a step: dt, and dt u.
@@ -290,7 +301,7 @@ __global__ void __launch_bounds__(threads, 1) __maxnreg__(Config::registers)
   const int begin = segment * p.segment_tokens;
   const int end = min(begin + p.segment_tokens, p.seqlen);
   auto& mine = shared.of_warps[warp];
-  const row_mover<Config> mover(batch, first_channel, channels, end);
+  const row_mover<Config> mover(p, batch, first_channel, channels, end);
   // Of [B, D, S] and [B, segments, D, S]: this channel's first state.
   const std::int64_t state_row = std::int64_t{batch} * p.d_inner + channel;
   const auto segment_row = [&](int s) {
@@ -299,16 +310,18 @@ __global__ void __launch_bounds__(threads, 1) __maxnreg__(Config::registers)
 
   if (threadIdx.x == 0) shared.arrived.init(threads);
   __syncthreads();
-  const auto load = [&](int token, int buffer) {
-    mover.load(mine.u[buffer], p.u, token);
-    mover.load(mine.delta[buffer], p.delta, token);
-    if constexpr (Config::scaled) {
-      if (p.gate) mover.load(mine.z[buffer], p.z, token);
+  const auto load = [&](int token, int buffer, int u_buffer) {
+    if (token < end) {
+      mover.load(mine.u[u_buffer], p.u, token);
+      mover.load(mine.delta[buffer], p.delta, token);
+      if constexpr (Config::scaled) {
+        if (p.gate) mover.load(mine.z[buffer], p.z, token);
+      }
     }
     ptx::cp_async_commit();
   };
-  load(begin, 0);
-  load(begin + chunk, 1);
+  load(begin, 0, 0);
+  load(begin + chunk, 1, 1);
   store_shared<lane_states>(shared.operands[0], load_shared<Config>(p, batch, group, begin, end));
   shared.arrived.arrive();
   uint4 operands = load_shared<Config>(p, batch, group, begin + chunk, end);
@@ -319,16 +332,22 @@ __global__ void __launch_bounds__(threads, 1) __maxnreg__(Config::registers)
 #pragma unroll
   for (int n = 0; n < lane_states; ++n) {
     constexpr float log2e = 1.44269504f;
-    const std::int64_t at = std::int64_t{channel} * p.d_state + part * lane_states + n;
-    rate[n] = has_state(n) ? log2e * p.a[at] : 0.0f;
-    x[n] = 0;
-    if (!Config::has_outputs || !has_state(n)) continue;
     const int state = part * lane_states + n;
-    if (p.initial_state != nullptr) x[n] = p.initial_state[state_row * p.d_state + state];
-#pragma unroll 4
+    rate[n] = has_state(n) ? log2e * p.a[std::int64_t{channel} * p.d_state + state] : 0.0f;
+    const bool is_given = Config::has_outputs && p.initial_state != nullptr && has_state(n);
+    x[n] = is_given ? p.initial_state[state_row * p.d_state + state] : 0.0f;
+  }
+  if (Config::has_outputs && exists) {
+    // The loads of all states of several segments are on their way at once.
+#pragma unroll 2
     for (int s = 0; s < segment; ++s) {
-      x[n] = fmaf(ptx::ex2(rate[n] * p.segment_steps[segment_row(s)]), x[n],
-                  p.segment_states[segment_row(s) * p.d_state + state]);
+      const float steps = p.segment_steps[segment_row(s)];
+      const float* const from = p.segment_states + segment_row(s) * p.d_state;
+#pragma unroll
+      for (int n = 0; n < lane_states; ++n) {
+        const float state = has_state(n) ? from[part * lane_states + n] : 0.0f;
+        x[n] = fmaf(ptx::ex2(rate[n] * steps), x[n], state);
+      }
     }
   }
   const input_maker<Config> maker{p.bias != nullptr && exists ? p.bias[channel] : 0.0f};
@@ -355,7 +374,7 @@ __global__ void __launch_bounds__(threads, 1) __maxnreg__(Config::registers)
 #pragma unroll
     for (int n = 0; n < lane_states; ++n) decay[n] = ptx::ex2(now.dt[0] * rate[n]);
   }
-  int buffer = 0, stage = 0;
+  int buffer = 0, u_buffer = 0, stage = 0;
 #pragma unroll 1
   for (int token = begin; token < end; token += chunk) {
     // All warps have read the chunk before the last in the buffer that is written: they have
@@ -364,7 +383,9 @@ __global__ void __launch_bounds__(threads, 1) __maxnreg__(Config::registers)
     store_shared<lane_states>(shared.operands[next_stage], operands);
     shared.arrived.arrive();
     operands = load_shared<Config>(p, batch, group, token + 2 * chunk, end);
-    const int tokens = min(end - token, chunk), steps = tokens / step_tokens;
+    const int next_u_buffer = u_buffer + 1 == Config::u_buffers ? 0 : u_buffer + 1;
+    const int tokens = Config::whole ? chunk : min(end - token, chunk);
+    const int steps = tokens / step_tokens;
 #pragma unroll 1
     for (int step = 0; step < steps; ++step) {
       const bool is_last = step + 1 == chunk_steps;
@@ -376,7 +397,7 @@ __global__ void __launch_bounds__(threads, 1) __maxnreg__(Config::registers)
         __syncwarp();
       }
       const int next_buffer = is_last ? buffer ^ 1 : buffer, next_step = is_last ? 0 : step + 1;
-      const words next_u = words_at(mine.u[next_buffer], next_step);
+      const words next_u = words_at(mine.u[is_last ? next_u_buffer : u_buffer], next_step);
       const words next_delta = words_at(mine.delta[next_buffer], next_step);
       const float* const of_step =
           shared.operands[stage][step * step_tokens] + part * 2 * lane_states;
@@ -412,7 +433,7 @@ __global__ void __launch_bounds__(threads, 1) __maxnreg__(Config::registers)
             y[i] = kept + __shfl_xor_sync(~0u, given, bit);
           }
         }
-        words& u = words_at(mine.u[buffer], step);
+        words& u = words_at(mine.u[u_buffer], step);
         if constexpr (Config::scaled) {
           const words z = words_at(mine.z[buffer], step);
 #pragma unroll
@@ -435,7 +456,7 @@ __global__ void __launch_bounds__(threads, 1) __maxnreg__(Config::registers)
       // The tokens of a step that the sequence ends in, one by one.
 #pragma unroll 1
       for (int at = steps * step_tokens; at < tokens; ++at) {
-        bf16& u = place(mine.u[buffer], row, at);
+        bf16& u = place(mine.u[u_buffer], row, at);
         const float dt = maker.step_of(to_float(place(mine.delta[buffer], row, at)));
         const float dt_u = dt * to_float(u);
         const float* const of_token = shared.operands[stage][at] + part * 2 * lane_states;
@@ -455,11 +476,12 @@ __global__ void __launch_bounds__(threads, 1) __maxnreg__(Config::registers)
     }
     if constexpr (Config::has_outputs) {
       __syncwarp();
-      mover.store(mine.u[buffer], p.y, token);
+      mover.store(mine.u[u_buffer], p.y, token);
     }
     __syncwarp();
-    load(token + 2 * chunk, buffer);
+    load(token + 2 * chunk, buffer, (u_buffer + 2) % Config::u_buffers);
     buffer ^= 1;
+    u_buffer = next_u_buffer;
     stage = next_stage;
   }
 

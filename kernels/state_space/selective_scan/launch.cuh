@@ -44,17 +44,11 @@ inline parameters parameters_of(const selective_scan_args<bf16>& args, const sca
           .tiles = static_cast<int>(tiles),
           .segments = plan.segments,
           .segment_tokens = plan.segment_tokens,
-          .gate = problem.gate};
-}
-
-/// Whether a kernel may move all tokens as 16-byte words.
-inline bool has_whole_words(const selective_scan_args<bf16>& args, int lanes) {
-  const selective_scan_problem& problem = args.problem;
-  const scan_operands<bf16>& given = args.operands;
-  return problem.seqlen % word_tokens == 0 && problem.group_channels() % (warp_size / lanes) == 0 &&
-         has_aligned_rows(given.u) && has_aligned_rows(given.delta) && has_aligned_rows(given.b) &&
-         has_aligned_rows(given.c) && has_aligned_rows(given.y) &&
-         (!problem.gate || has_aligned_rows(given.z));
+          .gate = problem.gate,
+          .has_words = problem.seqlen % word_tokens == 0 && has_aligned_rows(given.u) &&
+                       has_aligned_rows(given.delta) && has_aligned_rows(given.b) &&
+                       has_aligned_rows(given.c) && has_aligned_rows(given.y) &&
+                       (!problem.gate || has_aligned_rows(given.z))};
 }
 
 template <class Config>
@@ -80,8 +74,10 @@ void enqueue_passes(const parameters& p, std::int64_t batch, cuda_stream stream)
 template <int Lanes>
 void launch(const selective_scan_args<bf16>& args, const scan_plan& plan, cuda_stream stream) {
   const parameters p = parameters_of(args, plan);
+  const bool is_whole =
+      p.has_words && p.seqlen % chunk == 0 && p.group_channels % tile_channels(Lanes) == 0;
   const auto with = [&]<bool Softplus>(std::bool_constant<Softplus>) {
-    has_whole_words(args, Lanes)
+    is_whole
         ? enqueue_passes<Lanes, Softplus, true>(p, args.problem.batch, stream)
         : enqueue_passes<Lanes, Softplus, false>(p, args.problem.batch, stream);
   };

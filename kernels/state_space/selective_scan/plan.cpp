@@ -33,11 +33,12 @@ constexpr std::int64_t shared_limit(const card& on) {
   return on.major == 8 && (on.minor == 0 || on.minor == 7) ? 163 * kib : 99 * kib;
 }
 
-/// What a CTA keeps of its channels: a chunk of B and C three times, of u and delta twice, and of z
+/// What a CTA keeps of its channels: three chunks of B and C, two of delta, those of u, and two of z
 /// where y has further terms.
 std::int64_t shared_bytes(const selective_scan_problem& problem, int lanes) {
   constexpr std::int64_t barrier_bytes = 16;
-  const std::int64_t rows = problem.skip || problem.gate ? 6 : 4;
+  const bool has_further_terms = problem.skip || problem.gate;
+  const std::int64_t rows = 2 + u_buffers(has_further_terms) + (has_further_terms ? 2 : 0);
   return rows * tile_channels(lanes) * chunk * 2 + 3 * 2 * states * chunk * 4 + barrier_bytes;
 }
 

@@ -25,6 +25,11 @@ constexpr int tile_channels(int lanes) {
   return threads / lanes;
 }
 
+/// Buffers of a CTA for chunks of u.
+constexpr int u_buffers(bool has_further_terms) {
+  return has_further_terms ? 2 : 3;
+}
+
 struct scan_plan {
   int lanes = 1;  ///< that share a channel
   int segments = 1;
