@@ -5,7 +5,8 @@
 // Reading and writing the state is all the work there is. So a block takes 16 KB of one head's and
 // every thread asks for its whole share, eight 16-byte words, before it does anything else. A lane
 // keeps its columns through all of its rows: B and C are read once, and y needs one sum over the
-// lanes of a row. Where there are few states a thread has one or two words: latency is all there is.
+// lanes of a row. Where there are few states a thread has one or two words, for latency is all
+// there is then.
 //
 //   grid (B * H * P S / 4096), or up to eight times as many
 //   x, z, y [B, H, 1, P]   dt [B, H, 1, 1]   b, c [B, G, 1, S], bf16   state [B, H, P, S], fp32
@@ -83,9 +84,8 @@ __global__ void __launch_bounds__(block_threads)
                         lane / lanes_per_row;  // then every rows_at_once-th
 
   // Load.
-  float* const state =
-      args.state.data() + (batch * problem.heads + head) * problem.head_state() +
-      first_row * StateDim + column;
+  float* const state = args.state.data() + (batch * problem.heads + head) * problem.head_state() +
+                       first_row * StateDim + column;
   const auto word_of = [&](int pass, int i) {
     return state + pass * config::rows_at_once * StateDim + i * lanes_per_row * vector;
   };
