@@ -17,7 +17,7 @@ COMMENT_OR_TEXT = re.compile(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"', re.DOTAL
 SNAKE_CASE = re.compile(r"[a-z][a-z0-9]*(?:_+(?:[a-z0-9]+|(?:[A-D]t?){1,2}))*_?$")
 CAMEL_CASE = re.compile(r"[A-Z][A-Za-z0-9]*$")
 
-LAUNCH_BOUNDS = r"__launch_bounds__\s*\((?:[^()]|\([^()]*\))*\)"
+LAUNCH_BOUNDS = r"__(?:launch_bounds|maxnreg)__\s*\((?:[^()]|\([^()]*\))*\)"
 KERNEL = re.compile(rf"__global__\s+(?:(?:{LAUNCH_BOUNDS}|static|void)\s+)+(\w+)\s*\(")
 TYPE = re.compile(
     r"\b(?:(?:struct|class|enum(?:\s+class)?)\s+(\w+)\s*(?:final\s*)?[{:]|concept\s+(\w+)\s*=)"

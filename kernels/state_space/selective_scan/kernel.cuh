@@ -5,8 +5,8 @@
 //
 // The 16 states of a channel lie in 1, 2 or 4 neighbouring lanes, which take the tokens in order.
 // Tokens come in steps of eight. The lanes of a channel share the work on dt and dt u of the next
-// step's tokens, hand it to each other, and add up their parts of y at the end of a step. B and C of
-// a chunk are turned into fp32 once for a CTA.
+// step's tokens, hand it to each other, and add up their parts of y at the end of a step. B and C
+// of a chunk are turned into fp32 once for a CTA.
 //
 // The exponential unit takes 8 clocks for a warp's instruction, 16 of them a channel and token; all
 // else fits beside it if the compiler puts it between them: see `scan_config`.
@@ -62,8 +62,8 @@ struct parameters {
   bool has_words;  ///< all rows start at 16-byte words, and their lengths are multiples of one
 };
 
-/// `Scaled`: y has the terms of the options skip, gate or both. `Whole`: all chunks are whole, of as
-/// many channels as a CTA has, and stand at 16-byte words, so that no token needs a test.
+/// `Scaled`: y has the terms of the options skip, gate or both. `Whole`: all chunks are whole, of
+/// as many channels as a CTA has, and stand at 16-byte words, so that no token needs a test.
 template <pass Pass, int Lanes, bool Softplus, bool Scaled, bool Whole>
 struct scan_config {
   static constexpr bool has_outputs = Pass == pass::outputs;
@@ -75,9 +75,9 @@ struct scan_config {
   /// Chunks of u: this one and the next, and where there is memory for it one that takes the load
   /// while y is read from this one.
   static constexpr int u_buffers = scan::u_buffers(Scaled);
-  // How the compiler mixes exponentials with the rest follows from how many registers it may use and
-  // from whether a token's decays are made beside the token before: the fastest of some 250 forms
-  // that were measured (DESIGN_LOG.md).
+  // How the compiler mixes exponentials with the rest follows from how many registers it may use
+  // and from whether a token's decays are made beside the token before: the fastest of some 250
+  // forms that were measured (DESIGN_LOG.md).
   static constexpr bool decays_ahead = Lanes > 1;
   static constexpr int registers = Lanes == 1 ? 136 : 112;
 };
@@ -205,8 +205,8 @@ class row_mover {
       f(at, row + i * rows_apart, first);
     }
   }
-  /// Calls f(address, row, token in the chunk) for each token of the chunk, with null for those that do
-  /// not exist.
+  /// Calls f(address, row, token in the chunk) for each token of the chunk, with null for those
+  /// that do not exist.
   template <class T, class Function>
   __device__ void for_each_token(const sequence_view<T>& view, int token, Function f) const {
 #pragma unroll 1
@@ -389,8 +389,8 @@ __global__ void __launch_bounds__(threads, 1) __maxnreg__(Config::registers)
 #pragma unroll 1
     for (int step = 0; step < steps; ++step) {
       const bool is_last = step + 1 == chunk_steps;
-      // Two conditions, though the first would do: with one, the compiler puts the exponentials of a
-      // step closer together, and the scan takes 12 % longer.
+      // Two conditions, though the first would do: with one, the compiler puts the exponentials of
+      // a step closer together, and the scan takes 12 % longer.
       if (is_last) shared.arrived.wait(buffer ^ 1);
       if (is_last && token + chunk < end) {
         ptx::cp_async_wait<0>();
@@ -409,7 +409,8 @@ __global__ void __launch_bounds__(threads, 1) __maxnreg__(Config::registers)
         read_operands(b, of_step + i * 2 * states);
         if constexpr (Config::has_outputs) read_operands(c, of_step + i * 2 * states + lane_states);
         const float next_dt = i + 1 == step_tokens ? next.dt[0] : now.dt[(i + 1) % step_tokens];
-        float sums[2] = {};  // of states with even and odd numbers, which do not wait for each other
+        // Of states with even and with odd numbers, which do not wait for each other.
+        float sums[2] = {};
 #pragma unroll
         for (int n = 0; n < lane_states; ++n) {
           const float by = Config::decays_ahead ? decay[n] : ptx::ex2(now.dt[i] * rate[n]);

@@ -77,9 +77,8 @@ void launch(const selective_scan_args<bf16>& args, const scan_plan& plan, cuda_s
   const bool is_whole =
       p.has_words && p.seqlen % chunk == 0 && p.group_channels % tile_channels(Lanes) == 0;
   const auto with = [&]<bool Softplus>(std::bool_constant<Softplus>) {
-    is_whole
-        ? enqueue_passes<Lanes, Softplus, true>(p, args.problem.batch, stream)
-        : enqueue_passes<Lanes, Softplus, false>(p, args.problem.batch, stream);
+    is_whole ? enqueue_passes<Lanes, Softplus, true>(p, args.problem.batch, stream)
+             : enqueue_passes<Lanes, Softplus, false>(p, args.problem.batch, stream);
   };
   args.problem.softplus ? with(std::true_type()) : with(std::false_type());
 }

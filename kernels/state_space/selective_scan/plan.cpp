@@ -33,8 +33,8 @@ constexpr std::int64_t shared_limit(const card& on) {
   return on.major == 8 && (on.minor == 0 || on.minor == 7) ? 163 * kib : 99 * kib;
 }
 
-/// What a CTA keeps of its channels: three chunks of B and C, two of delta, those of u, and two of z
-/// where y has further terms.
+/// What a CTA keeps of its channels: three chunks of B and C, two of delta, those of u, and two of
+/// z where y has further terms.
 std::int64_t shared_bytes(const selective_scan_problem& problem, int lanes) {
   constexpr std::int64_t barrier_bytes = 16;
   const bool has_further_terms = problem.skip || problem.gate;
@@ -55,9 +55,7 @@ double pass_us(const selective_scan_problem& problem, const card& on, const scan
   const std::int64_t slots = on.multiprocessors * resident;
   const std::int64_t last = ctas % slots;
   const double full_ns = resident == 1 ? cost.alone_ns : cost.together_ns;
-  const double last_ns = last == 0                    ? 0
-                         : last <= on.multiprocessors ? cost.alone_ns
-                                                      : full_ns;
+  const double last_ns = last == 0 ? 0 : last <= on.multiprocessors ? cost.alone_ns : full_ns;
   const double ns = static_cast<double>(ctas / slots) * full_ns + last_ns;
   return ns * 1e-3 * static_cast<double>(tokens);
 }

@@ -15,9 +15,9 @@
 
 namespace based::scan {
 
-inline constexpr int states = 16;             ///< of a channel, those beyond d_state being zero
-inline constexpr int chunk = 64;              ///< tokens between two loads
-inline constexpr int warps = 8;               ///< of a CTA
+inline constexpr int states = 16;  ///< of a channel, those beyond d_state being zero
+inline constexpr int chunk = 64;   ///< tokens between two loads
+inline constexpr int warps = 8;    ///< of a CTA
 inline constexpr int threads = warps * warp_size;
 
 /// Channels of a CTA when `lanes` lanes share a channel.
