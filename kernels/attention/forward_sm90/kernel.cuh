@@ -22,6 +22,9 @@
 //                  released: its keys and values have been read     warpgroups -> fetching warp
 //   output_fills   O is in the queries' place                       warpgroups -> storing warp
 //
+// Of a block that is dealt out (schedule.h) two CTAs have some tiles each: whichever is done last
+// puts O and l of both together.
+//
 // When the list is full, or there are no more blocks, those that are not done are tried again. So
 // what is redone, and how, depends on the inputs only, not on which CTA was first.
 #pragma once
