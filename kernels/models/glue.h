@@ -110,8 +110,7 @@ template <class T>
 void conv_along_time(const conv_along_time_args<T>& args, cuda_stream stream);
 
 /// Rotary position embedding, in place: of each head the pairs (i, i + rotated/2), i < rotated/2,
-/// turn by the angle position * base^(-2 i / rotated). Token t has the position
-/// first_position + t % seqlen.
+/// turn by the angle position * base^(-2 i / rotated). Token t has the position t % seqlen.
 template <class T>
 struct rotate_args {
   T* x;  ///< [tokens, heads, head_dim], a token every token_stride elements
@@ -121,7 +120,6 @@ struct rotate_args {
   int head_dim;        ///< 64
   int rotated;         ///< dimensions that turn, a head's first: a multiple of 16, at most head_dim
   float base;          ///< 10000
-  std::int64_t first_position = 0;
 };
 template <class T>
 void rotate(const rotate_args<T>& args, cuda_stream stream);

@@ -138,7 +138,7 @@ void rotate(const rotate_args<float>& args, cuda_stream /*stream*/) {
   const int half = args.rotated / 2;
 #pragma omp parallel for
   for (std::int64_t t = 0; t < args.tokens; ++t) {
-    const auto position = static_cast<double>(args.first_position + t % args.seqlen);
+    const auto position = static_cast<double>(t % args.seqlen);
     for (int i = 0; i < half; ++i) {
       const double angle =
           position * std::pow(static_cast<double>(args.base), -2.0 * i / args.rotated);

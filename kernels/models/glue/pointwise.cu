@@ -112,7 +112,7 @@ __global__ __launch_bounds__(threads) void rotate_kernel(const __grid_constant__
     right[i] = load_word(first + i * step + half);
   }
   float sines[unit], cosines[unit];
-  p.turn.angles(given.first_position + token % given.seqlen, pair, sines, cosines);
+  p.turn.angles(token % given.seqlen, pair, sines, cosines);
 #pragma unroll
   for (int i = 0; i < together; ++i) {
     if (group + i * groups >= given.heads) break;
