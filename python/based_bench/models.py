@@ -1,8 +1,9 @@
-"""Trained models: their weights, their tokenizer, and greedy generation by the operations
-model_prefill and model_decode. On the CPU with NumPy in float32, on a GPU with PyTorch in bfloat16.
+"""Trained models: their weights, their tokenizer, and generation by the operations model_prefill
+and model_decode. On the CPU with NumPy in float32, on a GPU with PyTorch in bfloat16.
 """
 
 import importlib.util
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -117,17 +118,30 @@ class Model:
         """Of the token after each of these sequences of one length: [B, vocabulary], float32."""
         return self._arrays.host(self._prefill(self._checked(ids), {}))
 
-    def generate(self, ids: Sequence[Sequence[int]], new_tokens: int) -> list[list[int]]:
-        """The most likely `new_tokens` tokens after each of these sequences of one length. On a GPU
-        all steps but the first are replays of one CUDA graph."""
+    def generate(
+        self,
+        ids: Sequence[Sequence[int]],
+        new_tokens: int,
+        *,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        seed: int = 0,
+    ) -> list[list[int]]:
+        """The most likely `new_tokens` tokens after each of these sequences of one length; with a
+        temperature draws, from the `top_k` largest logits (0: from all), which the seed, the row
+        and the position decide. On a GPU all steps but the first are replays of one CUDA graph."""
         if new_tokens < 1:
             raise ModelError(f"new_tokens is {new_tokens}; want at least 1")
+        if not 0 <= temperature < math.inf:
+            raise ModelError(f"temperature is {temperature}; want a number from 0 on")
+        if not 0 <= top_k <= self.vocabulary:
+            raise ModelError(f"top_k is {top_k}; want from 0 to {self.vocabulary}")
         ids = self._checked(ids)
         batch, length = ids.shape
         states = self._states(batch, length + new_tokens)
         logits = self._prefill(ids, states, slots=length + new_tokens)
-        step = _Step(self, batch, length, length + new_tokens, states)
-        step.begin(logits)
+        step = _Step(self, batch, length, length + new_tokens, states, (temperature, top_k, seed))
+        step.choose(logits)
         tokens = [self._arrays.host(step.ids).copy()]
         for _ in range(new_tokens - 1):
             step.run()
@@ -164,10 +178,14 @@ class Model:
 
 
 class _Step:
-    """One token of each sequence after another: ids holds the last ones."""
+    """One token of each sequence after another: ids holds the last ones. Positions are those that
+    were read last, until the token after them is chosen."""
 
-    def __init__(self, model: Model, batch: int, length: int, slots: int, states: dict):
+    def __init__(
+        self, model: Model, batch: int, length: int, slots: int, states: dict, sampling: tuple
+    ):
         self._model, self._states, self._slots = model, states, slots
+        self._sampling = sampling
         arrays = model._arrays
         self.ids = arrays.zeros(batch, "int")
         self._next = arrays.zeros(batch, "int")
@@ -176,8 +194,8 @@ class _Step:
         self._logits = arrays.zeros((batch, model.vocabulary))
         self._graph = None
 
-    def begin(self, logits) -> None:
-        self.ids[:] = logits.argmax(-1)
+    def choose(self, logits) -> None:
+        _core.library().choose_tokens(logits, self._positions, self.ids, *self._sampling)
 
     def run(self) -> None:
         if self._model.device == "cpu":
@@ -193,11 +211,10 @@ class _Step:
             self._graph.replay()
 
     def _enqueue(self) -> None:
-        self._positions += 1
         read = self._model._read(self.ids) | {"positions": self._positions}
         written = {"logits": self._logits, "next": self._next} | self._states
         call("model_decode", read, written, model=self._model._axis, context=self._slots)
-        self.ids[:] = self._next
+        self.choose(self._logits)
 
 
 def _tokenizer(folder: Path):

@@ -30,4 +30,10 @@ tvm::ffi::Map<tvm::ffi::String, tvm::ffi::Any> model_configuration(const tvm::ff
 /// on the CPU.
 void read_checkpoint(const tvm::ffi::String& folder, DLTensor* matrices, DLTensor* others);
 
+/// The next token of each row of logits [batch, vocabulary], float32, as choose_args of
+/// glue/decode.h has it: ids [batch], int32, and positions, int32 too, which are counted on.
+/// Tensors of one device without gaps; on CUDA enqueued on the framework's current stream.
+void choose_tokens(DLTensor* logits, DLTensor* positions, DLTensor* ids, double temperature,
+                   std::int64_t top_k, std::int64_t seed);
+
 }  // namespace based::python

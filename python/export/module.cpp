@@ -183,5 +183,10 @@ TVM_FFI_DLL_EXPORT_TYPED_FUNC(read_checkpoint,
                               [](const ffi::String& folder, DLTensor* matrices, DLTensor* others) {
                                 translated([&] { read_checkpoint(folder, matrices, others); });
                               });
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(choose_tokens, [](DLTensor* logits, DLTensor* positions,
+                                                DLTensor* ids, double temperature,
+                                                std::int64_t top_k, std::int64_t seed) {
+  translated([&] { choose_tokens(logits, positions, ids, temperature, top_k, seed); });
+});
 
 }  // namespace based::python

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("tokenizers", reason="models have a tokenizer: pip install tokenizers")
 
-from based_bench.models import ModelError, load
+from based_bench.models import ModelError, _require_gpu, load
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 WIDTH, VOCABULARY, INNER = 256, 264, 192
@@ -132,12 +132,36 @@ def write(folder, config, tensors):
 
 
 @pytest.fixture(scope="module", params=CONFIGS)
-def trained(request, tmp_path_factory):
-    """(model, tensors, config); a name of its own, for a model stays known in a process."""
-    config = CONFIGS[request.param] | {"name": f"tested-{request.param}"}
+def stored(request, tmp_path_factory):
+    """(folder, tensors, config); a name of its own, for a model stays known in a process."""
+    made = tmp_path_factory.mktemp("models")
+    config = CONFIGS[request.param] | {"name": f"tested-{request.param}-{made.name}"}
     tensors = tensors_of(config)
-    folder = write(tmp_path_factory.mktemp("models") / request.param, config, tensors)
+    return write(made / request.param, config, tensors), tensors, config
+
+
+@pytest.fixture(scope="module")
+def trained(stored):
+    folder, tensors, config = stored
     return load(str(folder), "cpu"), tensors, config
+
+
+def device_or_skip(device):
+    if device == "cuda":
+        try:
+            _require_gpu()
+        except ModelError as error:
+            pytest.skip(str(error))
+    return device
+
+
+@pytest.fixture(scope="module", params=["cpu", "cuda"])
+def on_device(request, stored):
+    """(model, tensors, config) on each device that there is, and what a logit may be off by, as a
+    share of the largest: what float32 and bfloat16 round."""
+    folder, tensors, config = stored
+    device = device_or_skip(request.param)
+    return load(str(folder), device), tensors, config, 1e-3 if device == "cpu" else 5e-2
 
 
 def ids_of(batch, length, seed=3):
@@ -165,17 +189,72 @@ def test_the_reference_depends_on_every_tensor(trained):
         assert not np.allclose(reference.logits(changed, config, ids), plain, rtol=1e-6), name
 
 
-def test_greedy_text_is_that_of_prompts_read_again_and_again(trained):
-    model, tensors, config = trained
+def test_logits_of_a_gpu(stored):
+    folder, tensors, config = stored
+    model = load(str(folder), device_or_skip("cuda"))
+    ids = ids_of(2, 65)
+    wanted = np.stack([reference.logits(tensors, config, each)[-1] for each in ids])
+    error = np.sqrt(((model.logits(ids) - wanted) ** 2).mean() / (wanted**2).mean())
+    assert error < 5e-2
+
+
+def test_greedy_text_is_that_of_prompts_read_again_and_again(on_device):
+    model, tensors, config, rounding = on_device
     ids = ids_of(2, 17)
     new = model.generate(ids, 9)
     for prompt, found in zip(ids, new, strict=True):
         read = list(prompt)
         for token in found:
             logits = reference.logits(tensors, config, np.array(read))[-1]
-            assert logits[token] >= logits.max() - 1e-3 * np.abs(logits).max()
+            assert logits[token] >= logits.max() - rounding * np.abs(logits).max()
             read.append(token)
     assert new[1] == model.generate(ids[1:], 9)[0]
+
+
+def test_draws_are_of_the_largest_logits_and_of_their_seed(on_device):
+    model, tensors, config, rounding = on_device
+    ids, largest = ids_of(2, 17), 4
+    options = {"temperature": 1000.0, "top_k": largest}  # all of them as likely
+    new = model.generate(ids, 9, **options, seed=1)
+    for prompt, found in zip(ids, new, strict=True):
+        read = list(prompt)
+        for token in found:
+            logits = reference.logits(tensors, config, np.array(read))[-1]
+            least = np.sort(logits)[-largest]
+            assert logits[token] >= least - rounding * np.abs(logits).max()
+            read.append(token)
+    assert new == model.generate(ids, 9, **options, seed=1)
+    assert new != model.generate(ids, 9, **options, seed=2)
+    assert model.generate(ids, 9, temperature=1000.0, top_k=1) == model.generate(ids, 9)
+
+
+def test_draws_have_the_softmax_as_probability(on_device):
+    model, tensors, config, _ = on_device
+    rows, ids = 4000, ids_of(1, 3)
+    logits = reference.logits(tensors, config, ids[0])[-1]
+    temperature = float(logits.std())
+    weights = np.exp((logits - logits.max()) / temperature)
+    weights /= weights.sum()
+    drawn = model.generate(np.repeat(ids, rows, 0), 2, temperature=temperature)
+    counts = np.bincount([first for first, _ in drawn], minlength=VOCABULARY)
+    likely = np.argsort(weights)[-VOCABULARY // 8 :]
+    share = weights[likely].sum()
+    spread = np.sqrt(share * (1 - share) / rows)
+    assert abs(counts[likely].sum() / rows - share) < 5 * spread + 0.02
+    assert len({tuple(each) for each in drawn}) > len({first for first, _ in drawn})
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"temperature": -1.0}, "temperature is -1.0"),
+        ({"temperature": float("nan")}, "temperature is nan"),
+        ({"temperature": 1.0, "top_k": VOCABULARY + 1}, f"from 0 to {VOCABULARY}"),
+    ],
+)
+def test_bad_sampling_is_one_line(trained, options, says):
+    with pytest.raises(ModelError, match=says):
+        trained[0].generate([[1]], 2, **options)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +287,9 @@ def test_a_gpu_that_is_not_there_is_one_line(tmp_path, monkeypatch):
         load(str(tmp_path), "cuda")
 
 
-def test_the_command_lines(tmp_path):
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_the_command_lines(tmp_path, device):
+    device_or_skip(device)
     folder = write(tmp_path / "m", CONFIGS["based"], tensors_of(CONFIGS["based"]))
     rows = [{"text": TEXT, "key": "keeps", "value": "a small state"}] * 3
     (tmp_path / "data.jsonl").write_text("\n".join(map(json.dumps, rows)))
@@ -216,13 +297,22 @@ def test_the_command_lines(tmp_path):
     def run(module, *arguments):
         command = [sys.executable, "-m", f"based_bench.{module}", "--model", str(folder)]
         return subprocess.run(
-            [*command, "--device", "cpu", *arguments], capture_output=True, text=True, check=False
+            [*command, "--device", device, *arguments], capture_output=True, text=True, check=False
         )
 
     done = run("generate", "A based model", "--new-tokens", "4")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("A based model")
     assert "4 new" in done.stderr
+    drawn = [
+        run("generate", "A based model", "--temperature", "99", "--top-k", "200", "--seed", seed)
+        for seed in ("1", "1", "2")
+    ]
+    assert all(each.returncode == 0 for each in drawn), drawn[0].stderr
+    assert drawn[0].stdout == drawn[1].stdout != drawn[2].stdout
+    assert run("generate", "A", "--temperature", "-1").returncode == 2
+    assert run("generate", "A", "--top-k", "5").returncode == 2
+    assert run("generate", "A", "--temperature", "1", "--top-k", "265").returncode == 2
     data = ("--data", str(tmp_path / "data.jsonl"), "--new-tokens", "3", "--batch", "2")
     done = run("document_ie", *data, "--window", "30", "--out", str(tmp_path / "answers.jsonl"))
     assert done.returncode == 0, done.stderr
