@@ -172,8 +172,8 @@ TEST(selective_scan_plan, spreads_channels_and_cuts_sequences_where_channels_are
   EXPECT_EQ(chosen(4, 8192), "four_lanes");
   EXPECT_EQ(chosen(1, 8192), "segments");
   EXPECT_EQ(chosen(1, 64), "four_lanes");
-  const card rtx_4090 = {128, 8, 9};  // its shared memory holds the tokens of 128 channels, not 256
-  EXPECT_EQ(chosen(16, 8192, rtx_4090), "two_lanes");
+  const card rtx_4090 = {128, 8, 9};  // its shared memory holds the tokens of 64 channels, not 128
+  EXPECT_EQ(chosen(16, 8192, rtx_4090), "four_lanes");
 }
 
 }  // namespace
