@@ -12,6 +12,7 @@ the row says which, as "queued".
 """
 
 import atexit
+import contextlib
 import functools
 import importlib
 import json
@@ -300,14 +301,22 @@ class _Torch(_Call):
         outputs = sum(self._given[name].nbytes for name in self._outputs)
         self.own_bytes = max(torch.cuda.max_memory_allocated() - before - outputs, 0)
 
-    def _eager(self):
+    @contextlib.contextmanager
+    def _its_stream(self):
+        """PyTorch's current stream where the original launches: what it does with PyTorch before
+        and behind its own kernels, and what holds its results, must be in one order with them."""
         if not self._on_default_stream:
-            self._result = self._call()
+            yield
             return
         default = self._torch.cuda.default_stream()
         default.wait_stream(self._stream)
-        self._result = self._call()
+        with self._torch.cuda.stream(default):
+            yield
         self._stream.wait_stream(default)
+
+    def _eager(self):
+        with self._its_stream():
+            self._result = self._call()
 
     def _capture(self):
         torch = self._torch
@@ -336,8 +345,11 @@ class _Torch(_Call):
             return
         self._result = None
         largest = max(tensor.nbytes for tensor in self._given.values())
-        blocks = [torch.full((largest,), 0xFF, dtype=torch.uint8, device="cuda") for _ in range(2)]
-        del blocks
+        with self._its_stream():  # the allocator has memory of each stream
+            blocks = [
+                torch.full((largest,), 0xFF, dtype=torch.uint8, device="cuda") for _ in range(2)
+            ]
+            del blocks
 
     def launch(self):
         if self._graph is not None:

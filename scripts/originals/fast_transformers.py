@@ -8,6 +8,14 @@ from originals import version_of
 _SCALE = 16**-0.5
 
 
+def _cannot(count: int):
+    def reason(params: dict) -> str | None:
+        elements = params["batch"] * params["heads"] * params["seqlen"] * count
+        return f"{elements} features; its offsets have 32 bits" if elements >= 2**31 else None
+
+    return reason
+
+
 def _by(distinct: bool):
     def prepare(given: dict, params: dict):
         import torch
@@ -36,6 +44,7 @@ ORIGINALS = tuple(
         f"fast_transformers_{count}",
         "prefill",
         _by(distinct),
+        cannot=_cannot(count),
         module="fast_transformers.causal_product.causal_product_cuda",
         install="pip install --no-build-isolation pytorch-fast-transformers",
         version=version_of("pytorch-fast-transformers"),

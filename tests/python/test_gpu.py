@@ -110,6 +110,31 @@ def test_the_callers_stream_orders_the_call():
     assert torch.equal(got, wanted)
 
 
+def test_an_original_whose_kernel_is_on_the_default_stream():
+    """As Fast Transformers': PyTorch makes its inputs and casts what it adds to zeros."""
+    harness = pytest.importorskip("based_bench.harness")
+
+    def prepare(given, params):
+        def call():
+            q, k, v = (given[name].float() for name in "qkv")
+            o = torch.zeros_like(v)
+            with torch.cuda.stream(torch.cuda.default_stream()):
+                torch.cuda._sleep(10_000_000)
+                s = q @ k.mT / 4
+                o += torch.tril(1 + s + s**2 / 2) @ v
+            return o.bfloat16()
+
+        return call
+
+    try:
+        harness.add(harness.Original("late", "prefill", prepare, on_default_stream=True))
+    except harness.UnavailableError as error:
+        pytest.skip(str(error))
+    sizes = ["--batch=1", "--heads=2", "--seqlen=100", "--time-cap=0.1"]
+    with torch.cuda.stream(torch.cuda.current_stream()):  # the harness leaves its own behind
+        assert harness.run(["--device=cuda", "--implementation=late", *sizes]) == 0
+
+
 def test_threads_with_streams_of_their_own():
     q, k, v = on_gpu(1, 2, 3000)
     wanted = based_bench.prefill(q, k, v)

@@ -1,6 +1,8 @@
 """The harness for Python callables, on NumPy: what is right is timed, what is not says why."""
 
+import contextlib
 import json
+import types
 
 import numpy as np
 import pytest
@@ -176,6 +178,38 @@ def test_a_second_run_keeps_the_rows_of_the_first(tmp_path):
     assert harness.run([*common, "--implementation=numpy", "--seqlen=64", f"--resume={out}"]) == 0
     rows = [row["row"] for row in json.loads(out.read_text())["benchmarks"]]
     assert rows == ["prefill/naive/cpu/B:1/H:1/N:64", "prefill/numpy/cpu/B:1/H:1/N:64"]
+
+
+@pytest.mark.parametrize("on_default_stream", [False, True])
+def test_all_of_a_call_is_on_the_stream_of_its_kernels(on_default_stream):
+    """Of a stand-in for PyTorch: streams, the current one of them, and who waited for whom."""
+    order = []
+
+    class Stream:
+        def __init__(self, name):
+            self.name = name
+
+        def wait_stream(self, other):
+            order.append(f"{self.name} waits for {other.name}")
+
+    ours, default = Stream("ours"), Stream("default")
+    current = [ours]
+
+    @contextlib.contextmanager
+    def stream(chosen):
+        current.append(chosen)
+        yield
+        current.pop()
+
+    cuda = types.SimpleNamespace(stream=stream, default_stream=lambda: default)
+    call = object.__new__(harness._Torch)
+    call._torch, call._stream = types.SimpleNamespace(cuda=cuda), ours
+    call._on_default_stream = on_default_stream
+    call._call = lambda: order.append(f"call on {current[-1].name}")
+    call._eager()
+    there = ["default waits for ours", "call on default", "ours waits for default"]
+    assert order == (there if on_default_stream else ["call on ours"])
+    assert current == [ours]
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,15 @@ def test_pytorch(rows, operation, name, flags):
         assert set(row["params"]) <= labels
 
 
+@pytest.mark.parametrize(("name", "longest"), [("273", 30720), ("153", 54272)])
+def test_fast_transformers_offsets_have_32_bits(name, longest):
+    """B * H * N * 273 or 153 elements, at 16 sequences of 16 heads."""
+    cannot = ORIGINALS["prefill", f"fast_transformers_{name}"].cannot
+    sizes = {"batch": 16, "heads": 16}
+    assert cannot(sizes | {"seqlen": longest}) is None
+    assert "32 bits" in cannot(sizes | {"seqlen": longest + 1024})
+
+
 def selective_scan_fn(u, delta, a, b, c, *, z, delta_bias, delta_softplus, return_last_state, **d):
     """As mamba-ssm's: u, delta, z [B, D, N], a [D, S], b and c [B, G, S, N], its argument D [D]."""
     import torch
