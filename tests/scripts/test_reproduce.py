@@ -165,6 +165,15 @@ def test_some_of_the_sweeps_can_be_listed_run_and_gone_on_with(gpu_suite):
         assert all(any("model_" in option for option in call) for call in new)
 
 
+def test_a_list_counts_the_rows_of_a_build(gpu_suite):
+    listed = gpu_suite.run("scripts/reproduce", "--list").stdout
+    done = gpu_suite.run("scripts/reproduce", "--list", "--build-dir", "build")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == listed
+    assert f"{len(listed.splitlines()) + 1} rows on cuda" in done.stderr
+    assert not calls(gpu_suite, "bench")
+
+
 @pytest.mark.parametrize("options", [["--only", "nothing"], ["--list", "--only", "nothing"]])
 def test_no_sweep_is_no_run(gpu_suite, options):
     done = gpu_suite.run("scripts/reproduce", "--out", "out", *options)
@@ -263,10 +272,15 @@ def test_a_time_cap_holds_for_every_row(gpu_suite):
             assert [o for o in sweep if o.startswith("--time-cap")] == ["--time-cap=3"]
     rows = len(calls(gpu_suite, "bench")) + 1
     assert f"at most {(rows * (3 + 2) + 59) // 60} min" in done.stderr
-    for value in ("0", "1.5", "many"):
+    done = gpu_suite.run("scripts/reproduce", "--out", "short", "--time-cap", "0.15")
+    assert done.returncode == 0, done.stderr
+    # A burst and its rest are 0.6 s.
+    assert f"some {-(-rows * 750 // 60000)} min for all" in done.stderr
+    assert f"at most {-(-rows * 2150 // 60000)} min" in done.stderr
+    for value in ("0", "0.0", "1.", "-1", "many"):
         done = gpu_suite.run("scripts/reproduce", "--out", "other", "--time-cap", value)
         assert done.returncode == 2
-        assert f"want whole seconds, at least 1, got '{value}'" in done.stderr
+        assert f"want seconds, at least 0.001, got '{value}'" in done.stderr
 
 
 def test_energy_is_asked_of_every_row_of_a_gpu(gpu_suite):
