@@ -77,6 +77,19 @@ def test_measures_those_that_are_named(peers):
     assert done.stdout.splitlines() == ["add decode torch_bmm", "run --implementation=torch_bmm"]
 
 
+def test_a_filter_leaves_the_originals_of_its_operations(peers):
+    done = peers("--benchmark_filter=^(decode|sliding_window)/", "--batch=1")
+    added = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("add")]
+    assert set(added) == {"decode", "sliding_window"}
+    assert "mamba" not in done.stderr
+    for operation in ("ssd", "model_decode"):  # of which nothing imports, or there is nothing
+        done = peers(f"--benchmark_filter=^{operation}/", "--batch=1")
+        assert (done.returncode, done.stdout) == (0, "")
+        assert "nothing to measure" in done.stderr
+    done = peers("--benchmark_filter=B:1/N:64", "--peer=torch_bmm")
+    assert done.stdout.splitlines()[0] == "add decode torch_bmm"
+
+
 def test_a_build_without_an_operation_is_said(peers):
     done = peers("--peer=torch_bmm,torch_einsum", lacking=("decode",))
     assert "torch_bmm: there is no operation 'decode'" in done.stderr
