@@ -322,7 +322,8 @@ int main_checked(int argc, char** argv) {
       "Runs the implementations of an operation, each in all of its variants, on a case file of\n"
       "scripts/generate_vectors or of ThunderKittens' generators, and compares with the outputs\n"
       "that the file holds.\n"
-      "Exit status: 0 all passed, 1 one failed or none ran, 2 bad usage or a bad file."};
+      "Exit status: 0 all passed, 1 one failed, none ran or the report cannot be written,\n"
+      "2 bad usage or a bad file."};
   check_options options;
   std::string operation(based_case_operation), layout = "bhnd", terms;
   std::map<std::string, std::string, std::less<>> axis_texts;
@@ -364,5 +365,8 @@ int main_checked(int argc, char** argv) {
 }  // namespace based
 
 int main(int argc, char** argv) {
-  return based::main_checked(argc, argv);
+  const int status = based::main_checked(argc, argv);
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return status;
+  fmt::print(stderr, "based_check: cannot write standard output\n");
+  return std::max(status, based::exit_failed);
 }

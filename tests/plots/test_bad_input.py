@@ -137,14 +137,15 @@ def test_names_of_500_characters_are_cut_in_figures_and_whole_in_the_hover(tmp_p
     assert float(svg.partition('width="')[2].partition('"')[0]) < 1000
 
 
-def in_a_process(tmp_path, *arguments, **environment):
+def in_a_process(tmp_path, *arguments, stdout=subprocess.PIPE, **environment):
     """`python -m plots` in a process of its own, with only these variables."""
     kept = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
     return subprocess.run(
         [sys.executable, "-m", "plots", *map(str, arguments)],
         cwd=tmp_path,
         env=kept | environment,
-        capture_output=True,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
         timeout=100,
         check=False,
     )
@@ -169,6 +170,24 @@ def test_any_locale_and_no_home(tmp_path, environment):
     drawn = in_a_process(tmp_path, "render", path, "--out", tmp_path, *FIGURE[:2], **environment)
     assert (drawn.returncode, drawn.stderr) == (0, b"")
     assert name in (tmp_path / "prefill_time_batch-cuda.svg").read_text(encoding="utf-8")
+
+
+def test_output_that_cannot_be_written_is_no_regression(tmp_path):
+    path = builder.write(tmp_path / "r.json", [builder.row(N=64)])
+    for arguments in (["compare", path, path], ["table", path]):
+        with Path("/dev/full").open("w") as full:
+            done = in_a_process(tmp_path, *arguments, stdout=full)
+        said = b"plots: standard output: No space left on device\n"
+        assert (done.returncode, done.stderr) == (2, said)
+
+
+def test_a_missing_package_is_named(tmp_path):
+    (tmp_path / "vl_convert.py").write_text("import absent_here")
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    done = in_a_process(tmp_path, "--help", PYTHONPATH=path)
+    assert (done.returncode, done.stdout) == (2, b"")
+    said = "plots: No module named 'absent_here'; pip install -r plots/requirements.txt\n"
+    assert done.stderr.decode() == said
 
 
 def test_a_users_own_theme_changes_nothing(tmp_path):

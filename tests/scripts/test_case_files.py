@@ -1,6 +1,8 @@
 """generate_vectors writes what based_check reads; what is wrong in a file is found and named."""
 
 import struct
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -305,6 +307,21 @@ def test_what_is_no_case_is_refused_in_one_line(check, tmp_path, arguments, said
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
     assert done.stdout == ""
+
+
+def test_a_report_that_cannot_be_written_is_no_success(generate, binary):
+    case = generate("ones_all", "--seqlen", "8")
+    for arguments in ([case, "--device", "cpu"], ["--help"]):
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run(
+                [binary("based_check"), *arguments],
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                check=False,
+            )
+        assert done.returncode == 1
+        assert done.stderr == "based_check: cannot write standard output\n"
 
 
 def test_a_generator_that_fails_leaves_nothing(run, script, tmp_path):
