@@ -9,8 +9,7 @@
 //   split_keys   for few queries or short sequences: a CTA has one block of 64 queries, whose keys
 //                its four warpgroups split
 //   band         for short windows: a CTA walks along heads in steps of 64 queries, and fetches
-//   each
-//                tile of keys once
+//                each tile of keys once
 #pragma once
 
 #include <span>
